@@ -1,0 +1,128 @@
+//! The open file: what a descriptor leads to.
+
+use crate::{DirEntry, Errno, Inode, Result, Sink, Source};
+use alloc::sync::Arc;
+use bitflags::bitflags;
+use core::any::Any;
+
+bitflags! {
+    /// What a file is ready for, with poll(2)'s values.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct Poll: u16 {
+        /// Reading would not block.
+        const IN = 0x1;
+        /// Writing would not block.
+        const OUT = 0x4;
+        /// An error is waiting.
+        const ERR = 0x8;
+        /// The other end is closed.
+        const HUP = 0x10;
+    }
+}
+
+/// How memory of a file is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// To be read or executed.
+    Read,
+    /// To be written through to the file.
+    Write,
+}
+
+/// Receives directory entries; returning `false` declines the entry offered and ends the listing.
+pub type DirSink<'a> = dyn FnMut(&DirEntry<'_>) -> bool + 'a;
+
+/// A run of a file's content in guest-physical memory, ready to be put into page tables.
+///
+/// While `pin` lives the run stays where it is. Whoever keeps page-table entries to it after dropping the
+/// pin must be ready to have them revoked (`virtiofs::window` tells how).
+pub struct MappedRun {
+    /// Offset in the file of the run's first byte, page-aligned.
+    pub offset: u64,
+    /// Guest-physical address of that byte, page-aligned.
+    pub phys: u64,
+    /// Length in bytes, page-aligned. It may reach past the end of the file: only pages that hold a byte of the file may be touched.
+    pub len: u64,
+    /// Whether the memory may be written.
+    pub writable: bool,
+    /// Keeps the run in place.
+    pub pin: Arc<dyn Any + Send + Sync>,
+}
+
+/// An open file. Offsets are explicit; the current position belongs to the system call layer.
+pub trait File: Send + Sync {
+    /// The inode it is open on.
+    fn inode(&self) -> &Arc<dyn Inode>;
+
+    /// Reads from byte `offset` until the sink is full or the file ends; `Ok(0)` at the end or for a full sink.
+    /// Streams (see [`File::is_stream`]) ignore the offset and return what there is, waiting for the first byte.
+    ///
+    /// # Errors
+    /// `EISDIR`, `EFAULT`, or what the host says; only when nothing was read.
+    fn read_at(&self, _offset: u64, _sink: &mut dyn Sink) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes the source's bytes from byte `offset`, all of them unless something fails on the way.
+    ///
+    /// # Errors
+    /// `EROFS`, `ENOSPC`, `EPIPE`, `EFAULT`, or what the host says; only when nothing was written.
+    fn write_at(&self, _offset: u64, _source: &mut dyn Source) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Appends atomically and returns the number of bytes and the offset after them.
+    ///
+    /// # Errors
+    /// As [`File::write_at`].
+    fn append(&self, source: &mut dyn Source) -> Result<(usize, u64)> {
+        let end = self.inode().metadata()?.size;
+        let n = self.write_at(end, source)?;
+        Ok((n, end + n as u64))
+    }
+
+    /// Lists the directory from `cookie` (0 is the start) until the sink declines or it ends.
+    ///
+    /// # Errors
+    /// `ENOTDIR`, or what the host says; only before the first entry.
+    fn readdir(&self, _cookie: u64, _entries: &mut DirSink<'_>) -> Result<()> {
+        Err(Errno::ENOTDIR)
+    }
+
+    /// Finds the memory that holds the byte at `offset`, or `None` when the file has to be read instead.
+    ///
+    /// # Errors
+    /// What the host says. `offset` at or past the end is the caller's mistake and gives `EINVAL`.
+    fn map(&self, _offset: u64, _access: Access) -> Result<Option<MappedRun>> {
+        Ok(None)
+    }
+
+    /// Makes written data safe; with `data_only` not the metadata that reading does not need.
+    ///
+    /// # Errors
+    /// `EIO`, or what the host says.
+    fn fsync(&self, _data_only: bool) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called once for each close(2) of a descriptor; its error is close's.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether it is a stream (pipe, terminal, socket): no offsets, `lseek` fails with `ESPIPE`.
+    fn is_stream(&self) -> bool {
+        false
+    }
+
+    /// What it is ready for. Ordinary files are always ready.
+    fn poll(&self) -> Poll {
+        Poll::IN | Poll::OUT
+    }
+
+    /// The file as itself, for the layer that made it to recognise its own (a terminal, a pipe).
+    fn as_any(&self) -> &dyn Any;
+}
