@@ -1,2 +1,36 @@
-//! placeholder
-fn main() {}
+//! The Diolkos unikernel.
+//!
+//! For the guest (`cfg(guest)`, set by the build script when the command line's build asks for it) this is a
+//! freestanding kernel; otherwise it is an ordinary program that only says so, and its pure modules are
+//! tested on the host.
+#![cfg_attr(guest, no_std)]
+#![cfg_attr(guest, no_main)]
+
+extern crate alloc;
+
+#[cfg(guest)]
+mod arch;
+#[cfg(guest)]
+mod boot;
+#[cfg(guest)]
+mod drivers;
+#[cfg(guest)]
+mod fs;
+#[cfg(guest)]
+mod linux;
+#[cfg(guest)]
+mod mm;
+#[cfg(guest)]
+mod report;
+#[cfg(guest)]
+mod stats;
+#[cfg(guest)]
+mod task;
+#[cfg(guest)]
+mod time;
+
+#[cfg(not(guest))]
+fn main() {
+    eprintln!("this is the Diolkos guest kernel; it runs in a virtual machine: use `diolkos run`");
+    std::process::exit(1);
+}

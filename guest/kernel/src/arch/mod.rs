@@ -1,0 +1,4 @@
+//! The processor. The architecture is chosen here, once; everything else uses these names.
+
+mod x86_64;
+pub use x86_64::*;

@@ -1,0 +1,21 @@
+//! The process and its threads, as Linux sees them.
+
+use crate::mm::AddressSpace;
+use alloc::sync::Arc;
+use spin::Mutex;
+
+/// A process: what its threads share.
+pub struct Process {
+    /// Its number; 1 for the program the machine was started for.
+    pub pid: u32,
+    /// Its memory. Replaced by exec.
+    pub space: Mutex<Arc<AddressSpace>>,
+}
+
+/// The program's side of a thread.
+pub struct UserThread {
+    /// Thread number; the first thread's is the process'.
+    pub tid: u32,
+    /// Its process.
+    pub process: Arc<Process>,
+}

@@ -1,0 +1,81 @@
+//! Counters of the kernel itself, shown by `--stats`. The file system and the window keep their own.
+
+use alloc::string::String;
+use core::fmt::Write;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        $($(#[$doc])* pub static $name: Counter = Counter(AtomicU64::new(0));)*
+
+        /// Adds a line `name=value` for each counter that is not zero.
+        pub fn write_to(out: &mut String) {
+            $(line(out, $text, $name.get());)*
+        }
+    };
+}
+
+/// A number that only grows (or, for a time, is set once).
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn count(&self) {
+        self.add(1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Sets it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Adds one line, unless the value is zero.
+pub fn line(out: &mut String, name: &str, value: u64) {
+    if value != 0 {
+        let _ = writeln!(out, "{name}={value}");
+    }
+}
+
+counters! {
+    /// System calls.
+    SYSCALLS = "syscalls.total";
+    /// System calls nobody implements.
+    UNKNOWN_SYSCALLS = "syscalls.unknown";
+    /// Page faults of the program, or of the kernel on its behalf.
+    FAULTS = "mm.faults";
+    /// Anonymous bytes filled with zeroes.
+    ZEROED_BYTES = "mm.zeroed_bytes";
+    /// Bytes copied for private writable mappings of files.
+    COPIED_BYTES = "mm.copied_bytes";
+    /// Page-table entries that point into a DAX window.
+    WINDOW_PAGES = "mm.window_pages";
+    /// Pages of files read into the page cache.
+    CACHE_PAGES = "mm.cache_pages";
+    /// Interrupts.
+    INTERRUPTS = "cpu.interrupts";
+    /// Interrupts that were delivered twice and recognised (a host's fault).
+    DUPLICATE_INTERRUPTS = "cpu.duplicate_interrupts";
+    /// Times the processor was halted.
+    HALTS = "cpu.halts";
+    /// Switches from one thread to another.
+    SWITCHES = "cpu.switches";
+    /// Time stamp counter at the kernel's first instruction in Rust.
+    KERNEL_ENTRY = "time.kernel_entry_tsc";
+    /// When the root was mounted.
+    MOUNTED = "time.mounted_tsc";
+    /// When the program's first instruction was about to run.
+    PROGRAM = "time.program_tsc";
+    /// When the program ended.
+    EXIT = "time.exit_tsc";
+}
