@@ -118,7 +118,11 @@ pub trait File: Send + Sync {
         false
     }
 
-    /// What it is ready for. Ordinary files are always ready.
+    /// Tells a stream whether its reads and writes may wait (`O_NONBLOCK`, from open(2) or `F_SETFL`). One that
+    /// may not fails with `EAGAIN` instead. Files that never wait for an event ignore it.
+    fn set_nonblocking(&self, _on: bool) {}
+
+    /// What it is ready for; never sleeps. Ordinary files are always ready.
     fn poll(&self) -> Poll {
         Poll::IN | Poll::OUT
     }
