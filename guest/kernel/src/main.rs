@@ -8,17 +8,19 @@
 
 extern crate alloc;
 
+#[cfg(any(guest, test))]
+mod abi;
 #[cfg(guest)]
 mod arch;
 #[cfg(guest)]
 mod boot;
 #[cfg(guest)]
 mod drivers;
-#[cfg(guest)]
+#[cfg(any(guest, test))]
 mod fs;
 #[cfg(guest)]
 mod linux;
-#[cfg(guest)]
+#[cfg(any(guest, test))]
 mod mm;
 #[cfg(guest)]
 mod report;

@@ -4,14 +4,26 @@
 //! the program below [`USER_TOP`], the kernel above: the direct map of everything guest-physical (RAM, BARs,
 //! DAX windows) at [`PHYS_BASE`], and kernel stacks at [`STACKS_BASE`].
 
+pub mod areas;
+#[cfg(guest)]
+mod fault;
+#[cfg(guest)]
 pub mod frames;
-pub mod heap;
+#[cfg(guest)]
+mod heap;
+#[cfg(guest)]
 pub mod page_cache;
+#[cfg(guest)]
 pub mod paging;
+#[cfg(guest)]
 pub mod space;
+#[cfg(guest)]
+pub mod stack;
+#[cfg(guest)]
 pub mod user;
 pub mod vma;
 
+#[cfg(guest)]
 pub use space::AddressSpace;
 
 /// Bytes in a page.

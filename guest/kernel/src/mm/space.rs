@@ -1,9 +1,22 @@
-//! The address space of a program.
+//! The address space of a program: its areas and the page tables that show them. The calls that change mappings are
+//! here; what happens on a fault is in `fault`.
+//!
+//! # Locking
+//! One spin lock a space, never held while a file is asked for anything.
 
-use super::vma::{Backing, Prot, VmaInfo};
-use alloc::sync::Arc;
+use super::areas::Areas;
+use super::page_cache::PageCache;
+use super::paging::{self, ADDRESS, Entry, LARGE, NO_EXEC, OWNED, PRESENT, Slot, Tables, USER, WRITE};
+use super::vma::{Backing, Prot, Vma, VmaInfo};
+use super::{LARGE_PAGE, PAGE_SIZE, USER_MIN, USER_TOP, frames, page_up};
+use crate::task;
+use alloc::string::{String, ToString};
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use diolkos_vfs::{Errno, Result};
+use diolkos_vfs::{Access, Errno, Result};
+use spin::Mutex;
+
+pub use super::fault::{Touch, page_fault};
 
 /// Where a new mapping goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +73,158 @@ pub enum Advice {
     Populate(bool),
 }
 
-/// An address space: areas and the page tables that show them.
-pub struct AddressSpace {}
+/// Mappings without a place of their own go below this; the stack lies above.
+const MMAP_TOP: u64 = USER_TOP - (1 << 40);
+
+/// What the lock guards.
+pub(super) struct Inner {
+    pub(super) areas: Areas,
+    pub(super) tables: Tables,
+    /// Changes whenever an area does: tells a fault that slept whether its area is still the same.
+    pub(super) version: u64,
+    /// Bytes of frames owned by page-table entries.
+    pub(super) owned: u64,
+    /// Page caches that entries lead into; kept until the space ends.
+    caches: Vec<Arc<PageCache>>,
+    brk: (u64, u64),
+}
+
+/// An address space.
+pub struct AddressSpace {
+    pub(super) inner: Mutex<Inner>,
+}
+
+/// Every space there is, for [`revoke`].
+static SPACES: Mutex<Vec<Weak<AddressSpace>>> = Mutex::new(Vec::new());
+
+/// The page tables in use on this processor.
+pub fn current_tables() -> Tables {
+    match task::try_current().and_then(|thread| thread.space.lock().clone()) {
+        Some(space) => space.inner.lock().tables,
+        None => Tables::kernel(),
+    }
+}
+
+/// Removes every page-table entry that leads into a range of guest-physical memory that is not ours (a DAX window):
+/// what was mapped there is about to be replaced. Programs fault it in again.
+pub fn revoke(phys: u64, len: u64) {
+    let spaces: Vec<_> = SPACES.lock().iter().filter_map(Weak::upgrade).collect();
+    for space in spaces {
+        let mut inner = space.inner.lock();
+        let Inner { areas, tables, .. } = &mut *inner;
+        let mut any = false;
+        for vma in areas.iter().filter(|vma| matches!(vma.backing, Backing::File { .. })) {
+            let hit = |entry: Entry| {
+                let value = entry.get();
+                value & OWNED == 0 && (phys..phys + len).contains(&(value & ADDRESS))
+            };
+            let visited = tables.for_each(vma.start, vma.end, |_, entry, _| {
+                if hit(entry) {
+                    entry.set(0);
+                    any = true;
+                }
+            });
+            debug_assert!(visited.is_ok(), "file mappings have no large pages to cut");
+        }
+        drop(inner);
+        if any {
+            paging::flush_all();
+        }
+    }
+}
+
+/// Page-table bits for a page an area shows: `writable` says whether this very page may be written in place.
+pub(super) fn rights(prot: Prot, writable: bool) -> u64 {
+    let mut bits = USER | NO_EXEC;
+    if !prot.is_empty() {
+        bits |= PRESENT;
+    }
+    if writable && prot.contains(Prot::WRITE) {
+        bits |= WRITE;
+    }
+    if prot.contains(Prot::EXEC) {
+        bits &= !NO_EXEC;
+    }
+    bits
+}
+
+impl Inner {
+    /// Keeps the frames of a cache alive for the entries that lead to them.
+    pub(super) fn keep(&mut self, cache: Arc<PageCache>) {
+        if !self.caches.iter().any(|kept| Arc::ptr_eq(kept, &cache)) {
+            self.caches.push(cache);
+        }
+    }
+
+    /// Clears every entry in the range and frees the frames that belong to it. Returns whether there were any.
+    fn zap(&mut self, start: u64, end: u64) -> Result<bool> {
+        let mut any = false;
+        let owned = &mut self.owned;
+        self.tables.for_each(start, end, |_, entry, size| {
+            let value = entry.get();
+            entry.set(0);
+            any = true;
+            if value & OWNED != 0 {
+                let order = if size == LARGE_PAGE { frames::LARGE_ORDER } else { 0 };
+                frames::release(value & ADDRESS & !(size - 1), order);
+                *owned -= size;
+            }
+        })?;
+        Ok(any)
+    }
+
+    fn unmap(&mut self, start: u64, end: u64) -> Result<()> {
+        let removed = self.areas.remove(start, end);
+        if removed.is_empty() {
+            return Ok(());
+        }
+        self.version += 1;
+        let mut any = false;
+        for vma in &removed {
+            any |= self.zap(vma.start, vma.end)?;
+        }
+        if any {
+            self.flush(start, (end - start) / PAGE_SIZE);
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush(&self, start: u64, pages: u64) {
+        if pages <= 4 { paging::flush(start, pages) } else { self.tables.load() }
+    }
+
+    fn place(&mut self, place: Place, len: u64) -> Result<u64> {
+        let fixed = |start: u64| match start.checked_add(len) {
+            Some(end) if start % PAGE_SIZE == 0 && start >= USER_MIN && end <= USER_TOP => Ok(start),
+            _ if start % PAGE_SIZE != 0 => Err(Errno::EINVAL),
+            Some(end) if end <= USER_TOP => Err(Errno::EPERM),
+            _ => Err(Errno::ENOMEM),
+        };
+        match place {
+            Place::Anywhere(hint) => {
+                self.areas.find_room(hint & !(PAGE_SIZE - 1), len, MMAP_TOP).ok_or(Errno::ENOMEM)
+            }
+            Place::Fixed(start) => {
+                fixed(start)?;
+                self.unmap(start, start + len)?;
+                Ok(start)
+            }
+            Place::FixedNoReplace(start) => {
+                fixed(start)?;
+                match self.areas.overlapping(start, start + len).next() {
+                    Some(_) => Err(Errno::EEXIST),
+                    None => Ok(start),
+                }
+            }
+        }
+    }
+}
+
+fn range(start: u64, len: u64) -> Result<(u64, u64)> {
+    let len = page_up(len).ok_or(Errno::EINVAL)?;
+    let end = start.checked_add(len).filter(|end| *end <= USER_TOP).ok_or(Errno::EINVAL)?;
+    if start % PAGE_SIZE != 0 { Err(Errno::EINVAL) } else { Ok((start, end)) }
+}
 
 impl AddressSpace {
     /// An empty one, with the kernel's half in place.
@@ -69,72 +232,314 @@ impl AddressSpace {
     /// # Errors
     /// `ENOMEM`.
     pub fn new() -> Result<Arc<Self>> {
-        todo!()
+        let tables = Tables::new()?;
+        let inner = Inner { areas: Areas::default(), tables, version: 0, owned: 0, caches: Vec::new(), brk: (0, 0) };
+        let space = Arc::new(Self { inner: Mutex::new(inner) });
+        let mut spaces = SPACES.lock();
+        spaces.retain(|space| space.strong_count() > 0);
+        spaces.push(Arc::downgrade(&space));
+        Ok(space)
+    }
+
+    /// Makes the processor use it.
+    pub fn load(&self) {
+        let tables = self.inner.lock().tables;
+        tables.load();
     }
 
     /// Maps memory and returns its address.
     ///
     /// # Errors
-    /// `ENOMEM` when there is no room, `EEXIST`, `EINVAL` for an unaligned or forbidden fixed place.
-    pub fn map(&self, _request: MapRequest) -> Result<u64> {
-        Err(Errno::ENOMEM)
+    /// `ENOMEM` when there is no room, `EEXIST`, `EINVAL` for an unaligned and `EPERM` for a forbidden fixed place,
+    /// `ENODEV` for a file that cannot be mapped this way.
+    pub fn map(&self, request: MapRequest) -> Result<u64> {
+        let MapRequest { place, len, prot, max_prot, shared, grows_down, backing, name, populate } = request;
+        let len = page_up(len).filter(|len| *len <= USER_TOP).ok_or(Errno::ENOMEM)?;
+        if len == 0 {
+            return Err(Errno::EINVAL);
+        }
+        if let Backing::File { file, offset } = &backing {
+            if offset.checked_add(len).is_none_or(|end| end > i64::MAX as u64) {
+                return Err(Errno::EOVERFLOW);
+            }
+            // Shared writing needs memory that is the file's own; copies cannot be written back yet.
+            let must_be_memory = shared && max_prot.contains(Prot::WRITE) && prot.contains(Prot::WRITE);
+            if must_be_memory && *offset < file.inode().metadata()?.size && file.map(*offset, Access::Write)?.is_none() {
+                return Err(Errno::ENODEV);
+            }
+        }
+        let start = {
+            let mut inner = self.inner.lock();
+            let start = inner.place(place, len)?;
+            inner.version += 1;
+            let end = start + len;
+            inner.areas.insert(Vma { start, end, prot, max_prot, shared, grows_down, backing, name });
+            start
+        };
+        if populate && !prot.is_empty() {
+            self.populate(start, start + len, prot.contains(Prot::WRITE));
+        }
+        Ok(start)
     }
 
     /// Unmaps all whole pages in the range; holes are fine.
     ///
     /// # Errors
-    /// `EINVAL` for an unaligned or foreign range.
-    pub fn unmap(&self, _start: u64, _len: u64) -> Result<()> {
-        todo!()
+    /// `EINVAL` for an unaligned, empty or foreign range.
+    pub fn unmap(&self, start: u64, len: u64) -> Result<()> {
+        let (start, end) = range(start, len)?;
+        if start == end {
+            return Err(Errno::EINVAL);
+        }
+        self.inner.lock().unmap(start, end)
     }
 
     /// Changes the protection of a range that must be mapped without holes.
     ///
     /// # Errors
     /// `ENOMEM` for holes, `EACCES` beyond an area's `max_prot`, `EINVAL`.
-    pub fn protect(&self, _start: u64, _len: u64, _prot: Prot) -> Result<()> {
-        todo!()
+    pub fn protect(&self, start: u64, len: u64, prot: Prot) -> Result<()> {
+        let (start, end) = range(start, len)?;
+        let mut inner = self.inner.lock();
+        if !inner.areas.covers(start, end) {
+            return Err(Errno::ENOMEM);
+        }
+        if inner.areas.overlapping(start, end).any(|vma| !vma.max_prot.contains(prot)) {
+            return Err(Errno::EACCES);
+        }
+        inner.version += 1;
+        inner.areas.change(start, end, |vma| vma.prot = prot);
+        let mut lowered = false;
+        inner.tables.for_each(start, end, |_, entry, _| {
+            let old = entry.get();
+            let new = if old & OWNED != 0 {
+                old & (ADDRESS | OWNED | LARGE) | rights(prot, true)
+            } else if prot.is_empty() {
+                0
+            } else {
+                // Never writable here: a write faults, and the fault decides whether to copy.
+                old & (ADDRESS | LARGE) | rights(prot, false)
+            };
+            lowered |= old & PRESENT != 0 && old & !new & (PRESENT | WRITE) | new & !old & NO_EXEC != 0;
+            entry.set(new);
+        })?;
+        if lowered {
+            inner.flush(start, (end - start) / PAGE_SIZE);
+        }
+        Ok(())
     }
 
     /// mremap(2): grows, shrinks or moves a mapping.
     ///
     /// # Errors
-    /// `EFAULT` when the old range is not one mapping, `ENOMEM`, `EINVAL`.
-    pub fn remap(&self, _old: u64, _old_len: u64, _new_len: u64, _may_move: bool, _fixed: Option<u64>) -> Result<u64> {
-        todo!()
+    /// `EFAULT` when the old range is not in one mapping, `ENOMEM`, `EINVAL`.
+    pub fn remap(&self, old: u64, old_len: u64, new_len: u64, may_move: bool, fixed: Option<u64>) -> Result<u64> {
+        let (old, old_end) = range(old, old_len)?;
+        let new_len = page_up(new_len).filter(|len| *len > 0).ok_or(Errno::EINVAL)?;
+        let mut inner = self.inner.lock();
+        let vma = inner.areas.find(old).cloned().ok_or(Errno::EFAULT)?;
+        if vma.end < old_end || old_end == old {
+            return Err(if old_end == old { Errno::EINVAL } else { Errno::EFAULT });
+        }
+        if fixed.is_none() {
+            if old + new_len <= old_end {
+                inner.unmap(old + new_len, old_end)?;
+                return Ok(old);
+            }
+            let end = old.checked_add(new_len).ok_or(Errno::ENOMEM)?;
+            if vma.end == old_end && end <= USER_TOP && inner.areas.is_free(old_end, end) {
+                inner.version += 1;
+                inner.areas.remove(vma.start, vma.end);
+                inner.areas.insert(Vma { end, ..vma });
+                return Ok(old);
+            }
+            if !may_move {
+                return Err(Errno::ENOMEM);
+            }
+        }
+        let place = fixed.map_or(Place::Anywhere(0), Place::Fixed);
+        if let Some(new) = fixed {
+            if new < old_end && old < new.checked_add(new_len).ok_or(Errno::EINVAL)? {
+                return Err(Errno::EINVAL);
+            }
+        }
+        let new = inner.place(place, new_len)?;
+        inner.move_pages(old, new, (old_end - old).min(new_len))?;
+        let mut moved = inner.areas.remove(old, old_end);
+        let piece = moved.pop().ok_or(Errno::EFAULT)?;
+        inner.areas.insert(Vma { start: new, end: new + new_len, ..piece });
+        if old_end - old > new_len {
+            inner.zap(old + new_len, old_end)?;
+        }
+        inner.version += 1;
+        inner.tables.load();
+        Ok(new)
     }
 
     /// madvise(2), as far as it does anything.
     ///
     /// # Errors
     /// `ENOMEM` for holes, `EINVAL`.
-    pub fn advise(&self, _start: u64, _len: u64, _advice: Advice) -> Result<()> {
-        todo!()
+    pub fn advise(&self, start: u64, len: u64, advice: Advice) -> Result<()> {
+        let (start, end) = range(start, len)?;
+        match advice {
+            Advice::DontNeed => {
+                let mut inner = self.inner.lock();
+                let whole = inner.areas.covers(start, end);
+                let hit: Vec<_> =
+                    inner.areas.overlapping(start, end).map(|v| (v.start.max(start), v.end.min(end))).collect();
+                let mut any = false;
+                for (from, to) in hit {
+                    any |= inner.zap(from, to)?;
+                }
+                if any {
+                    inner.flush(start, (end - start) / PAGE_SIZE);
+                }
+                if whole { Ok(()) } else { Err(Errno::ENOMEM) }
+            }
+            Advice::Populate(write) => {
+                if !self.inner.lock().areas.covers(start, end) {
+                    return Err(Errno::ENOMEM);
+                }
+                self.populate(start, end, write);
+                Ok(())
+            }
+        }
+    }
+
+    /// Fills page tables as far as it goes; what cannot be filled now will fault later.
+    fn populate(&self, start: u64, end: u64, write: bool) {
+        let touch = if write { Touch::Write } else { Touch::Read };
+        let mut at = start;
+        while at < end {
+            if super::fault::resolve(self, at, touch).is_err() {
+                return;
+            }
+            at += match self.inner.lock().tables.find(at) {
+                Slot::Large(_) => LARGE_PAGE - at % LARGE_PAGE,
+                _ => PAGE_SIZE,
+            };
+        }
     }
 
     /// mincore(2): for each page of the range whether it is in memory.
     ///
     /// # Errors
     /// `ENOMEM` for holes.
-    pub fn resident(&self, _start: u64, _len: u64) -> Result<Vec<bool>> {
-        todo!()
+    pub fn resident(&self, start: u64, len: u64) -> Result<Vec<bool>> {
+        let (start, end) = range(start, len)?;
+        let inner = self.inner.lock();
+        if !inner.areas.covers(start, end) {
+            return Err(Errno::ENOMEM);
+        }
+        let mut pages = alloc::vec![false; ((end - start) / PAGE_SIZE) as usize];
+        let mut at = start;
+        while at < end {
+            let (step, present) = match inner.tables.find(at) {
+                Slot::Nothing(bytes) => (bytes, false),
+                Slot::Large(_) => (LARGE_PAGE - at % LARGE_PAGE, true),
+                Slot::Small(entry) => (PAGE_SIZE, entry.get() & PRESENT != 0),
+            };
+            let to = (at + step).min(end);
+            pages[((at - start) / PAGE_SIZE) as usize..((to - start) / PAGE_SIZE) as usize].fill(present);
+            at = to;
+        }
+        Ok(pages)
     }
 
     /// Sets where the heap starts; called once by the loader.
-    pub fn set_brk_start(&self, _start: u64) {}
+    pub fn set_brk_start(&self, start: u64) {
+        self.inner.lock().brk = (start, start);
+    }
 
     /// brk(2): moves the end of the heap and returns it; on failure, or for 0, the present end.
-    pub fn brk(&self, _end: u64) -> u64 {
-        todo!()
+    pub fn brk(&self, end: u64) -> u64 {
+        let mut inner = self.inner.lock();
+        let (start, now) = inner.brk;
+        let (Some(old_top), Some(new_top)) = (page_up(now), page_up(end)) else { return now };
+        if end < start || new_top > MMAP_TOP {
+            return now;
+        }
+        if new_top > old_top {
+            if !inner.areas.is_free(old_top, new_top) {
+                return now;
+            }
+            inner.version += 1;
+            let name: Option<Arc<str>> = Some("[heap]".into());
+            let prot = Prot::READ | Prot::WRITE;
+            let backing = Backing::Anonymous;
+            let heap = Vma { start: old_top, end: new_top, prot, max_prot: Prot::all(), shared: false, grows_down: false, backing, name };
+            inner.areas.insert(heap);
+        } else if new_top < old_top && inner.unmap(new_top, old_top).is_err() {
+            return now;
+        }
+        inner.brk.1 = end;
+        end
     }
 
     /// The areas in order.
     pub fn areas(&self) -> Vec<VmaInfo> {
-        todo!()
+        let areas: Vec<Vma> = self.inner.lock().areas.iter().cloned().collect();
+        areas.iter().map(info).collect()
     }
 
     /// Bytes mapped, and bytes of RAM in use by anonymous and copied pages (for `/proc/self/status`, getrusage).
     pub fn usage(&self) -> (u64, u64) {
-        todo!()
+        let inner = self.inner.lock();
+        (inner.areas.iter().map(|vma| vma.end - vma.start).sum(), inner.owned)
+    }
+}
+
+fn info(vma: &Vma) -> VmaInfo {
+    let file = match &vma.backing {
+        Backing::Anonymous => None,
+        Backing::File { file, offset } => file.inode().metadata().ok().map(|m| (*offset, m.dev, m.ino)),
+    };
+    let name = vma.name.as_deref().map_or_else(String::new, |name| name.to_string());
+    VmaInfo { range: (vma.start, vma.end), prot: vma.prot, shared: vma.shared, file, name }
+}
+
+impl Inner {
+    /// Moves page-table entries; the target has none.
+    fn move_pages(&mut self, old: u64, new: u64, len: u64) -> Result<()> {
+        let tables = self.tables;
+        let mut at = 0;
+        while at < len {
+            let aligned = (old + at) % LARGE_PAGE == 0 && (new + at) % LARGE_PAGE == 0 && len - at >= LARGE_PAGE;
+            at += match tables.find(old + at) {
+                Slot::Nothing(bytes) => bytes,
+                Slot::Large(entry) if aligned && tables.large(new + at)?.is_some_and(|to| to.get() == 0) => {
+                    if let Some(to) = tables.large(new + at)? {
+                        to.set(entry.get());
+                        entry.set(0);
+                    }
+                    LARGE_PAGE
+                }
+                Slot::Large(_) => {
+                    tables.small(old + at)?;
+                    continue;
+                }
+                Slot::Small(entry) => {
+                    if entry.get() != 0 {
+                        tables.small(new + at)?.set(entry.get());
+                        entry.set(0);
+                    }
+                    PAGE_SIZE
+                }
+            };
+        }
+        Ok(())
+    }
+}
+
+impl Drop for AddressSpace {
+    fn drop(&mut self) {
+        let inner = self.inner.get_mut();
+        let all: Vec<_> = inner.areas.iter().map(|vma| (vma.start, vma.end)).collect();
+        for (start, end) in all {
+            // Whole areas have no large page reaching over their ends, so nothing needs to be cut.
+            let _ = inner.zap(start, end);
+        }
+        inner.tables.free();
     }
 }

@@ -9,8 +9,9 @@
 
 pub mod sched;
 pub mod thread;
+pub mod timer;
 pub mod wait;
 
-pub use sched::{current, yield_now};
-pub use thread::{Thread, spawn};
+pub use sched::{current, try_current, yield_now};
+pub use thread::{Thread, exit, spawn};
 pub use wait::{WaitQueue, sleep_until};

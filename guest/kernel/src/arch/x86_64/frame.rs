@@ -45,4 +45,12 @@ pub struct Frame {
 impl Frame {
     /// The vector of a system call.
     pub const SYSCALL: u64 = 0x100;
+
+    /// A program's context with every register zero or initial.
+    pub fn user() -> Self {
+        // SAFETY: a frame is integers only.
+        let zero: Self = unsafe { core::mem::zeroed() };
+        // IF and the always-set bit 1; Linux' selectors, see boot.s.
+        Self { mxcsr: 0x1f80, cs: 0x33, ss: 0x2b, rflags: 0x202, ..zero }
+    }
 }

@@ -1,54 +1,98 @@
 //! x86-64: boot, the ring-0 monitor, the ways into the kernel and out, and the processor's registers.
+//!
+//! The story: `boot.s` takes the machine from the PVH entry to ring 3; from then on ring 0 holds only the monitor
+//! (`monitor.s`), which reflects exceptions and interrupts to `entry.s` and serves a handful of calls
+//! ([`monitor`]). `entry.s` saves a [`Frame`] and calls [`trap`]; everything from there on is Rust.
 
 mod frame;
+pub mod lapic;
+pub mod monitor;
+pub mod percpu;
 pub mod port;
+pub mod trap;
+pub mod xstate;
 
 pub use frame::Frame;
+use core::arch::{asm, global_asm};
+
+global_asm!(
+    include_str!("boot.s"),
+    include_str!("monitor.s"),
+    include_str!("entry.s"),
+    include_str!("memory.s"),
+    options(att_syntax)
+);
+
+unsafe extern "C" {
+    fn copy_fallible_asm(to: *mut u8, from: *const u8, len: usize) -> usize;
+    fn resume_frame(frame: *const Frame) -> !;
+    fn switch_stacks(save: *mut u64, load: u64);
+    fn thread_entry();
+}
 
 /// Copies `len` bytes between ranges of which either may fault, and returns how many were left undone.
 ///
 /// # Safety
 /// Each range is Rust-valid memory or memory whose faults the kernel recovers from (user memory below
 /// `USER_TOP`, the DAX window).
-pub unsafe fn copy_fallible(_to: *mut u8, _from: *const u8, _len: usize) -> usize {
-    todo!()
+pub unsafe fn copy_fallible(to: *mut u8, from: *const u8, len: usize) -> usize {
+    // SAFETY: the caller's promise; the assembly touches only the two ranges.
+    unsafe { copy_fallible_asm(to, from, len) }
 }
 
-/// Sizes and copies of the processor's extended state (x87, SSE, AVX, AVX-512) in the XSAVE standard format.
-pub mod xstate {
-    use super::Frame;
+/// Gives the processor from one kernel stack to another; returns when somebody switches back.
+///
+/// # Safety
+/// `load` is a stack pointer that [`switch_stacks`] saved, or [`first_stack`] made, whose stack nobody runs on;
+/// `save` stays valid until the switch back.
+pub unsafe fn switch(save: *mut u64, load: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { switch_stacks(save, load) }
+}
 
-    /// Bytes of a save area, and the mask of components (XCR0) it holds.
-    pub fn layout() -> (usize, u64) {
-        todo!()
-    }
-
-    /// Saves the program's whole extended state: what the entry code saved in `frame`, the rest from the registers.
-    /// `area` is 64-byte aligned and [`layout`] long.
-    pub fn save_user(_frame: &Frame, _area: &mut [u8]) {
-        todo!()
-    }
-
-    /// The reverse; an area the processor would refuse (reserved bits, from a program) gives `false` and changes nothing.
-    pub fn restore_user(_frame: &mut Frame, _area: &mut [u8]) -> bool {
-        todo!()
-    }
+/// Prepares an empty stack so that the first switch to it calls `thread_start(argument)`. Returns its stack pointer.
+///
+/// # Safety
+/// `top` is the 16-byte aligned end of a mapped stack that nobody uses.
+pub unsafe fn first_stack(top: u64, argument: u64) -> u64 {
+    // What switch_stacks pops: r15 r14 r13 r12 rbp rbx, then the return address; one word keeps the alignment.
+    let words = [0, 0, 0, 0, 0, argument, thread_entry as *const () as u64, 0];
+    let stack = top - size_of_val(&words) as u64;
+    // SAFETY: the words lie in the stack's topmost bytes.
+    unsafe { (stack as *mut [u64; 8]).write(words) };
+    stack
 }
 
 /// The base of fs, which the program's thread-local storage hangs on.
 pub fn fs_base() -> u64 {
-    todo!()
+    let base;
+    // SAFETY: CR4.FSGSBASE is set; reading has no effect.
+    unsafe { asm!("rdfsbase {}", out(reg) base, options(nostack, nomem, preserves_flags)) };
+    base
 }
 
-/// Sets it.
-pub fn set_fs_base(_base: u64) {
-    todo!()
+/// Sets it. The kernel does not use fs.
+pub fn set_fs_base(base: u64) {
+    // SAFETY: CR4.FSGSBASE is set; callers keep the base canonical by keeping it below USER_TOP.
+    unsafe { asm!("wrfsbase {}", in(reg) base, options(nostack, nomem, preserves_flags)) }
 }
 
-/// Starts the program's first instruction at `rip` with stack pointer `rsp`, all other registers zero, on the
-/// current thread; the kernel stack is empty afterwards.
-pub fn enter_user(_rip: u64, _rsp: u64) -> ! {
-    todo!()
+/// Starts the program's first instruction at `rip` with stack pointer `rsp`, all other registers zero or initial, on
+/// the current thread; its kernel stack counts as empty from then on.
+pub fn enter_user(rip: u64, rsp: u64) -> ! {
+    let frame = Frame { rip, rsp, ..Frame::user() };
+    xstate::load(&xstate::Area::initial());
+    xstate::set_kernel_mxcsr();
+    enter_user_frame(&frame)
+}
+
+/// Leaves to the program with all of `frame`'s registers: how a new thread of it starts.
+pub fn enter_user_frame(frame: &Frame) -> ! {
+    // The frame is in the caller's stack, which an interrupt between unmasking and the last pop would not touch:
+    // handlers run below the interrupted rsp.
+    trap::leave_to_program();
+    // SAFETY: a whole frame whose cs and ss are the program's.
+    unsafe { resume_frame(frame) }
 }
 
 /// Reads the time stamp counter.

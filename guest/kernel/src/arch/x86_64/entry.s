@@ -1,0 +1,316 @@
+# The ways into the ring-3 kernel and out.
+#
+#  exception, interrupt: stub (monitor.s) -> ring3_vectors -> copy the hardware frame to the thread's kernel stack,
+#    save registers as a Frame (frame.rs) -> trap_entry(&mut Frame) -> restore -> iretq at ring 3
+#  system call: LSTAR -> system_call, at ring 0 on real hardware and at ring 3 where the host keeps it there;
+#    then the same
+#
+# The interrupt mask is a flag (P_MASK). Kernel code runs with it set; an interrupt that finds it set is recorded in
+# P_PENDING and served at the next safe point. An exception must set it before anything else can come in: in the
+# short window before it has, [window_start, window_end), the interrupt entry records too.
+#
+# Which stack: below the interrupted rsp (and its red zone) if that lies in the thread's kernel stack, else at its top.
+
+# Frame offsets
+.set F_GPRS, 264
+.set F_RDX, 360
+.set F_RCX, 368
+.set F_RAX, 376
+.set F_VECTOR, 384
+.set F_CR2, 392
+.set F_SAVED, 400
+.set F_ERROR, 408
+.set F_RIP, 416
+.set F_CS, 424
+.set F_RFLAGS, 432
+.set F_RSP, 440
+.set F_SS, 448
+.set F_SIZE, 464
+
+.text
+.globl ring3_start
+ring3_start:
+  mov boot_start_info_address(%rip), %rax
+  mov (%rax), %rdi
+  call kernel_start
+  ud2
+.balign 8
+boot_start_info_address: .quad boot_start_info + PHYS_BASE
+
+.balign 16
+window_start:
+page_fault:                             # rax = CR2; the real rax at RSP0-56
+  btsl $0, P_MASK - (P_TRAP - 8)(%rsp)
+  setc P_SAVED - (P_TRAP - 8)(%rsp)
+  mov %rax, P_CR2 - (P_TRAP - 8)(%rsp)
+  mov P_RSP0 - 56 - (P_TRAP - 8)(%rsp), %rax
+  jmp exception_body
+exception:
+  btsl $0, P_MASK - (P_TRAP - 8)(%rsp)
+  setc P_SAVED - (P_TRAP - 8)(%rsp)
+  jmp exception_body
+.balign 16
+.globl ring3_vectors
+ring3_vectors:
+.set v, 0
+.rept 256
+  .balign 16
+  .if v == 32
+    window_end:
+  .endif
+  .if (v >= 0xc0) && (v & 1)
+    pushq $(v + 1)                      # a duplicate of the even vector above
+    jmp duplicate
+  .else
+    pushq $v
+    .if v == 14
+      jmp page_fault
+    .elseif v < 32
+      jmp exception
+    .else
+      jmp interrupt
+    .endif
+  .endif
+  .set v, v + 1
+.endr
+
+# rsp = scratch stack: rdx rcx rax vector. Builds the upper part of a Frame, switches to it. `frame` is where the
+# hardware pushed (offset in the per-CPU area), S the offset of rsp there.
+.macro BUILD_FRAME frame, exception
+  mov \frame + 24 - S(%rsp), %rax       # the interrupted rsp
+  mov P_STACK_TOP - S(%rsp), %rcx
+  cmp %rcx, %rax
+  ja 1f
+  cmp P_STACK_LOW - S(%rsp), %rax
+  jb 1f
+  lea -128(%rax), %rcx
+1: and $-16, %rcx
+  sub $F_SIZE, %rcx
+  mov \frame + 0 - S(%rsp), %rdx
+  mov %rdx, F_RIP(%rcx)
+  mov \frame + 8 - S(%rsp), %rdx
+  mov %rdx, F_CS(%rcx)
+  mov \frame + 16 - S(%rsp), %rdx
+  mov %rdx, F_RFLAGS(%rcx)
+  mov %rax, F_RSP(%rcx)
+  mov \frame + 32 - S(%rsp), %rdx
+  mov %rdx, F_SS(%rcx)
+  .if \exception
+  mov \frame - 8 - S(%rsp), %rdx        # garbage where the exception has no error code
+  mov %rdx, F_ERROR(%rcx)
+  movzbl P_SAVED - S(%rsp), %edx
+  mov %rdx, F_SAVED(%rcx)
+  mov P_CR2 - S(%rsp), %rdx
+  mov %rdx, F_CR2(%rcx)
+  .else
+  movq $0, F_SAVED(%rcx)
+  lea P_IST1 - S(%rsp), %rdx
+  mov %rdx, P_TSS + 0x24 - S(%rsp)      # back to interrupt stack A
+  .endif
+  mov 24(%rsp), %rdx
+  mov %rdx, F_VECTOR(%rcx)
+  mov 16(%rsp), %rdx
+  mov %rdx, F_RAX(%rcx)
+  mov 8(%rsp), %rdx
+  mov %rdx, F_RCX(%rcx)
+  mov (%rsp), %rdx
+  mov %rdx, F_RDX(%rcx)
+  lea F_RDX(%rcx), %rsp
+  jmp trap_body
+.endm
+
+exception_body:
+  push %rax
+  push %rcx
+  push %rdx
+  .set S, P_TRAP - 32
+  BUILD_FRAME (P_RSP0 - 40), 1
+
+duplicate:
+  lock incq %gs:P_DUPLICATES
+interrupt:
+  push %rax
+  push %rcx
+  push %rdx
+  .set S, P_TRAP2 - 32
+  testb $3, P_IST1 - 32 - S(%rsp)       # from the monitor's hlt?
+  jz from_halt
+  btsl $0, P_MASK - S(%rsp)
+  jc record
+  mov P_IST1 - 40 - S(%rsp), %rax       # inside the window?
+  lea window_start(%rip), %rcx
+  sub %rcx, %rax
+  cmp $(window_end - window_start), %rax
+  jb in_window
+  BUILD_FRAME (P_IST1 - 40), 0
+in_window:
+  movl $0, P_MASK - S(%rsp)
+record:
+  lea P_IST1 - S(%rsp), %rdx
+  mov %rdx, P_TSS + 0x24 - S(%rsp)
+  mov 24(%rsp), %rcx
+  and $63, %ecx
+  btsq %rcx, P_PENDING - S(%rsp)
+  pop %rdx
+  pop %rcx
+  pop %rax
+  lea (P_IST1 - 40) - (P_TRAP2 - 8)(%rsp), %rsp
+  iretq
+from_halt:                              # record, and return through the frame of the halt call's int3
+  lea P_IST1 - S(%rsp), %rdx
+  mov %rdx, P_TSS + 0x24 - S(%rsp)
+  mov 24(%rsp), %rcx
+  and $63, %ecx
+  btsq %rcx, P_PENDING - S(%rsp)
+  pop %rdx
+  pop %rcx
+  pop %rax
+  lea (P_RSP0 - 40) - (P_TRAP2 - 8)(%rsp), %rsp
+  iretq
+
+# rsp = &frame.rdx
+.macro SAVE_REST
+  push %rbx
+  push %rbp
+  push %rsi
+  push %rdi
+  push %r8
+  push %r9
+  push %r10
+  push %r11
+  push %r12
+  push %r13
+  push %r14
+  push %r15
+  cld
+  sub $F_GPRS, %rsp
+  movaps %xmm0, 0(%rsp)
+  movaps %xmm1, 16(%rsp)
+  movaps %xmm2, 32(%rsp)
+  movaps %xmm3, 48(%rsp)
+  movaps %xmm4, 64(%rsp)
+  movaps %xmm5, 80(%rsp)
+  movaps %xmm6, 96(%rsp)
+  movaps %xmm7, 112(%rsp)
+  movaps %xmm8, 128(%rsp)
+  movaps %xmm9, 144(%rsp)
+  movaps %xmm10, 160(%rsp)
+  movaps %xmm11, 176(%rsp)
+  movaps %xmm12, 192(%rsp)
+  movaps %xmm13, 208(%rsp)
+  movaps %xmm14, 224(%rsp)
+  movaps %xmm15, 240(%rsp)
+  stmxcsr 256(%rsp)
+  ldmxcsr kernel_mxcsr(%rip)
+  mov %rsp, %rdi
+.endm
+
+trap_body:
+  SAVE_REST
+  call trap_entry
+.globl return_from_frame
+return_from_frame:                      # rsp = &Frame
+  ldmxcsr 256(%rsp)
+  movaps 0(%rsp), %xmm0
+  movaps 16(%rsp), %xmm1
+  movaps 32(%rsp), %xmm2
+  movaps 48(%rsp), %xmm3
+  movaps 64(%rsp), %xmm4
+  movaps 80(%rsp), %xmm5
+  movaps 96(%rsp), %xmm6
+  movaps 112(%rsp), %xmm7
+  movaps 128(%rsp), %xmm8
+  movaps 144(%rsp), %xmm9
+  movaps 160(%rsp), %xmm10
+  movaps 176(%rsp), %xmm11
+  movaps 192(%rsp), %xmm12
+  movaps 208(%rsp), %xmm13
+  movaps 224(%rsp), %xmm14
+  movaps 240(%rsp), %xmm15
+  add $F_GPRS, %rsp
+  pop %r15
+  pop %r14
+  pop %r13
+  pop %r12
+  pop %r11
+  pop %r10
+  pop %r9
+  pop %r8
+  pop %rdi
+  pop %rsi
+  pop %rbp
+  pop %rbx
+  pop %rdx
+  pop %rcx
+  pop %rax
+  add $32, %rsp
+  iretq
+.balign 4
+kernel_mxcsr: .long 0x1f80
+
+.balign 16
+.globl system_call
+system_call:                            # rcx = return address, r11 = flags; rsp is the program's
+  movl $1, %gs:P_MASK
+  mov %rsp, %gs:P_SCRATCH
+  mov %gs:P_STACK_TOP, %rsp
+  pushq $0                              # the frame's padding
+  pushq $USER_DS
+  pushq %gs:P_SCRATCH
+  push %r11
+  pushq $USER_CS
+  push %rcx
+  pushq $0                              # error
+  pushq $0                              # saved mask
+  pushq $0                              # cr2
+  pushq $0x100                          # vector: a system call
+  push %rax
+  push %rcx
+  push %rdx
+  mov %cs, %eax
+  mov %rax, F_CR2 - F_RDX(%rsp)         # the ring we came in at, for the probe at start
+  test $3, %al
+  jnz 1f
+  mov %rsp, %rdx                        # ring 0: go on at ring 3
+  lea 1f(%rip), %rax
+  pushq $USER_DS
+  push %rdx
+  pushq $FLAGS
+  pushq $USER_CS
+  push %rax
+  iretq
+1: SAVE_REST
+  call system_call_entry
+  jmp return_from_frame
+
+# Starts a thread's first context: switch_stacks "returns" here with the body in rbx.
+.globl thread_entry
+thread_entry:
+  mov %rbx, %rdi
+  call thread_start
+  ud2
+
+# switch_stacks(rdi: where to keep the old rsp, rsi: the new one). Callee-saved registers go on the old stack.
+.globl switch_stacks
+switch_stacks:
+  push %rbx
+  push %rbp
+  push %r12
+  push %r13
+  push %r14
+  push %r15
+  mov %rsp, (%rdi)
+  mov %rsi, %rsp
+  pop %r15
+  pop %r14
+  pop %r13
+  pop %r12
+  pop %rbp
+  pop %rbx
+  ret
+
+# resume_frame(rdi: &Frame): leaves the kernel by a frame anywhere in memory.
+.globl resume_frame
+resume_frame:
+  mov %rdi, %rsp
+  jmp return_from_frame

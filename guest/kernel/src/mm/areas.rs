@@ -1,0 +1,228 @@
+//! The ordered map of areas: finding, cutting, joining, and finding room. Pure; tested on the host.
+
+use super::vma::{Backing, Vma};
+use super::{LARGE_PAGE, USER_MIN};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+/// Room left free below an area that grows down (`stack_guard_gap`, 256 pages).
+pub const GUARD_GAP: u64 = 1 << 20;
+
+/// Areas by start address; they never overlap.
+#[derive(Default)]
+pub struct Areas {
+    map: BTreeMap<u64, Vma>,
+}
+
+impl Areas {
+    /// The area that holds `address`.
+    pub fn find(&self, address: u64) -> Option<&Vma> {
+        self.map.range(..=address).next_back().map(|(_, vma)| vma).filter(|vma| address < vma.end)
+    }
+
+    /// The first area that ends after `address`.
+    pub fn at_or_after(&self, address: u64) -> Option<&Vma> {
+        self.find(address).or_else(|| self.map.range(address..).next().map(|(_, vma)| vma))
+    }
+
+    /// All areas in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Vma> {
+        self.map.values()
+    }
+
+    /// The areas that share a byte with `[start, end)`.
+    pub fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = &Vma> {
+        let first = self.find(start).map_or(start, |vma| vma.start);
+        self.map.range(first..end.max(first)).map(|(_, vma)| vma)
+    }
+
+    /// Whether areas cover `[start, end)` without a hole.
+    pub fn covers(&self, start: u64, end: u64) -> bool {
+        let mut at = start;
+        for vma in self.overlapping(start, end) {
+            if vma.start > at {
+                return false;
+            }
+            at = vma.end;
+        }
+        at >= end
+    }
+
+    /// Adds an area where there is none, joined with its neighbours if they are alike.
+    pub fn insert(&mut self, mut vma: Vma) {
+        if let Some(before) = self.map.range(..vma.start).next_back().map(|(_, v)| v.clone()) {
+            if before.end == vma.start && joins(&before, &vma) {
+                self.map.remove(&before.start);
+                vma = Vma { start: before.start, backing: before.backing, ..vma };
+            }
+        }
+        if let Some(after) = self.map.get(&vma.end).cloned() {
+            if joins(&vma, &after) {
+                self.map.remove(&after.start);
+                vma.end = after.end;
+            }
+        }
+        self.map.insert(vma.start, vma);
+    }
+
+    /// Takes away everything in `[start, end)`, cutting areas that reach over an end, and returns what was there.
+    pub fn remove(&mut self, start: u64, end: u64) -> Vec<Vma> {
+        let hit: Vec<Vma> = self.overlapping(start, end).cloned().collect();
+        let mut removed = Vec::with_capacity(hit.len());
+        for vma in hit {
+            self.map.remove(&vma.start);
+            if vma.start < start {
+                self.map.insert(vma.start, Vma { end: start, ..vma.clone() });
+            }
+            if vma.end > end {
+                self.map.insert(end, cut_front(&vma, end));
+            }
+            let (from, to) = (vma.start.max(start), vma.end.min(end));
+            removed.push(Vma { end: to, ..cut_front(&vma, from) });
+        }
+        removed
+    }
+
+    /// Changes every area in `[start, end)` and only there.
+    pub fn change(&mut self, start: u64, end: u64, mut change: impl FnMut(&mut Vma)) {
+        for mut vma in self.remove(start, end) {
+            change(&mut vma);
+            self.insert(vma);
+        }
+    }
+
+    /// Moves the start of an area that grows down.
+    pub fn grow_down(&mut self, start: u64, new_start: u64) {
+        if let Some(vma) = self.map.remove(&start) {
+            self.map.insert(new_start, Vma { start: new_start, ..vma });
+        }
+    }
+
+    /// Finds room for `len` bytes: at `hint` if that is free, else the highest place below `top`. Big areas are
+    /// aligned to large pages.
+    pub fn find_room(&self, hint: u64, len: u64, top: u64) -> Option<u64> {
+        if hint >= USER_MIN && hint.checked_add(len).is_some_and(|end| end <= top) && self.is_free(hint, hint + len) {
+            return Some(hint);
+        }
+        let align = if len >= LARGE_PAGE { LARGE_PAGE } else { super::PAGE_SIZE };
+        let mut ceiling = top;
+        loop {
+            let start = ceiling.checked_sub(len).filter(|start| *start >= USER_MIN)? & !(align - 1);
+            if start < USER_MIN {
+                return None;
+            }
+            match self.map.range(..start + len).next_back() {
+                Some((_, below)) if below.end > start => ceiling = bottom(below),
+                _ => match self.map.range(start + len..).next() {
+                    Some((_, above)) if bottom(above) < start + len => ceiling = bottom(above),
+                    _ => return Some(start),
+                },
+            }
+        }
+    }
+
+    /// Whether no area, nor the guard gap of one, touches `[start, end)`.
+    pub fn is_free(&self, start: u64, end: u64) -> bool {
+        self.overlapping(start, end).next().is_none()
+            && self.map.range(end..).next().is_none_or(|(_, above)| bottom(above) >= end)
+    }
+}
+
+fn bottom(vma: &Vma) -> u64 {
+    if vma.grows_down { vma.start.saturating_sub(GUARD_GAP) } else { vma.start }
+}
+
+fn cut_front(vma: &Vma, start: u64) -> Vma {
+    let backing = match &vma.backing {
+        Backing::Anonymous => Backing::Anonymous,
+        Backing::File { file, offset } => Backing::File { file: file.clone(), offset: offset + (start - vma.start) },
+    };
+    Vma { start, backing, ..vma.clone() }
+}
+
+fn joins(low: &Vma, high: &Vma) -> bool {
+    let alike = low.prot == high.prot
+        && low.max_prot == high.max_prot
+        && low.shared == high.shared
+        && low.grows_down == high.grows_down
+        && low.name == high.name;
+    alike
+        && match (&low.backing, &high.backing) {
+            (Backing::Anonymous, Backing::Anonymous) => true,
+            (Backing::File { file: a, offset: at }, Backing::File { file: b, offset: next }) => {
+                alloc::sync::Arc::ptr_eq(a, b) && at + (low.end - low.start) == *next
+            }
+            _ => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::vma::Prot;
+    use super::*;
+
+    const TOP: u64 = 0x5000_0000;
+
+    fn area(start: u64, end: u64, prot: Prot) -> Vma {
+        let all = Prot::all();
+        Vma { start, end, prot, max_prot: all, shared: false, grows_down: false, backing: Backing::Anonymous, name: None }
+    }
+
+    fn bounds(areas: &Areas) -> Vec<(u64, u64)> {
+        areas.iter().map(|v| (v.start, v.end)).collect()
+    }
+
+    #[test]
+    fn alike_neighbours_join_and_others_do_not() {
+        let mut areas = Areas::default();
+        areas.insert(area(0x10000, 0x20000, Prot::READ));
+        areas.insert(area(0x30000, 0x40000, Prot::READ));
+        areas.insert(area(0x20000, 0x30000, Prot::READ));
+        assert_eq!(bounds(&areas), [(0x10000, 0x40000)]);
+        areas.insert(area(0x40000, 0x50000, Prot::WRITE));
+        assert_eq!(bounds(&areas).len(), 2);
+    }
+
+    #[test]
+    fn removing_cuts_at_both_ends() {
+        let mut areas = Areas::default();
+        areas.insert(area(0x10000, 0x50000, Prot::READ));
+        let gone = areas.remove(0x20000, 0x30000);
+        assert_eq!(gone.iter().map(|v| (v.start, v.end)).collect::<Vec<_>>(), [(0x20000, 0x30000)]);
+        assert_eq!(bounds(&areas), [(0x10000, 0x20000), (0x30000, 0x50000)]);
+        assert!(!areas.covers(0x10000, 0x50000));
+        assert!(areas.covers(0x38000, 0x48000));
+        assert!(areas.find(0x2ffff).is_none() && areas.find(0x30000).is_some());
+    }
+
+    #[test]
+    fn changing_a_middle_makes_three_and_back_makes_one() {
+        let mut areas = Areas::default();
+        areas.insert(area(0x10000, 0x50000, Prot::READ));
+        areas.change(0x20000, 0x30000, |v| v.prot = Prot::empty());
+        assert_eq!(bounds(&areas), [(0x10000, 0x20000), (0x20000, 0x30000), (0x30000, 0x50000)]);
+        areas.change(0x20000, 0x30000, |v| v.prot = Prot::READ);
+        assert_eq!(bounds(&areas), [(0x10000, 0x50000)]);
+    }
+
+    #[test]
+    fn room_is_found_from_the_top_and_hints_are_kept() {
+        let mut areas = Areas::default();
+        assert_eq!(areas.find_room(0, 0x1000, TOP), Some(TOP - 0x1000));
+        areas.insert(area(TOP - 0x1000, TOP, Prot::READ));
+        assert_eq!(areas.find_room(0, 0x2000, TOP), Some(TOP - 0x3000));
+        assert_eq!(areas.find_room(0x30000, 0x2000, TOP), Some(0x30000));
+        assert_eq!(areas.find_room(TOP - 0x1000, 0x1000, TOP), Some(TOP - 0x2000));
+        let big = areas.find_room(0, 4 << 20, TOP).unwrap();
+        assert_eq!(big % LARGE_PAGE, 0);
+        assert_eq!(areas.find_room(0, TOP, TOP), None);
+    }
+
+    #[test]
+    fn nothing_is_put_into_the_gap_below_a_stack() {
+        let mut areas = Areas::default();
+        areas.insert(Vma { grows_down: true, ..area(TOP - 0x10000, TOP, Prot::WRITE) });
+        assert_eq!(areas.find_room(0, 0x1000, TOP), Some(TOP - 0x10000 - GUARD_GAP - 0x1000));
+        assert!(!areas.is_free(TOP - 0x20000, TOP - 0x1f000));
+    }
+}

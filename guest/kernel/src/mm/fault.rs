@@ -1,0 +1,289 @@
+//! Page faults: demand paging.
+//!
+//! A fault is dear (12 us and more where page tables are virtualised), an entry cheap, so one fault fills many:
+//! anonymous memory in 2 MiB pages where the area allows and 64 KiB else, files 256 KiB around the address as far as
+//! the content is in memory already.
+//!
+//! A file's page may have to be fetched from the host, which sleeps; the space is not locked meanwhile. Afterwards the
+//! space's version tells whether its areas changed; if so, the fault starts over.
+
+use super::page_cache::PageCache;
+use super::paging::{self, ADDRESS, LARGE, NO_EXEC, OWNED, PRESENT, Slot, WRITE};
+use super::space::{AddressSpace, FaultError, Inner, rights};
+use super::vma::{Backing, Prot, Vma};
+use super::{LARGE_PAGE, PAGE_SIZE, USER_TOP, frames, page_down};
+use crate::arch::copy_fallible;
+use crate::{stats, task};
+use alloc::sync::Arc;
+use diolkos_vfs::{Access, Errno, File, MappedRun};
+
+/// Anonymous memory is filled in pieces of this size where a large page does not fit.
+const ANONYMOUS_STEP: u64 = 64 << 10;
+const ANONYMOUS_ORDER: usize = 4;
+/// File pages are mapped in aligned pieces of this size.
+const FILE_STEP: u64 = 256 << 10;
+/// Largest main stack (`RLIMIT_STACK`'s usual value).
+const STACK_LIMIT: u64 = 8 << 20;
+
+/// What was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Touch {
+    /// Reading.
+    Read,
+    /// Writing.
+    Write,
+    /// Executing.
+    Execute,
+}
+
+impl Touch {
+    /// From a page fault's error code (SDM volume 3, section 4.7).
+    pub fn from_error_code(error: u64) -> Self {
+        if error & 2 != 0 {
+            Self::Write
+        } else if error & 16 != 0 {
+            Self::Execute
+        } else {
+            Self::Read
+        }
+    }
+
+    fn allowed(self, prot: Prot) -> bool {
+        match self {
+            Self::Read => !prot.is_empty(),
+            Self::Write => prot.contains(Prot::WRITE),
+            Self::Execute => prot.contains(Prot::EXEC),
+        }
+    }
+}
+
+/// Resolves a page fault of the current thread.
+///
+/// # Errors
+/// Why the access cannot be allowed.
+pub fn page_fault(address: u64, touch: Touch) -> Result<(), FaultError> {
+    if address >= USER_TOP {
+        return Err(FaultError::NotMapped);
+    }
+    let space = task::try_current().and_then(|thread| thread.space.lock().clone()).ok_or(FaultError::NotMapped)?;
+    resolve(&space, address, touch)
+}
+
+/// Makes the page at `address` accessible for `touch`.
+pub(super) fn resolve(space: &AddressSpace, address: u64, touch: Touch) -> Result<(), FaultError> {
+    let page = page_down(address);
+    loop {
+        let mut inner = space.inner.lock();
+        let vma = find_area(&mut inner, page)?;
+        if !touch.allowed(vma.prot) {
+            return Err(FaultError::Forbidden);
+        }
+        if is_served(&inner, page, touch) {
+            paging::flush(page, 1);
+            return Ok(());
+        }
+        let Backing::File { file, offset } = &vma.backing else {
+            return fill_anonymous(&mut inner, &vma, page);
+        };
+        let (file, offset, version) = (file.clone(), offset + (page - vma.start), inner.version);
+        drop(inner);
+        if fill_file(space, &vma, file, offset, page, touch, version)? {
+            return Ok(());
+        }
+    }
+}
+
+fn find_area(inner: &mut Inner, page: u64) -> Result<Vma, FaultError> {
+    let vma = inner.areas.at_or_after(page).ok_or(FaultError::NotMapped)?;
+    if vma.start <= page {
+        return Ok(vma.clone());
+    }
+    let (start, end) = (vma.start, vma.end);
+    if !vma.grows_down || end - page > STACK_LIMIT {
+        return Err(FaultError::NotMapped);
+    }
+    let room = inner.areas.at_or_after(page).is_some_and(|next| next.start == start);
+    if !room || inner.areas.overlapping(page.saturating_sub(super::areas::GUARD_GAP), page).next().is_some() {
+        return Err(FaultError::NotMapped);
+    }
+    inner.version += 1;
+    inner.areas.grow_down(start, page);
+    inner.areas.find(page).cloned().ok_or(FaultError::NotMapped)
+}
+
+/// Whether the entry allows the access already: another thread was faster, or the processor had an old translation.
+fn is_served(inner: &Inner, page: u64, touch: Touch) -> bool {
+    let value = match inner.tables.find(page) {
+        Slot::Nothing(_) => return false,
+        Slot::Large(entry) | Slot::Small(entry) => entry.get(),
+    };
+    let needed = if touch == Touch::Write { PRESENT | WRITE } else { PRESENT };
+    value & needed == needed && (touch != Touch::Execute || value & NO_EXEC == 0)
+}
+
+fn out_of_memory(_: Errno) -> FaultError {
+    FaultError::OutOfMemory
+}
+
+fn zero(phys: u64, len: u64) {
+    stats::ZEROED_BYTES.add(len);
+    // SAFETY: frames just allocated, not yet known to anybody.
+    unsafe { frames::pointer(phys).write_bytes(0, len as usize) };
+}
+
+fn fill_anonymous(inner: &mut Inner, vma: &Vma, page: u64) -> Result<(), FaultError> {
+    let bits = rights(vma.prot, true) | OWNED;
+    let large = page & !(LARGE_PAGE - 1);
+    if large >= vma.start && large + LARGE_PAGE <= vma.end {
+        if let Some(entry) = inner.tables.large(page).map_err(out_of_memory)?.filter(|entry| entry.get() == 0) {
+            if let Some(frame) = frames::allocate_for_program(frames::LARGE_ORDER) {
+                zero(frame, LARGE_PAGE);
+                entry.set(frame | bits | LARGE);
+                inner.owned += LARGE_PAGE;
+                return Ok(());
+            }
+        }
+    }
+    let step = page & !(ANONYMOUS_STEP - 1);
+    let whole = step >= vma.start && step + ANONYMOUS_STEP <= vma.end;
+    let empty = |inner: &Inner, at: u64| match inner.tables.find(at) {
+        Slot::Nothing(_) => true,
+        Slot::Small(entry) => entry.get() == 0,
+        Slot::Large(_) => false,
+    };
+    let pages = (step..step + ANONYMOUS_STEP).step_by(PAGE_SIZE as usize);
+    if whole && pages.clone().all(|at| empty(inner, at)) {
+        if let Some(block) = frames::allocate_for_program(ANONYMOUS_ORDER) {
+            zero(block, ANONYMOUS_STEP);
+            for at in pages {
+                inner.tables.small(at).map_err(out_of_memory)?.set(block + (at - step) | bits);
+            }
+            inner.owned += ANONYMOUS_STEP;
+            return Ok(());
+        }
+    }
+    let frame = frames::allocate_for_program(0).ok_or(FaultError::OutOfMemory)?;
+    zero(frame, PAGE_SIZE);
+    inner.tables.small(page).map_err(out_of_memory)?.set(frame | bits);
+    inner.owned += PAGE_SIZE;
+    Ok(())
+}
+
+/// Where a file's pages are.
+enum Pages {
+    /// In a DAX window, pinned.
+    Window(MappedRun),
+    /// In the page cache, which the areas that show it keep alive through `inner.caches`.
+    Cache(Arc<PageCache>),
+}
+
+impl Pages {
+    /// The frame that holds the page at file offset `at`, if it is in memory.
+    fn frame(&self, at: u64) -> Option<u64> {
+        match self {
+            Self::Window(run) => (at >= run.offset && at - run.offset < run.len).then(|| run.phys + (at - run.offset)),
+            Self::Cache(cache) => cache.get(at / PAGE_SIZE),
+        }
+    }
+}
+
+/// Serves a fault in a mapping of a file. `Ok(false)`: the areas changed meanwhile; start over.
+fn fill_file(
+    space: &AddressSpace,
+    vma: &Vma,
+    file: Arc<dyn File>,
+    offset: u64,
+    page: u64,
+    touch: Touch,
+    version: u64,
+) -> Result<bool, FaultError> {
+    let no_page = |errno| if errno == Errno::ENOMEM { FaultError::OutOfMemory } else { FaultError::NoPage };
+    let size = file.inode().metadata().map_err(no_page)?.size;
+    if offset >= size {
+        return Err(FaultError::NoPage);
+    }
+    let write_through = vma.shared && vma.prot.contains(Prot::WRITE);
+    let access = if write_through { Access::Write } else { Access::Read };
+    let pages = match file.map(offset, access).map_err(no_page)? {
+        Some(run) => Pages::Window(run),
+        None if write_through => return Err(FaultError::NoPage),
+        None => {
+            let cache = PageCache::of(&*file).map_err(no_page)?;
+            cache.load(&*file, offset / PAGE_SIZE).map_err(no_page)?;
+            Pages::Cache(cache)
+        }
+    };
+    let source = pages.frame(offset).ok_or(FaultError::NoPage)?;
+    let copy = touch == Touch::Write && !vma.shared;
+    let mut inner = space.inner.lock();
+    if inner.version != version {
+        return Ok(false);
+    }
+    if copy {
+        copy_page(&mut inner, vma, page, source)?;
+    } else {
+        let writable = write_through && matches!(&pages, Pages::Window(run) if run.writable);
+        map_around(&mut inner, vma, &pages, page, offset, size, writable)?;
+    }
+    if let Pages::Cache(cache) = pages {
+        inner.keep(cache);
+    }
+    Ok(true)
+}
+
+/// Gives a private writable mapping its own copy of a page.
+fn copy_page(inner: &mut Inner, vma: &Vma, page: u64, source: u64) -> Result<(), FaultError> {
+    let frame = frames::allocate_for_program(0).ok_or(FaultError::OutOfMemory)?;
+    // SAFETY: the frame is ours; the source is window memory that is pinned or a cached page that is held, and a
+    // fault on the window is recovered from.
+    let left = unsafe { copy_fallible(frames::pointer(frame), frames::pointer(source), PAGE_SIZE as usize) };
+    if left != 0 {
+        frames::release(frame, 0);
+        return Err(FaultError::NoPage);
+    }
+    stats::COPIED_BYTES.add(PAGE_SIZE);
+    let entry = inner.tables.small(page).map_err(out_of_memory)?;
+    let replaced = entry.get() & PRESENT != 0;
+    entry.set(frame | rights(vma.prot, true) | OWNED);
+    inner.owned += PAGE_SIZE;
+    if replaced {
+        paging::flush(page, 1);
+    }
+    Ok(())
+}
+
+/// Maps the page and those around it that are in memory and not mapped yet.
+fn map_around(
+    inner: &mut Inner,
+    vma: &Vma,
+    pages: &Pages,
+    page: u64,
+    offset: u64,
+    size: u64,
+    writable: bool,
+) -> Result<(), FaultError> {
+    let bits = rights(vma.prot, writable);
+    let low = (page & !(FILE_STEP - 1)).max(vma.start);
+    let high = ((page & !(FILE_STEP - 1)) + FILE_STEP).min(vma.end);
+    for at in (low..high).step_by(PAGE_SIZE as usize) {
+        // Wrapping: offsets before the page's own are still offsets of this area.
+        let file_offset = offset.wrapping_add(at.wrapping_sub(page));
+        if file_offset >= size {
+            break;
+        }
+        let Some(frame) = pages.frame(file_offset) else { continue };
+        let entry = inner.tables.small(at).map_err(out_of_memory)?;
+        let old = entry.get();
+        if old == 0 {
+            entry.set(frame | bits);
+            if matches!(pages, Pages::Window(_)) {
+                stats::WINDOW_PAGES.count();
+            }
+        } else if at == page && old & OWNED == 0 {
+            // The same page with more rights than before.
+            entry.set(old & ADDRESS | bits);
+            paging::flush(page, 1);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! Physical memory, by the page frame: a buddy allocator over the RAM the machine reports.
+//!
+//! Blocks of 2^order frames, orders 0 to 10 (4 MiB). Free blocks form a list per order, linked through the free
+//! memory itself. Memory that was never used is not in the lists at all: it lies above a frontier per region and is
+//! taken from there in whole 4 MiB blocks, so that starting costs nothing per byte of RAM and the host is not made
+//! to back what nobody uses. One byte a frame tells which blocks are free; a block's bytes are written when the
+//! frontier passes it.
+
+use super::{PAGE_SIZE, PHYS_BASE};
+use spin::Mutex;
+
+/// Largest order: 4 MiB.
+pub const MAX_ORDER: usize = 10;
+/// The order of a large page, 2 MiB.
+pub const LARGE_ORDER: usize = 9;
+const BLOCK: u64 = PAGE_SIZE << MAX_ORDER;
+const MAX_REGIONS: usize = 8;
+/// What the program may not take: the kernel must be able to clean up after it.
+const KERNEL_RESERVE: u64 = 8 << 20;
+/// Marks in the map of frames.
+const USED: u8 = 0;
+const FREE: u8 = 1; // plus the order, in the first frame of a free block
+
+#[derive(Clone, Copy)]
+struct Region {
+    /// Block-aligned bounds, in bytes.
+    start: u64,
+    end: u64,
+    /// First byte never given out yet.
+    frontier: u64,
+    /// One byte a frame of the region, through the direct map.
+    map: *mut u8,
+}
+
+struct Frames {
+    regions: [Option<Region>; MAX_REGIONS],
+    /// First free block of each order, by physical address; 0 ends a list (frame 0 is never given out).
+    lists: [u64; MAX_ORDER + 1],
+    free: u64,
+    total: u64,
+}
+
+// SAFETY: the map pointers lead to memory that only the allocator, behind its lock, touches.
+unsafe impl Send for Frames {}
+
+static FRAMES: Mutex<Frames> =
+    Mutex::new(Frames { regions: [None; MAX_REGIONS], lists: [0; MAX_ORDER + 1], free: 0, total: 0 });
+
+/// The links of a free block, in its first bytes.
+#[repr(C)]
+struct Links {
+    next: u64,
+    previous: u64,
+}
+
+/// The memory of a physical address, through the direct map.
+pub fn pointer(phys: u64) -> *mut u8 {
+    (PHYS_BASE + phys) as *mut u8
+}
+
+fn links(phys: u64) -> *mut Links {
+    pointer(phys).cast()
+}
+
+impl Region {
+    fn mark(&self, phys: u64) -> *mut u8 {
+        self.map.wrapping_add(((phys - self.start) / PAGE_SIZE) as usize)
+    }
+}
+
+impl Frames {
+    fn region(&self, phys: u64) -> &Region {
+        let holds = |r: &&Region| (r.start..r.end).contains(&phys);
+        self.regions.iter().flatten().find(holds).expect("a frame lies in a region")
+    }
+
+    fn set_mark(&mut self, phys: u64, mark: u8) {
+        // SAFETY: the frame lies in the region, so its byte lies in the map.
+        unsafe { self.region(phys).mark(phys).write(mark) }
+    }
+
+    fn push(&mut self, phys: u64, order: usize) {
+        let next = self.lists[order];
+        // SAFETY: the block is free, so its memory is ours; so is the next one's.
+        unsafe {
+            links(phys).write(Links { next, previous: 0 });
+            if next != 0 {
+                (*links(next)).previous = phys;
+            }
+        }
+        self.lists[order] = phys;
+        self.set_mark(phys, FREE + order as u8);
+    }
+
+    fn remove(&mut self, phys: u64, order: usize) {
+        // SAFETY: the block is in the list, so its links and its neighbours' are ours.
+        unsafe {
+            let Links { next, previous } = links(phys).read();
+            if next != 0 {
+                (*links(next)).previous = previous;
+            }
+            if previous != 0 {
+                (*links(previous)).next = next;
+            } else {
+                self.lists[order] = next;
+            }
+        }
+        self.set_mark(phys, USED);
+    }
+
+    /// Takes a never-used block.
+    fn advance(&mut self) -> Option<u64> {
+        let region = self.regions.iter_mut().flatten().find(|r| r.frontier + BLOCK <= r.end)?;
+        let block = region.frontier;
+        region.frontier += BLOCK;
+        let marks = region.mark(block);
+        // SAFETY: the block's bytes lie in the map.
+        unsafe { marks.write_bytes(USED, 1 << MAX_ORDER) };
+        Some(block)
+    }
+
+    fn allocate(&mut self, order: usize) -> Option<u64> {
+        let found = (order..=MAX_ORDER).find(|o| self.lists[*o] != 0);
+        let (block, mut size) = match found {
+            Some(o) => {
+                let block = self.lists[o];
+                self.remove(block, o);
+                (block, o)
+            }
+            None => (self.advance()?, MAX_ORDER),
+        };
+        while size > order {
+            size -= 1;
+            self.push(block + (PAGE_SIZE << size), size);
+        }
+        self.free -= PAGE_SIZE << order;
+        Some(block)
+    }
+
+    fn release(&mut self, mut phys: u64, mut order: usize) {
+        self.free += PAGE_SIZE << order;
+        let region = *self.region(phys);
+        while order < MAX_ORDER {
+            let buddy = region.start + ((phys - region.start) ^ (PAGE_SIZE << order));
+            // Blocks are cut from whole MAX_ORDER blocks below the frontier, so the buddy's byte has been written.
+            // SAFETY: the buddy lies in the same MAX_ORDER block, hence in the map.
+            if unsafe { region.mark(buddy).read() } != FREE + order as u8 {
+                break;
+            }
+            self.remove(buddy, order);
+            phys = phys.min(buddy);
+            order += 1;
+        }
+        self.push(phys, order);
+    }
+}
+
+/// Adds RAM. `reserved` lists ranges in it that must not be given out (the kernel, boot data), sorted.
+pub fn add_region(start: u64, end: u64, reserved: &[(u64, u64)]) {
+    let mut at = start;
+    for (from, to) in reserved {
+        if *to > start && *from < end {
+            add_piece(at, (*from).min(end));
+            at = at.max(*to);
+        }
+    }
+    add_piece(at, end);
+}
+
+fn add_piece(start: u64, end: u64) {
+    let start = start.next_multiple_of(PAGE_SIZE).max(PAGE_SIZE);
+    // The map lies at the region's start; blocks begin at the next block boundary.
+    let Some(frames) = end.checked_sub(start).map(|bytes| bytes / PAGE_SIZE) else { return };
+    let first = (start + frames).next_multiple_of(BLOCK);
+    let last = end & !(BLOCK - 1);
+    if first >= last {
+        return;
+    }
+    let mut all = FRAMES.lock();
+    let bytes = last - first;
+    if let Some(slot) = all.regions.iter_mut().find(|r| r.is_none()) {
+        *slot = Some(Region { start: first, end: last, frontier: first, map: pointer(start) });
+        all.free += bytes;
+        all.total += bytes;
+    }
+}
+
+/// Takes 2^`order` contiguous frames, aligned to their size, for the kernel. Their content is anything.
+pub fn allocate(order: usize) -> Option<u64> {
+    FRAMES.lock().allocate(order)
+}
+
+/// The same for the program: refused when it would leave the kernel too little.
+pub fn allocate_for_program(order: usize) -> Option<u64> {
+    let mut frames = FRAMES.lock();
+    if frames.free < KERNEL_RESERVE + (PAGE_SIZE << order) {
+        return None;
+    }
+    frames.allocate(order)
+}
+
+/// Gives frames back. A block may be given back in pieces.
+pub fn release(phys: u64, order: usize) {
+    FRAMES.lock().release(phys, order);
+}
+
+/// Free and total bytes.
+pub fn usage() -> (u64, u64) {
+    let frames = FRAMES.lock();
+    (frames.free, frames.total)
+}

@@ -1,0 +1,34 @@
+//! The kernel heap: `talc` over frames. Every allocation is contiguous in guest-physical memory too, since the heap
+//! lies in the direct map; drivers rely on that.
+
+use super::{PAGE_SIZE, frames};
+use core::alloc::Layout;
+use talc::base::Talc;
+use talc::base::binning::Binning;
+use talc::source::Source;
+use talc::TalcLock;
+
+/// How much the heap grows by at least: 1 MiB.
+const GROWTH_ORDER: usize = 8;
+
+#[derive(Debug)]
+struct FrameSource;
+
+// SAFETY: acquiring takes frames and claims them; it never touches the global allocator.
+unsafe impl Source for FrameSource {
+    fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
+        // Room for the allocator's own bookkeeping at both ends.
+        let bytes = layout.size() + layout.align() + PAGE_SIZE as usize;
+        let order = (bytes as u64).div_ceil(PAGE_SIZE).next_power_of_two().trailing_zeros() as usize;
+        let order = order.max(GROWTH_ORDER);
+        if order > frames::MAX_ORDER {
+            return Err(());
+        }
+        let phys = frames::allocate(order).ok_or(())?;
+        // SAFETY: the frames were just allocated and nobody else uses them.
+        unsafe { talc.claim(frames::pointer(phys), (PAGE_SIZE << order) as usize) }.map(|_| ()).ok_or(())
+    }
+}
+
+#[global_allocator]
+static HEAP: TalcLock<spin::Mutex<()>, FrameSource> = TalcLock::new(FrameSource);
