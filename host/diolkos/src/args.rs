@@ -1,0 +1,271 @@
+//! The command line as the user writes it, and its help.
+//!
+//! Only the shape of each word is checked here; whether the words make sense together and on this host is
+//! [`crate::plan`]'s business.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand, ValueEnum};
+use diolkos_common::cmdline::{CacheMode, DaxPolicy};
+
+use crate::memory_size::MemorySize;
+use crate::verdict::{self, OWN_FAILURE};
+use crate::volume::Volume;
+
+/// Run an unmodified Linux program from a host directory in a virtual machine of its own.
+#[derive(Debug, Parser)]
+#[command(name = "diolkos", version, propagate_version = true, after_help = TOP_EXAMPLES)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run PROGRAM, found in DIR, in a new virtual machine
+    ///
+    /// DIR becomes the root directory of the machine; PROGRAM and every file it opens are looked up there. There is no
+    /// disk image to build: files are read from DIR as they are needed. DIR is read-only unless --rw is given;
+    /// /tmp and /run are the machine's own memory and vanish with it.
+    #[command(after_long_help = RUN_NOTES, after_help = "The longer help, 'diolkos run --help', has examples.")]
+    Run(RunOptions),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct RunOptions {
+    /// Let the program write to DIR
+    ///
+    /// Without it every attempt to change DIR fails with "Read-only file system", which the host enforces.
+    #[arg(long)]
+    pub rw: bool,
+
+    /// Share one more host directory: HOST:GUEST[:ro]
+    ///
+    /// HOST appears in the machine at the absolute path GUEST, which need not exist in DIR. It is writable unless ':ro'
+    /// is added. May be given several times.
+    #[arg(long, value_name = "HOST:GUEST[:ro]")]
+    pub volume: Vec<Volume>,
+
+    /// Set an environment variable: KEY=VALUE, or KEY to pass on the host's value
+    ///
+    /// The program starts with PATH, HOME, and TERM and TZ if the host has them, and nothing else. What is given here
+    /// comes on top and wins. May be given several times.
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    pub env: Vec<OsString>,
+
+    /// Start the program in this directory of the machine
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    pub workdir: OsString,
+
+    /// Memory of the machine, such as 512M or 4G
+    ///
+    /// It is an upper limit: the host gives a page when the program first touches it. At least 64M.
+    #[arg(long, value_name = "SIZE", default_value = "2G")]
+    pub memory: MemorySize,
+
+    /// Size of the DAX window of each share; 0 turns it off [default: 2G]
+    ///
+    /// Through the window the program reads the host's page cache directly, with no copy. It costs address space, not
+    /// memory. A multiple of 2M. Files larger than the window work: pieces take turns. KVM platform only.
+    #[arg(long, value_name = "SIZE")]
+    pub dax_window: Option<MemorySize>,
+
+    /// Which piece of a full window gives way to a new one
+    #[arg(long, value_name = "POLICY", default_value = "clock")]
+    pub dax_policy: WindowPolicy,
+
+    /// How long names and attributes of files may be believed before the host is asked again
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub cache: Cache,
+
+    /// Which hypervisor runs the machine
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub platform: PlatformChoice,
+
+    /// Print counters and times on stderr at the end
+    #[arg(long)]
+    pub stats: bool,
+
+    /// Print a line on stderr for each of these events; a list separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub trace: Vec<TraceKind>,
+
+    /// Say on stderr what is being decided, such as which platform was chosen and why
+    #[arg(long, short)]
+    pub verbose: bool,
+
+    /// The host directory that becomes the root directory of the machine
+    pub dir: PathBuf,
+
+    /// The program, then its arguments
+    ///
+    /// A name without a slash is looked up along the machine's PATH. Everything after PROGRAM is passed on untouched.
+    #[arg(value_name = "PROGRAM", required = true, num_args = 1.., trailing_var_arg = true, allow_hyphen_values = true)]
+    pub program: Vec<OsString>,
+}
+
+/// `--dax-policy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WindowPolicy {
+    /// Second chance: what was not used lately goes first; a long sequential read does not push out the rest
+    Clock,
+    /// The newest piece goes first (the policy of the first DAX window for unikernels, kept for comparison)
+    Lifo,
+}
+
+impl From<WindowPolicy> for DaxPolicy {
+    fn from(policy: WindowPolicy) -> Self {
+        match policy {
+            WindowPolicy::Clock => Self::Clock,
+            WindowPolicy::Lifo => Self::Lifo,
+        }
+    }
+}
+
+/// `--cache`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Cache {
+    /// Ask the host every time
+    None,
+    /// Believe for a second
+    Auto,
+    /// Believe until the machine ends: for directories that nobody changes meanwhile
+    Always,
+}
+
+impl From<Cache> for CacheMode {
+    fn from(cache: Cache) -> Self {
+        match cache {
+            Cache::None => Self::None,
+            Cache::Auto => Self::Auto,
+            Cache::Always => Self::Always,
+        }
+    }
+}
+
+/// `--platform`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlatformChoice {
+    /// KVM if /dev/kvm can be used, else QEMU
+    Auto,
+    /// Diolkos' own machine on /dev/kvm
+    Kvm,
+    /// qemu-system-x86_64 with a virtiofsd for each share; works without /dev/kvm, but slower and with no DAX window
+    Qemu,
+}
+
+/// One event of `--trace`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TraceKind {
+    /// Each system call, its arguments and its result
+    Syscalls,
+    /// Each file system request to the host
+    Fuse,
+}
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  diolkos run / /bin/ls -l /etc       a program of this very system, in a machine of its own
+  diolkos run ./rootfs python3 x.py   a program of another root directory
+
+'diolkos run --help' explains the options.";
+
+const RUN_NOTES: &str = "\
+Examples:
+  diolkos run / /bin/ls -l /etc
+      List /etc, from inside a machine whose root is the host's.
+  diolkos run --volume ~/data:/data:ro --workdir /data ./rootfs sha256sum big.bin
+      A program of ./rootfs on files of ~/data, which it cannot change.
+  diolkos run --rw --env LANG=C.UTF-8 --memory 4G ./rootfs /usr/bin/python3 build.py
+      A program that may write to ./rootfs.
+  seq 10 | diolkos run / sort -rn | head -3
+      Standard input, output and error are the program's, byte for byte.
+  diolkos run --stats --dax-window 64M / cat /usr/bin/python3 >/dev/null
+      How many bytes came through a small DAX window, and what it cost.
+
+Exit status:
+  The program's own. 127 if PROGRAM was not found, 126 if it cannot be executed, 128+N if signal N killed it
+  (or ended diolkos), 125 if diolkos itself failed; the reason is one line on stderr that starts with 'diolkos: '.
+
+Sizes are bytes, or have a suffix K, M, G or T (powers of 1024).";
+
+/// Reads the process' arguments. Help and version go to stdout; a mistake becomes one line on stderr.
+///
+/// # Errors
+/// The status to leave with: 0 after help or version, 125 after a mistake.
+pub fn parse() -> Result<Arguments, ExitCode> {
+    Arguments::try_parse().map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that went away is no failure of ours.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        _ => {
+            verdict::say(&one_line(&error));
+            ExitCode::from(OWN_FAILURE)
+        }
+    })
+}
+
+/// clap's message without its usage block: what is wrong and, if clap has one, the tip.
+fn one_line(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "no command given; 'diolkos run --help' shows how to run a program".to_owned();
+    }
+    let text = error.render().to_string();
+    let blocks = text.split("\n\n").take_while(|block| !block.starts_with("Usage:"));
+    let words = blocks.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
+    let what = words.strip_prefix("error: ").unwrap_or(&words);
+    let what = what.split(" For more information").next().unwrap_or(what);
+    format!("{what}; 'diolkos run --help' explains the options")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn run(words: &[&str]) -> Result<RunOptions, clap::Error> {
+        let Command::Run(options) = Arguments::try_parse_from([&["diolkos", "run"], words].concat())?.command;
+        Ok(options)
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn everything_after_the_program_is_the_programs() {
+        let options = run(&["--rw", "/", "ls", "--rw", "--", "-l", "--help", "", "a b"]).unwrap();
+        assert_eq!(options.program, ["ls", "--rw", "--", "-l", "--help", "", "a b"]);
+        assert!(options.rw);
+        assert!(!run(&["/", "ls", "--rw"]).unwrap().rw);
+    }
+
+    #[test]
+    fn mistakes_are_one_line_that_names_the_option() {
+        for (words, named) in [
+            (&["--memory", "much", "/", "ls"][..], "--memory"),
+            (&["--dax-policy", "best", "/", "ls"], "--dax-policy"),
+            (&["--platform", "xen", "/", "ls"], "--platform"),
+            (&["--trace", "everything", "/", "ls"], "--trace"),
+            (&["--volume", "/data", "/", "ls"], "--volume"),
+            (&["--colour", "/", "ls"], "--colour"),
+            (&["/"], "PROGRAM"),
+            (&[], "DIR"),
+        ] {
+            let line = one_line(&run(words).unwrap_err());
+            assert!(line.contains(named) && !line.contains('\n'), "{words:?}: {line}");
+        }
+    }
+
+    #[test]
+    fn traces_are_a_list() {
+        let options = run(&["--trace", "fuse,syscalls", "/", "ls"]).unwrap();
+        assert_eq!(options.trace, [TraceKind::Fuse, TraceKind::Syscalls]);
+    }
+}

@@ -1,0 +1,201 @@
+//! What is to be run, checked as far as the host alone can check it.
+//!
+//! A [`Plan`] knows no hypervisor. Building one touches the host only to look: the shared directories are opened once to
+//! see that they can be.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use diolkos_common::cmdline::{self, BootOptions};
+
+use crate::args::{RunOptions, TraceKind};
+use crate::environment;
+use crate::memory_size::MemorySize;
+use crate::terminal;
+
+/// A piece of the window, and the page size that memory is handed out in; in bytes.
+const CHUNK: u64 = 2 << 20;
+/// What the kernel and a small program need, in bytes.
+const LEAST_MEMORY: u64 = 64 << 20;
+/// More than any machine we know of can use, but far from where sums of addresses could overflow; in bytes.
+const MOST: u64 = 1 << 40;
+/// The window of a share if the user does not say, in bytes.
+const DEFAULT_WINDOW: u64 = 2 << 30;
+
+/// A host directory to serve.
+#[derive(Debug, Clone)]
+pub struct Share {
+    /// The virtio-fs tag.
+    pub tag: String,
+    /// The directory, as an absolute path without symbolic links.
+    pub source: PathBuf,
+    /// Whether the guest may write to it.
+    pub writable: bool,
+}
+
+/// Everything a platform needs to know.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What the kernel is told; the platform adds clocks and addresses.
+    pub boot: BootOptions,
+    /// The shares in the order of `boot.shares`, the root first.
+    pub shares: Vec<Share>,
+    /// Memory of the machine in bytes, a multiple of 2 MiB.
+    pub memory: u64,
+    /// DAX window of each share in bytes, a multiple of 2 MiB; 0 for none.
+    pub window: u64,
+    /// Whether the user gave the window's size; if so, a platform without one must say so.
+    pub window_asked: bool,
+}
+
+impl Plan {
+    /// Checks `options` and fills in what was not said.
+    ///
+    /// # Errors
+    /// One line that names the option or path at fault and says what to do.
+    pub fn new(options: &RunOptions) -> Result<Self, String> {
+        let memory = check_memory(options.memory)?;
+        let window = check_window(options.dax_window)?;
+        if !options.workdir.as_bytes().starts_with(b"/") {
+            return Err(format!("--workdir {}: the path must start with '/'", options.workdir.display()));
+        }
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let env = environment::build(&options.env, uid)?;
+        let (shares, mounts) = check_shares(options)?;
+        let boot = BootOptions {
+            shares: mounts,
+            args: options.program.iter().map(bytes).collect(),
+            env,
+            workdir: bytes(&options.workdir),
+            hostname: "diolkos".to_owned(),
+            ids: (uid, gid),
+            dax: if window == 0 { cmdline::DaxPolicy::Off } else { options.dax_policy.into() },
+            cache: options.cache.into(),
+            trace: cmdline::Trace {
+                syscalls: options.trace.contains(&TraceKind::Syscalls),
+                fuse: options.trace.contains(&TraceKind::Fuse),
+            },
+            verbose: options.verbose,
+            stats: options.stats,
+            terminal: terminal::look(),
+            ..BootOptions::default()
+        };
+        Ok(Self { boot, shares, memory, window, window_asked: options.dax_window.is_some() })
+    }
+}
+
+fn bytes(text: &OsString) -> Vec<u8> {
+    text.as_bytes().to_vec()
+}
+
+fn check_memory(size: MemorySize) -> Result<u64, String> {
+    let say = |why: String| Err(format!("--memory {size}: {why}"));
+    match size.0 {
+        ..LEAST_MEMORY => say(format!("too little; at least {} is needed", MemorySize(LEAST_MEMORY))),
+        bytes if bytes > MOST => say(format!("too much; {} is the most", MemorySize(MOST))),
+        bytes if !bytes.is_multiple_of(CHUNK) => say("must be a multiple of 2M".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+fn check_window(size: Option<MemorySize>) -> Result<u64, String> {
+    let Some(size) = size else { return Ok(DEFAULT_WINDOW) };
+    let say = |why: String| Err(format!("--dax-window {size}: {why}"));
+    match size.0 {
+        0 => Ok(0),
+        1..CHUNK => say("smaller than one piece of the window; give at least 2M, or 0 for none".to_owned()),
+        bytes if bytes > MOST => {
+            say(format!("too large for the machine's address space; {} is the most", MemorySize(MOST)))
+        }
+        bytes if !bytes.is_multiple_of(CHUNK) => say("must be a multiple of 2M".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// The root share and the volumes, as the host and as the guest needs them.
+fn check_shares(options: &RunOptions) -> Result<(Vec<Share>, Vec<cmdline::Share>), String> {
+    let mut shares = Vec::new();
+    let mut mounts: Vec<cmdline::Share> = Vec::new();
+    let mut add = |tag: String, source: &Path, target: &[u8], writable: bool, named: &str| {
+        let shown = String::from_utf8_lossy(target).into_owned();
+        if mounts.iter().any(|mount| mount.target == target) {
+            return Err(format!("--volume: two directories cannot both appear at {shown}"));
+        }
+        let source = check_directory(source).map_err(|why| format!("{named}{}: {why}", source.display()))?;
+        shares.push(Share { tag: tag.clone(), source, writable });
+        mounts.push(cmdline::Share { tag, target: target.to_vec(), writable });
+        Ok(())
+    };
+    add("root".to_owned(), &options.dir, b"/", options.rw, "")?;
+    for (i, volume) in options.volume.iter().enumerate() {
+        add(format!("volume{}", i + 1), &volume.source, &volume.target, volume.writable, "--volume ")?;
+    }
+    Ok((shares, mounts))
+}
+
+fn check_directory(path: &Path) -> Result<PathBuf, String> {
+    let io = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => "no such directory".to_owned(),
+        std::io::ErrorKind::NotADirectory => {
+            "not a directory; give the directory that holds the program's files".to_owned()
+        }
+        std::io::ErrorKind::PermissionDenied => "permission denied; this user cannot read the directory".to_owned(),
+        _ => lowercase(&error.to_string()),
+    };
+    let absolute = fs::canonicalize(path).map_err(io)?;
+    fs::read_dir(&absolute).map_err(io)?;
+    Ok(absolute)
+}
+
+fn lowercase(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Arguments, Command};
+    use clap::Parser;
+
+    fn plan(words: &[&str]) -> Result<Plan, String> {
+        let Command::Run(options) = Arguments::parse_from([&["diolkos", "run"], words].concat()).command;
+        Plan::new(&options)
+    }
+
+    #[test]
+    fn the_root_comes_first_and_is_read_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = format!("{}:/data", folder.path().display());
+        let plan = plan(&["--volume", &volume, "/", "ls", "-l"]).unwrap();
+        assert_eq!(plan.boot.shares[0].target, b"/");
+        assert!(!plan.boot.shares[0].writable && !plan.shares[0].writable);
+        assert!(plan.boot.shares[1].writable && plan.shares[1].writable);
+        assert_eq!(plan.boot.shares[1].tag, plan.shares[1].tag);
+        assert_eq!(plan.boot.args, [b"ls".to_vec(), b"-l".to_vec()]);
+        assert_eq!(BootOptions::parse(&plan.boot.encode()), Ok(plan.boot));
+    }
+
+    #[test]
+    fn a_window_of_nothing_turns_the_policy_off() {
+        assert_eq!(plan(&["--dax-window", "0", "/", "ls"]).unwrap().boot.dax, cmdline::DaxPolicy::Off);
+        assert_eq!(plan(&["--dax-policy", "lifo", "/", "ls"]).unwrap().boot.dax, cmdline::DaxPolicy::Lifo);
+    }
+
+    #[test]
+    fn sizes_that_cannot_work_are_refused() {
+        for (option, size, why) in [
+            ("--memory", "1M", "too little"),
+            ("--memory", "2T", "too much"),
+            ("--memory", "67108865", "multiple"),
+            ("--dax-window", "1M", "smaller than one piece"),
+            ("--dax-window", "3M", "multiple"),
+            ("--dax-window", "1000000T", "too large"),
+        ] {
+            let error = plan(&[option, size, "/", "ls"]).unwrap_err();
+            assert!(error.starts_with(option) && error.contains(why), "{error}");
+        }
+    }
+}

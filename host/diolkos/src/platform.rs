@@ -1,0 +1,71 @@
+//! What a machine runs on: the seam between the command line and the hypervisors.
+
+use std::time::Instant;
+
+use crate::args::PlatformChoice;
+use crate::clock::Reading;
+use crate::kvm::Kvm;
+use crate::plan::Plan;
+use crate::qemu::Qemu;
+use crate::report::Listener;
+use crate::stats::Section;
+use crate::verdict::{Ending, say};
+
+/// A hypervisor that was found to work here.
+pub trait Platform {
+    /// Its name for the user, with what it runs on.
+    fn name(&self) -> String;
+
+    /// Why it has no DAX window; `None` if it has one.
+    fn no_window(&self) -> Option<&'static str>;
+
+    /// Starts a machine. `listener` hears the report but its end; `began` is a reading of the clocks taken when the
+    /// command began.
+    ///
+    /// # Errors
+    /// One line that names the option, file or program at fault.
+    fn start(&self, plan: Plan, listener: Listener, began: Reading) -> Result<Box<dyn Running>, String>;
+}
+
+/// A machine at work.
+pub trait Running {
+    /// A way to stop the machine from another thread, at once and for good.
+    fn stopper(&self) -> Box<dyn Fn() + Send>;
+
+    /// Waits for the end.
+    fn wait(self: Box<Self>) -> Finished;
+}
+
+/// What is left of a machine.
+#[derive(Debug)]
+pub struct Finished {
+    /// How it ended.
+    pub ending: Ending,
+    /// When the machine itself was gone.
+    pub gone: Instant,
+    /// The platform's own figures for `--stats`.
+    pub sections: Vec<Section>,
+}
+
+/// Finds the platform that `choice` asks for, or the first that works.
+///
+/// # Errors
+/// Why the one asked for, or each of them, does not work here, and what to install.
+pub fn choose(choice: PlatformChoice, verbose: bool) -> Result<Box<dyn Platform>, String> {
+    let kvm = || Kvm::find().map(|kvm| Box::new(kvm) as Box<dyn Platform>);
+    let qemu = || Qemu::find().map(|qemu| Box::new(qemu) as Box<dyn Platform>);
+    let chosen = match choice {
+        PlatformChoice::Kvm => kvm().map_err(|why| format!("--platform kvm: {why}"))?,
+        PlatformChoice::Qemu => qemu().map_err(|why| format!("--platform qemu: {why}"))?,
+        PlatformChoice::Auto => kvm().or_else(|no_kvm| {
+            if verbose {
+                say(&format!("kvm does not work here: {no_kvm}"));
+            }
+            qemu().map_err(|no_qemu| format!("no hypervisor works here: kvm: {no_kvm}; qemu: {no_qemu}"))
+        })?,
+    };
+    if verbose {
+        say(&format!("platform: {}", chosen.name()));
+    }
+    Ok(chosen)
+}

@@ -1,0 +1,94 @@
+//! One virtio-fs daemon, serving one share.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use diolkos_common::cmdline::CacheMode;
+
+use super::child::Child;
+use super::confine::Confinement;
+use super::sockets::listener_with_client;
+use super::tools::{self, Tools};
+use crate::plan::Share;
+
+/// A running daemon.
+pub struct Daemon {
+    /// Its process.
+    pub child: Child,
+    /// QEMU's end of the connection.
+    pub client: UnixStream,
+}
+
+impl Daemon {
+    /// Starts a daemon for `share`. It accepts its one client when it is ready; nobody needs to wait for that.
+    ///
+    /// # Errors
+    /// No daemon here can serve the share, or it cannot be started or confined.
+    pub fn start(tools: &Tools, share: &Share, cache: CacheMode) -> Result<Self, String> {
+        let shown = share.source.display();
+        let daemon = tools.daemon_for(share.writable).map_err(|why| format!("{shown}: {why}"))?;
+        let (listener, client) = listener_with_client().map_err(|error| format!("cannot make a socket: {error}"))?;
+        let socket = listener.as_raw_fd();
+        let (path, command) = match daemon {
+            tools::Daemon::Upstream { path, .. } => (path, upstream(path, socket, share, cache)),
+            tools::Daemon::Qemu(path) => (path, qemus(path, socket, share, cache).map_err(|error| error.to_string())?),
+        };
+        let child = Child::start(command, &[listener.as_fd()]).map_err(|error| {
+            if share.writable {
+                format!("cannot start {}: {error}", path.display())
+            } else {
+                format!(
+                    "cannot start {} so that it cannot change {shown}: {error}; run as root, or share it writable",
+                    path.display()
+                )
+            }
+        })?;
+        Ok(Self { child, client })
+    }
+}
+
+fn upstream(path: &Path, socket: i32, share: &Share, cache: CacheMode) -> Command {
+    let mut command = Command::new(path);
+    command.current_dir("/");
+    command.arg("--fd").arg(socket.to_string()).arg("--shared-dir").arg(&share.source);
+    command.args(["--log-level", "error", "--cache"]).arg(match cache {
+        CacheMode::None => "never",
+        CacheMode::Auto => "auto",
+        CacheMode::Always => "always",
+    });
+    // Root in a container may change its root directory but often may not make namespaces.
+    if rustix::process::geteuid().is_root() {
+        command.args(["--sandbox", "chroot"]);
+    }
+    if !share.writable {
+        command.arg("--readonly");
+    }
+    command
+}
+
+fn qemus(path: &Path, socket: i32, share: &Share, cache: CacheMode) -> io::Result<Command> {
+    // The source is named ".": a comma in its path would end the option, and confinement may put a copy there.
+    let confinement = Confinement::new(&share.source, share.writable)?;
+    let mut command = Command::new(path);
+    command.current_dir(&share.source);
+    command.arg("-f").arg(format!("--fd={socket}")).args([
+        "-o",
+        "source=.",
+        "-o",
+        "sandbox=chroot",
+        "-o",
+        "log_level=err",
+    ]);
+    command.arg("-o").arg(match cache {
+        CacheMode::None => "cache=none",
+        CacheMode::Auto => "cache=auto",
+        CacheMode::Always => "cache=always",
+    });
+    // SAFETY: apply() is made for the time between fork and exec: it neither allocates nor locks.
+    unsafe { command.pre_exec(move || confinement.apply()) };
+    Ok(command)
+}

@@ -1,0 +1,60 @@
+//! QEMU as a platform: the second home of the same kernel, for hosts without a usable /dev/kvm.
+//!
+//! One `qemu-system-x86_64` and one virtio-fs daemon a share. Everything between them and us is an inherited socket, so
+//! nothing has a name in a file system, nothing is waited for by polling, and nothing stays behind: when one end dies
+//! the others see their sockets close, and the kernel kills every child whose parent is gone.
+//!
+//! What this platform does not have is a DAX window: stock QEMU cannot give its guest one.
+
+mod child;
+mod command;
+mod confine;
+mod daemon;
+mod machine;
+mod sockets;
+mod streams;
+mod tools;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use diolkos_common::cmdline::ClockSample;
+
+use self::machine::Machine;
+use self::tools::{Accelerator, Tools};
+use crate::clock::Reading;
+use crate::plan::Plan;
+use crate::platform::{Platform, Running};
+use crate::report::Listener;
+
+/// QEMU and a virtio-fs daemon, found on this host.
+pub struct Qemu {
+    tools: Tools,
+    accelerator: Accelerator,
+}
+
+impl Qemu {
+    /// # Errors
+    /// Which program is missing, and the package that has it.
+    pub fn find() -> Result<Self, String> {
+        Ok(Self { tools: Tools::find()?, accelerator: Accelerator::choose() })
+    }
+}
+
+impl Platform for Qemu {
+    fn name(&self) -> String {
+        format!("qemu ({})", self.accelerator.name())
+    }
+
+    fn no_window(&self) -> Option<&'static str> {
+        Some("QEMU has none; files are read by messages")
+    }
+
+    fn start(&self, mut plan: Plan, listener: Listener, began: Reading) -> Result<Box<dyn Running>, String> {
+        plan.boot.tsc_khz = began.khz_since();
+        // QEMU starts the guest's counter at zero, some milliseconds from now: the guest's clock is late by those.
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        plan.boot.clock =
+            Some(ClockSample { wall_ns: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX), host_tsc: 0 });
+        Ok(Box::new(Machine::start(&self.tools, self.accelerator, &plan, listener)?))
+    }
+}

@@ -1,0 +1,66 @@
+//! `diolkos run`, from the checked options to the exit status.
+
+use std::process::ExitCode;
+
+use crate::args::RunOptions;
+use crate::clock::Reading;
+use crate::plan::Plan;
+use crate::platform;
+use crate::report::Listener;
+use crate::signals::Signals;
+use crate::stats::{self, Summary};
+use crate::verdict::{Ending, OWN_FAILURE, Verdict, say};
+
+/// Runs what `options` ask for; `began` is a reading of the clocks taken when the command began.
+pub fn run(options: &RunOptions, began: Reading) -> ExitCode {
+    let verdict = match supervise(options, began) {
+        Ok(verdict) => verdict,
+        Err(line) => Verdict { status: OWN_FAILURE, line: Some(line) },
+    };
+    if let Some(line) = verdict.line {
+        say(&line);
+    }
+    ExitCode::from(verdict.status)
+}
+
+/// # Errors
+/// Why there was no machine to run.
+fn supervise(options: &RunOptions, began: Reading) -> Result<Verdict, String> {
+    let signals = Signals::watch().map_err(|error| format!("cannot watch for signals: {error}"))?;
+    let plan = Plan::new(options)?;
+    let platform = platform::choose(options.platform, options.verbose)?;
+    let no_window = match (plan.window, platform.no_window()) {
+        (0, _) => Some("--dax-window 0"),
+        (_, Some(why)) => {
+            if plan.window_asked {
+                say(&format!("warning: --dax-window has no effect: {why}"));
+            }
+            Some(why)
+        }
+        _ => None,
+    };
+    let program = options.program[0].display().to_string();
+    let window = plan.window;
+    let listener = Listener::default();
+    let machine = platform.start(plan, listener.clone(), began)?;
+    signals.stops(machine.stopper());
+    let finished = machine.wait();
+    // A machine that fell over while we were stopping it was stopped.
+    let told = matches!(finished.ending, Ending::Told(_));
+    let ending = if signals.caught().is_some() && !told { Ending::Stopped } else { finished.ending };
+    let verdict = Verdict::new(&ending, &program, signals.caught());
+    if options.stats {
+        let summary = Summary {
+            program: &program,
+            platform: platform.name(),
+            policy: options.dax_policy,
+            window: no_window.map_or(Ok(window), Err),
+            began,
+            gone: finished.gone,
+            counters: listener.counters(),
+            machine: finished.sections,
+        };
+        stats::print(&summary);
+    }
+    Ok(verdict)
+}

@@ -1,0 +1,263 @@
+//! The block that `--stats` prints at the end.
+//!
+//! The guest's counters are lines `group.name=value`. Groups we know get a title, a place and units; one we do not know
+//! is shown as it is, so that a new counter needs no change here. The guest may write anything: nothing is trusted to be
+//! a number, and a number not to overflow.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use crate::args::WindowPolicy;
+use crate::clock::Reading;
+use crate::memory_size::MemorySize;
+use crate::report::Counters;
+use crate::verdict::printable;
+
+/// A titled group of figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// What the figures are about.
+    pub title: String,
+    /// A label and a value, both as they are to be shown.
+    pub rows: Vec<(String, String)>,
+}
+
+/// Everything the block is made from.
+pub struct Summary<'a> {
+    /// The program's name.
+    pub program: &'a str,
+    /// The platform's name.
+    pub platform: String,
+    /// The window's policy.
+    pub policy: WindowPolicy,
+    /// The window of each share in bytes, or why there is none.
+    pub window: Result<u64, &'static str>,
+    /// When the command began.
+    pub began: Reading,
+    /// When the machine was gone.
+    pub gone: Instant,
+    /// What the guest counted.
+    pub counters: Option<Counters>,
+    /// What the platform counted.
+    pub machine: Vec<Section>,
+}
+
+/// Groups with a title, in the order they are shown; `time` and `window` are treated by themselves before these.
+const GROUPS: [(&str, &str); 3] =
+    [("fuse", "file requests to the host"), ("mm", "memory"), ("syscalls", "system calls")];
+
+/// The moments of a run, in order: the counter that holds each, and what it is called.
+const MOMENTS: [(&str, &str); 4] = [
+    ("kernel_entry_tsc", "kernel entered"),
+    ("mounted_tsc", "shares mounted"),
+    ("program_tsc", "program's first instruction"),
+    ("exit_tsc", "program ended"),
+];
+
+/// Writes the block to stderr.
+pub fn print(summary: &Summary) {
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), render(summary, summary.began.khz_since()).as_bytes());
+}
+
+/// The block as text; `khz` is the frequency of the guest's time stamp counter.
+fn render(summary: &Summary, khz: u64) -> String {
+    let mut guest = summary.counters.as_ref().map(|counters| groups(&counters.text)).unwrap_or_default();
+    let times = guest.remove("time").unwrap_or_default();
+    let mut sections = vec![time_section(summary, times, khz), window_section(summary, guest.remove("window"))];
+    for (name, title) in GROUPS {
+        let rows = guest.remove(name).unwrap_or_default();
+        let mut rows: Vec<_> = rows.into_iter().filter(|(_, value)| *value != 0).collect();
+        if name == "fuse" {
+            // The operation that happened most is the one to look at.
+            rows.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        }
+        sections.push(section(title, rows));
+    }
+    sections.extend(guest.into_iter().map(|(name, rows)| section(&name, rows)));
+    sections.extend(summary.machine.iter().cloned());
+    sections.retain(|section| !section.rows.is_empty());
+    let mut out = format!("diolkos: statistics of {} on {}\n", summary.program, summary.platform);
+    if summary.counters.is_none() {
+        out.push_str("  the guest ended before it could report its counters\n");
+    }
+    layout(&sections, &mut out);
+    out
+}
+
+/// The counters by group; lines that are not `group.name=number` are left out.
+fn groups(text: &str) -> BTreeMap<String, Vec<(String, u64)>> {
+    let mut groups: BTreeMap<String, Vec<(String, u64)>> = BTreeMap::new();
+    for line in text.lines() {
+        let Some((name, value)) = line.split_once('=') else { continue };
+        let (group, name) = name.split_once('.').unwrap_or(("guest", name));
+        if let Ok(value) = value.trim().parse() {
+            groups.entry(printable(group)).or_default().push((printable(name), value));
+        }
+    }
+    groups
+}
+
+fn section(title: &str, rows: Vec<(String, u64)>) -> Section {
+    let show = |(name, value): (String, u64)| {
+        let value = if name.ends_with("bytes") { bytes(value) } else { count(value) };
+        (name.replace('_', " "), value)
+    };
+    Section { title: title.to_owned(), rows: rows.into_iter().map(show).collect() }
+}
+
+/// The guest's moments are TSC values; the one of the report itself ties them to the host's clock.
+fn time_section(summary: &Summary, times: Vec<(String, u64)>, khz: u64) -> Section {
+    let began = summary.began.instant();
+    let find = |name: &str| times.iter().find(|(key, _)| key == name).map(|(_, value)| *value);
+    let arrived = summary.counters.as_ref().map(|counters| counters.arrived);
+    let since = |tsc: u64| {
+        let before = u128::from(find("now_tsc")?.checked_sub(tsc)?) * 1_000_000 / u128::from(khz.max(1));
+        arrived?.checked_sub(Duration::from_nanos(u64::try_from(before).ok()?))?.checked_duration_since(began)
+    };
+    let mut rows = Vec::new();
+    for (name, label) in MOMENTS {
+        if let Some(moment) = find(name).filter(|tsc| *tsc != 0).and_then(since) {
+            rows.push((label.to_owned(), milliseconds(moment)));
+        }
+    }
+    rows.push(("machine gone".to_owned(), milliseconds(summary.gone.saturating_duration_since(began))));
+    let known = |name: &str| name == "now_tsc" || MOMENTS.iter().any(|(moment, _)| *moment == name);
+    rows.extend(times.iter().filter(|(name, _)| !known(name)).map(|(name, value)| (name.clone(), count(*value))));
+    Section { title: "time since the command began".to_owned(), rows }
+}
+
+fn window_section(summary: &Summary, counters: Option<Vec<(String, u64)>>) -> Section {
+    let policy = match summary.policy {
+        WindowPolicy::Clock => "clock",
+        WindowPolicy::Lifo => "lifo",
+    };
+    let (title, state) = match summary.window {
+        Ok(size) => ("dax window", format!("{} a share, policy {policy}", MemorySize(size))),
+        Err(why) => ("dax window", format!("off ({why})")),
+    };
+    let mut section = section(title, counters.unwrap_or_default());
+    section.rows.insert(0, ("size".to_owned(), state));
+    section
+}
+
+/// One column of labels and one of values for the whole block, numbers aligned at the right.
+fn layout(sections: &[Section], out: &mut String) {
+    let rows = || sections.iter().flat_map(|section| &section.rows);
+    let label_width = rows().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
+    let is_number = |value: &str| value.starts_with(|c: char| c.is_ascii_digit()) && value.len() <= 16;
+    let value_width = rows().map(|(_, value)| value.len()).filter(|len| *len <= 16).max().unwrap_or(0);
+    for section in sections {
+        let _ = writeln!(out, "  {}", section.title);
+        for (label, value) in &section.rows {
+            let _ = if is_number(value) {
+                writeln!(out, "    {label:label_width$}  {value:>value_width$}")
+            } else {
+                writeln!(out, "    {label:label_width$}  {value}")
+            };
+        }
+    }
+}
+
+/// A duration in milliseconds, with as many digits as mean something.
+pub fn milliseconds(duration: Duration) -> String {
+    format!("{:.2} ms", duration.as_secs_f64() * 1000.0)
+}
+
+/// A number with its thousands apart.
+pub fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i != 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A number of bytes in the unit that suits it.
+pub fn bytes(value: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut amount = value as f64;
+    let mut unit = "B";
+    for next in UNITS {
+        if amount < 1024.0 {
+            break;
+        }
+        amount /= 1024.0;
+        unit = next;
+    }
+    if unit == "B" { format!("{value} B") } else { format!("{amount:.1} {unit}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(text: Option<&str>, window: Result<u64, &'static str>) -> String {
+        let began = Reading::now();
+        let gone = began.instant() + Duration::from_millis(20);
+        let arrived = began.instant() + Duration::from_millis(10);
+        let counters = text.map(|text| Counters { text: text.to_owned(), arrived });
+        let machine = vec![Section { title: "exits".into(), rows: vec![("mmio".into(), "3".into())] }];
+        let summary = Summary {
+            program: "/bin/ls",
+            platform: "kvm".into(),
+            policy: WindowPolicy::Lifo,
+            window,
+            began,
+            gone,
+            counters,
+            machine,
+        };
+        render(&summary, 1_000_000)
+    }
+
+    /// The value beside `label`, whatever the columns are.
+    fn value<'a>(block: &'a str, label: &str) -> &'a str {
+        block
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(label))
+            .unwrap_or_else(|| panic!("no {label}: {block}"))
+            .trim()
+    }
+
+    #[test]
+    fn moments_are_placed_on_the_hosts_clock() {
+        // At 1 GHz: 8 ms, 3 ms before the report, which came 10 ms after the start.
+        let text = "time.kernel_entry_tsc=1000000\ntime.program_tsc=6000000\ntime.now_tsc=9000000\n";
+        let block = block(Some(text), Ok(2 << 30));
+        assert_eq!(value(&block, "kernel entered"), "2.00 ms");
+        assert_eq!(value(&block, "program's first instruction"), "7.00 ms");
+        assert_eq!(value(&block, "machine gone"), "20.00 ms");
+        assert_eq!(value(&block, "size"), "2G a share, policy lifo");
+        assert_eq!(value(&block, "mmio"), "3");
+    }
+
+    #[test]
+    fn counters_are_grouped_and_unknown_ones_shown() {
+        let text = "fuse.READ=2\nfuse.LOOKUP=1200\nfuse.OPEN=0\nwindow.bytes=3145728\nnet.packets=5\nodd=7\nnonsense\n";
+        let block = block(Some(text), Err("no window here"));
+        assert!(block.find("LOOKUP").unwrap() < block.find("READ").unwrap());
+        assert!(!block.contains("OPEN") && !block.contains("nonsense"));
+        assert_eq!(value(&block, "LOOKUP"), "1,200");
+        assert_eq!(value(&block, "bytes"), "3.0 MiB");
+        assert_eq!(value(&block, "packets"), "5");
+        assert_eq!(value(&block, "odd"), "7");
+        assert_eq!(value(&block, "size"), "off (no window here)");
+    }
+
+    #[test]
+    fn lies_about_time_are_left_out_not_believed() {
+        let text = "time.now_tsc=5\ntime.exit_tsc=18446744073709551615\ntime.program_tsc=6\ntime.mounted_tsc=x\n";
+        let block = block(Some(text), Ok(0));
+        assert!(!block.contains("program") && !block.contains("mounted"), "{block}");
+    }
+
+    #[test]
+    fn a_guest_that_died_early_is_said_so() {
+        assert!(block(None, Ok(0)).contains("before it could report"));
+    }
+}
