@@ -1,5 +1,7 @@
 //! The process and its threads, as Linux sees them.
 
+use super::fd::FdTable;
+use super::fs_context::FsContext;
 use crate::mm::AddressSpace;
 use alloc::sync::Arc;
 use spin::Mutex;
@@ -10,6 +12,10 @@ pub struct Process {
     pub pid: u32,
     /// Its memory. Replaced by exec.
     pub space: Mutex<Arc<AddressSpace>>,
+    /// Its descriptors.
+    pub files: Arc<FdTable>,
+    /// Its place in the file tree: root, working directory, umask.
+    pub fs: Arc<FsContext>,
 }
 
 /// The program's side of a thread.

@@ -1,0 +1,17 @@
+//! What the kernel adds to the file systems: `/proc`, `/dev`, the standard streams and other files without a
+//! name, and the pure bookkeeping of the file calls ([`crate::linux`] has the calls themselves).
+//!
+//! The parts that need nothing of the guest are tested on the host.
+
+#[cfg(guest)]
+pub mod anon;
+pub mod dirent;
+#[cfg(guest)]
+pub mod eventfd;
+pub mod fd_table;
+pub mod range_locks;
+#[cfg(guest)]
+pub mod readiness;
+pub mod stat;
+#[cfg(guest)]
+pub mod tty;

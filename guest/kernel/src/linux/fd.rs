@@ -1,0 +1,54 @@
+//! Descriptors as the calls see them.
+
+use super::Call;
+use super::open_file::OpenFile;
+use crate::fs::fd_table::DescriptorTable;
+use alloc::sync::Arc;
+use diolkos_vfs::{Errno, OpenFlags, Result};
+
+/// The descriptors of a process.
+pub type FdTable = DescriptorTable<Arc<OpenFile>>;
+
+impl FdTable {
+    /// Closes what execve(2) closes. May wait for the host.
+    pub fn close_for_exec(&self) {
+        for file in self.remove_for_exec() {
+            // Nobody is there to be told of an error, as in Linux.
+            let _ = file.flush();
+        }
+    }
+
+    /// Closes everything, at the end of the process. May wait for the host.
+    pub fn close_all(&self) {
+        for file in self.remove_range(0, u32::MAX) {
+            let _ = file.flush();
+        }
+    }
+}
+
+impl Call<'_> {
+    /// The open file behind a descriptor argument; one opened with `O_PATH` does not count (open(2)).
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn file(&self, fd: u64) -> Result<Arc<OpenFile>> {
+        let file = self.file_or_path(fd)?;
+        if file.flags().contains(OpenFlags::PATH) { Err(Errno::EBADF) } else { Ok(file) }
+    }
+
+    /// The open file behind a descriptor argument, `O_PATH` included. Like every `int` argument only its low half counts.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn file_or_path(&self, fd: u64) -> Result<Arc<OpenFile>> {
+        self.process.files.get(fd as i32)
+    }
+
+    /// Enters an open file under the lowest free number and returns that.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub fn install(&self, file: OpenFile, close_on_exec: bool) -> Result<u64> {
+        self.process.files.insert(Arc::new(file), close_on_exec).map(|fd| fd as u64)
+    }
+}

@@ -1,0 +1,266 @@
+//! The open file description: what descriptors share after dup(2), open(2) calls it.
+//!
+//! It adds to a file of a file system what Linux keeps above it: the access mode and status flags, the
+//! current position, and the place in the tree it was opened at.
+
+use super::locks;
+use super::position::Position;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU32, Ordering};
+use diolkos_vfs::{Errno, File, FileType, Inode, Location, OpenFlags, Result, Sink, Source};
+
+/// The flags `F_SETFL` may change (fcntl(2)); `O_DIRECT` and `O_NOATIME` among them change nothing here.
+pub const CHANGEABLE: OpenFlags =
+    OpenFlags::APPEND.union(OpenFlags::NONBLOCK).union(OpenFlags::DIRECT).union(OpenFlags::NOATIME);
+
+/// Flags that open(2) acts on and forgets.
+const OPEN_ONLY: OpenFlags = OpenFlags::CREAT
+    .union(OpenFlags::EXCL)
+    .union(OpenFlags::NOCTTY)
+    .union(OpenFlags::TRUNC)
+    .union(OpenFlags::CLOEXEC);
+
+/// An open file.
+pub struct OpenFile {
+    file: Arc<dyn File>,
+    location: Location,
+    flags: AtomicU32,
+    position: Position,
+}
+
+/// Where lseek(2) measures from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whence {
+    /// The start.
+    Set,
+    /// The position.
+    Current,
+    /// The end.
+    End,
+    /// The next data: we know no holes, so any offset before the end is data.
+    Data,
+    /// The next hole: the end of the file is one.
+    Hole,
+}
+
+impl OpenFile {
+    /// An open file with the place it was found at and the flags it was opened with.
+    pub fn new(file: Arc<dyn File>, location: Location, flags: OpenFlags) -> Self {
+        if flags.contains(OpenFlags::NONBLOCK) {
+            file.set_nonblocking(true);
+        }
+        Self { file, location, flags: AtomicU32::new((flags - OPEN_ONLY).bits()), position: Position::new() }
+    }
+
+    /// An open file without a name in the tree; `shown` is what `/proc/self/fd` shows for it.
+    pub fn unnamed(file: Arc<dyn File>, shown: &str, flags: OpenFlags) -> Self {
+        let location = Location::detached(file.inode().clone(), shown.as_bytes());
+        Self::new(file, location, flags)
+    }
+
+    /// The file.
+    pub fn inner(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+
+    /// Its inode.
+    pub fn inode(&self) -> &Arc<dyn Inode> {
+        self.file.inode()
+    }
+
+    /// Where it was opened; pipes and other things without a name stand outside the tree.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// Access mode and status flags.
+    pub fn flags(&self) -> OpenFlags {
+        OpenFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
+    }
+
+    /// Changes status flags: those of [`CHANGEABLE`], the rest stays (`F_SETFL`).
+    pub fn set_flags(&self, wanted: OpenFlags) {
+        let flags = self.flags() - CHANGEABLE | wanted & CHANGEABLE;
+        self.flags.store(flags.bits(), Ordering::Relaxed);
+        self.file.set_nonblocking(flags.contains(OpenFlags::NONBLOCK));
+    }
+
+    /// The position, for `/proc/self/fdinfo`.
+    pub fn position(&self) -> u64 {
+        self.position.peek()
+    }
+
+    fn check_readable(&self) -> Result<()> {
+        if self.flags().reads() { Ok(()) } else { Err(Errno::EBADF) }
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        if self.flags().writes() { Ok(()) } else { Err(Errno::EBADF) }
+    }
+
+    /// Reads at the position and moves it.
+    ///
+    /// # Errors
+    /// `EBADF` when not open for reading; what the file says.
+    pub fn read(&self, sink: &mut dyn Sink) -> Result<usize> {
+        self.check_readable()?;
+        if self.file.is_stream() {
+            return self.file.read_at(0, sink);
+        }
+        let position = self.position.hold();
+        let n = self.file.read_at(position.get(), sink)?;
+        position.set(position.get().saturating_add(n as u64));
+        Ok(n)
+    }
+
+    /// Writes at the position, or with `O_APPEND` at the end, and moves it.
+    ///
+    /// # Errors
+    /// `EBADF` when not open for writing, `EFBIG`; what the file says.
+    pub fn write(&self, source: &mut dyn Source) -> Result<usize> {
+        self.write_and_move(source, self.flags().contains(OpenFlags::APPEND))
+    }
+
+    /// Writes at the end, as with `O_APPEND`, and moves the position there.
+    ///
+    /// # Errors
+    /// As [`OpenFile::write`].
+    pub fn write_at_end(&self, source: &mut dyn Source) -> Result<usize> {
+        self.write_and_move(source, true)
+    }
+
+    fn write_and_move(&self, source: &mut dyn Source, append: bool) -> Result<usize> {
+        self.check_writable()?;
+        if self.file.is_stream() {
+            return self.file.write_at(0, source);
+        }
+        let position = self.position.hold();
+        let (n, end) = if append {
+            self.append(source)?
+        } else {
+            let n = self.put_at(position.get(), source)?;
+            (n, position.get().saturating_add(n as u64))
+        };
+        position.set(end);
+        self.settle(n)
+    }
+
+    /// Reads at an offset.
+    ///
+    /// # Errors
+    /// `EBADF`, `ESPIPE` for a stream; what the file says.
+    pub fn read_at(&self, offset: u64, sink: &mut dyn Sink) -> Result<usize> {
+        if self.file.is_stream() {
+            return Err(Errno::ESPIPE);
+        }
+        self.check_readable()?;
+        self.file.read_at(offset, sink)
+    }
+
+    /// Writes at an offset; `append` writes at the end instead, which is also what `O_APPEND` does to
+    /// pwrite(2) (see BUGS there).
+    ///
+    /// # Errors
+    /// `EBADF`, `ESPIPE` for a stream, `EFBIG`; what the file says.
+    pub fn write_at(&self, offset: u64, source: &mut dyn Source, append: bool) -> Result<usize> {
+        if self.file.is_stream() {
+            return Err(Errno::ESPIPE);
+        }
+        self.check_writable()?;
+        let n = if append || self.flags().contains(OpenFlags::APPEND) {
+            self.append(source)?.0
+        } else {
+            self.put_at(offset, source)?
+        };
+        self.settle(n)
+    }
+
+    fn append(&self, source: &mut dyn Source) -> Result<(usize, u64)> {
+        if source.remaining() == 0 {
+            return Ok((0, self.position.peek()));
+        }
+        self.file.append(source)
+    }
+
+    fn put_at(&self, offset: u64, source: &mut dyn Source) -> Result<usize> {
+        match source.remaining() {
+            0 => Ok(0),
+            // The last offset a file may have (lseek's range); a write that would pass it fails as in Linux.
+            n if offset > i64::MAX as u64 - n as u64 => Err(Errno::EFBIG),
+            _ => self.file.write_at(offset, source),
+        }
+    }
+
+    /// Makes `n` written bytes safe if the file was opened so that every write is.
+    fn settle(&self, n: usize) -> Result<usize> {
+        let flags = self.flags();
+        if n > 0 && flags.contains(OpenFlags::DSYNC) {
+            self.file.fsync(!flags.contains(OpenFlags::SYNC))?;
+        }
+        Ok(n)
+    }
+
+    /// Moves the position and returns it (lseek(2)).
+    ///
+    /// # Errors
+    /// `ESPIPE` for a stream, `EINVAL` for a negative or too large result, `ENXIO` past the end for data and holes.
+    pub fn seek(&self, whence: Whence, offset: i64) -> Result<u64> {
+        if self.file.is_stream() {
+            return Err(Errno::ESPIPE);
+        }
+        let position = self.position.hold();
+        let inode = self.file.inode();
+        if inode.file_type() == FileType::CharDevice {
+            // null_lseek of Linux: /dev/null and its kin have one position only.
+            position.set(0);
+            return Ok(0);
+        }
+        let size = |()| inode.metadata().map(|meta| meta.size as i64);
+        let sought = match whence {
+            // The cookies of a directory are opaque and may use all 64 bits; they come back as they went out.
+            Whence::Set if inode.file_type() == FileType::Directory => {
+                position.set(offset as u64);
+                return Ok(offset as u64);
+            }
+            Whence::Set => Some(offset),
+            Whence::Current => (position.get() as i64).checked_add(offset),
+            Whence::End => size(())?.checked_add(offset),
+            Whence::Data | Whence::Hole => {
+                let size = size(())?;
+                if offset < 0 || offset >= size {
+                    return Err(Errno::ENXIO);
+                }
+                Some(if whence == Whence::Data { offset } else { size })
+            }
+        };
+        let sought = sought.filter(|sought| *sought >= 0).ok_or(Errno::EINVAL)? as u64;
+        position.set(sought);
+        Ok(sought)
+    }
+
+    /// Lists a directory from the position on; `list` gets the cookie to start from and returns the one to go on from.
+    ///
+    /// # Errors
+    /// `EBADF` for a file opened for a path only; what `list` says.
+    pub fn list<T>(&self, list: impl FnOnce(u64) -> Result<(u64, T)>) -> Result<T> {
+        self.check_readable()?;
+        let position = self.position.hold();
+        let (next, value) = list(position.get())?;
+        position.set(next);
+        Ok(value)
+    }
+
+    /// What close(2) of one descriptor does to the open file.
+    ///
+    /// # Errors
+    /// What the host says; the descriptor is closed all the same.
+    pub fn flush(&self) -> Result<()> {
+        if self.flags().contains(OpenFlags::PATH) { Ok(()) } else { self.file.flush() }
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        locks::release_flock(self);
+    }
+}

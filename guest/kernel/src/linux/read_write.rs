@@ -1,0 +1,169 @@
+//! Reading and writing: read(2), write(2), their vectored and positioned forms, and lseek(2).
+
+use super::open_file::{OpenFile, Whence};
+use super::{Call, signal, table::Calls};
+use crate::mm::user::UserBuffers;
+use diolkos_vfs::{Errno, Result};
+use linux_raw_sys::general as raw;
+use syscalls::Sysno;
+
+/// The calls of this family.
+pub const CALLS: Calls = &[
+    (Sysno::read, read),
+    (Sysno::write, write),
+    (Sysno::readv, readv),
+    (Sysno::writev, writev),
+    (Sysno::pread64, pread64),
+    (Sysno::pwrite64, pwrite64),
+    (Sysno::preadv, preadv),
+    (Sysno::pwritev, pwritev),
+    (Sysno::preadv2, preadv2),
+    (Sysno::pwritev2, pwritev2),
+    (Sysno::lseek, lseek),
+];
+
+/// The one buffer of a call; a length that is negative as an `ssize_t` is refused (read(2)).
+fn one_buffer(address: u64, len: u64) -> Result<UserBuffers> {
+    if len > i64::MAX as u64 {
+        return Err(Errno::EINVAL);
+    }
+    UserBuffers::new(address, len as usize)
+}
+
+/// The buffers of the vectored calls. A count that does not fit is refused like any other over the maximum.
+fn many_buffers(iov: u64, count: u64) -> Result<UserBuffers> {
+    UserBuffers::from_iovec(iov, usize::try_from(count).map_err(|_| Errno::EINVAL)?)
+}
+
+/// An explicit offset: never negative.
+fn offset(value: u64) -> Result<u64> {
+    if value > i64::MAX as u64 { Err(Errno::EINVAL) } else { Ok(value) }
+}
+
+/// Writes, and raises SIGPIPE when nobody is left to read (pipe(7)).
+pub fn write_or_signal(call: &Call<'_>, write: impl FnOnce() -> Result<usize>) -> Result<u64> {
+    let result = write();
+    if result == Err(Errno::EPIPE) {
+        signal::raise(call.thread, raw::SIGPIPE);
+    }
+    result.map(|n| n as u64)
+}
+
+/// read(2).
+fn read(call: &mut Call<'_>) -> Result<u64> {
+    let file = call.file(call.args[0])?;
+    let mut buffer = one_buffer(call.args[1], call.args[2])?;
+    Ok(file.read(&mut buffer)? as u64)
+}
+
+/// write(2).
+fn write(call: &mut Call<'_>) -> Result<u64> {
+    let file = call.file(call.args[0])?;
+    let mut buffer = one_buffer(call.args[1], call.args[2])?;
+    write_or_signal(call, || file.write(&mut buffer))
+}
+
+/// readv(2).
+fn readv(call: &mut Call<'_>) -> Result<u64> {
+    let file = call.file(call.args[0])?;
+    let mut buffers = many_buffers(call.args[1], call.args[2])?;
+    Ok(file.read(&mut buffers)? as u64)
+}
+
+/// writev(2).
+fn writev(call: &mut Call<'_>) -> Result<u64> {
+    let file = call.file(call.args[0])?;
+    let mut buffers = many_buffers(call.args[1], call.args[2])?;
+    write_or_signal(call, || file.write(&mut buffers))
+}
+
+/// pread(2).
+fn pread64(call: &mut Call<'_>) -> Result<u64> {
+    let offset = offset(call.args[3])?;
+    let file = call.file(call.args[0])?;
+    let mut buffer = one_buffer(call.args[1], call.args[2])?;
+    Ok(file.read_at(offset, &mut buffer)? as u64)
+}
+
+/// pwrite(2).
+fn pwrite64(call: &mut Call<'_>) -> Result<u64> {
+    let offset = offset(call.args[3])?;
+    let file = call.file(call.args[0])?;
+    let mut buffer = one_buffer(call.args[1], call.args[2])?;
+    write_or_signal(call, || file.write_at(offset, &mut buffer, false))
+}
+
+/// preadv(2). On a 64-bit machine the offset is the fourth argument alone; the fifth is not looked at.
+fn preadv(call: &mut Call<'_>) -> Result<u64> {
+    let offset = offset(call.args[3])?;
+    let file = call.file(call.args[0])?;
+    let mut buffers = many_buffers(call.args[1], call.args[2])?;
+    Ok(file.read_at(offset, &mut buffers)? as u64)
+}
+
+/// pwritev(2).
+fn pwritev(call: &mut Call<'_>) -> Result<u64> {
+    let offset = offset(call.args[3])?;
+    let file = call.file(call.args[0])?;
+    let mut buffers = many_buffers(call.args[1], call.args[2])?;
+    write_or_signal(call, || file.write_at(offset, &mut buffers, false))
+}
+
+/// What preadv2(2) and pwritev2(2) accept; the rest, `RWF_NOWAIT` among it, is not supported here.
+fn check_flags(flags: u32, known: u32) -> Result<()> {
+    if flags & !known == 0 { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
+}
+
+/// Offset -1 of the second versions: the current position.
+const CURRENT: u64 = u64::MAX;
+
+/// preadv2(2).
+fn preadv2(call: &mut Call<'_>) -> Result<u64> {
+    let file = call.file(call.args[0])?;
+    let mut buffers = many_buffers(call.args[1], call.args[2])?;
+    check_flags(call.args[5] as u32, raw::RWF_HIPRI | raw::RWF_DSYNC | raw::RWF_SYNC)?;
+    let n = match call.args[3] {
+        CURRENT => file.read(&mut buffers)?,
+        at => file.read_at(offset(at)?, &mut buffers)?,
+    };
+    Ok(n as u64)
+}
+
+/// pwritev2(2).
+fn pwritev2(call: &mut Call<'_>) -> Result<u64> {
+    let file = call.file(call.args[0])?;
+    let mut buffers = many_buffers(call.args[1], call.args[2])?;
+    let flags = call.args[5] as u32;
+    check_flags(flags, raw::RWF_HIPRI | raw::RWF_DSYNC | raw::RWF_SYNC | raw::RWF_APPEND)?;
+    let append = flags & raw::RWF_APPEND != 0;
+    let at = call.args[3];
+    write_or_signal(call, || {
+        let n = match at {
+            CURRENT if append => file.write_at_end(&mut buffers)?,
+            CURRENT => file.write(&mut buffers)?,
+            at => file.write_at(offset(at)?, &mut buffers, append)?,
+        };
+        sync_if_asked(&file, n, flags)
+    })
+}
+
+fn sync_if_asked(file: &OpenFile, n: usize, flags: u32) -> Result<usize> {
+    if n > 0 && flags & (raw::RWF_DSYNC | raw::RWF_SYNC) != 0 {
+        file.inner().fsync(flags & raw::RWF_SYNC == 0)?;
+    }
+    Ok(n)
+}
+
+/// lseek(2).
+fn lseek(call: &mut Call<'_>) -> Result<u64> {
+    let file = call.file(call.args[0])?;
+    let whence = match call.args[2] as u32 {
+        raw::SEEK_SET => Whence::Set,
+        raw::SEEK_CUR => Whence::Current,
+        raw::SEEK_END => Whence::End,
+        raw::SEEK_DATA => Whence::Data,
+        raw::SEEK_HOLE => Whence::Hole,
+        _ => return Err(Errno::EINVAL),
+    };
+    file.seek(whence, call.args[1] as i64)
+}
