@@ -8,6 +8,7 @@ pub mod futex_op;
 pub mod script;
 pub mod siginfo;
 pub mod signal_frame;
+pub mod signal_queue;
 pub mod signal_set;
 pub mod stack;
 pub mod trace;

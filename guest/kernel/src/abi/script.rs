@@ -5,9 +5,6 @@ use alloc::vec::Vec;
 /// Bytes of a file's beginning that decide (`BINPRM_BUF_SIZE`).
 pub const HEAD_SIZE: usize = 256;
 
-/// Interpreters that may be scripts themselves, in a row (execve(2): ELOOP beyond).
-pub const MAX_NESTING: usize = 5;
-
 /// A script's first line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {

@@ -15,26 +15,25 @@ pub enum DefaultAction {
     Ignore,
 }
 
+/// Names without `SIG`, from number 1 on.
+const NAMES: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
+    "PWR", "SYS",
+];
+
 macro_rules! signals {
     ($($name:ident = $number:literal),* $(,)?) => {
         impl Signal {
             $(#[doc = concat!("`SIG", stringify!($name), "`.")] pub const $name: Self = Self($number);)*
-
-            /// The name without `SIG`, or `RT` for real-time signals.
-            pub fn name(self) -> &'static str {
-                match self.0 {
-                    $($number => stringify!($name),)*
-                    _ => "RT",
-                }
-            }
         }
     };
 }
 
+// Those the kernel itself raises or treats specially.
 signals! {
-    HUP = 1, INT = 2, QUIT = 3, ILL = 4, TRAP = 5, ABRT = 6, BUS = 7, FPE = 8, KILL = 9, USR1 = 10, SEGV = 11,
-    USR2 = 12, PIPE = 13, ALRM = 14, TERM = 15, STKFLT = 16, CHLD = 17, CONT = 18, STOP = 19, TSTP = 20, TTIN = 21,
-    TTOU = 22, URG = 23, XCPU = 24, XFSZ = 25, VTALRM = 26, PROF = 27, WINCH = 28, IO = 29, PWR = 30, SYS = 31,
+    ILL = 4, TRAP = 5, BUS = 7, FPE = 8, KILL = 9, SEGV = 11, ALRM = 14, CHLD = 17, CONT = 18, STOP = 19, TSTP = 20,
+    TTIN = 21, TTOU = 22, URG = 23, WINCH = 28,
 }
 
 impl Signal {
@@ -46,6 +45,11 @@ impl Signal {
     /// The number.
     pub fn number(self) -> u8 {
         self.0
+    }
+
+    /// The name without `SIG`, or `RT` for real-time signals.
+    pub fn name(self) -> &'static str {
+        NAMES.get(self.0 as usize - 1).unwrap_or(&"RT")
     }
 
     /// Whether several of it may be queued.
@@ -132,24 +136,27 @@ impl Not for SignalSet {
 mod tests {
     use super::*;
 
+    const HUP: Signal = Signal(1);
+
     #[test]
     fn numbers_are_checked() {
         assert_eq!((Signal::new(0), Signal::new(65)), (None, None));
         assert_eq!(Signal::new(9), Some(Signal::KILL));
         assert_eq!(Signal::new(64).map(|s| (s.number(), s.name(), s.is_realtime())), Some((64, "RT", true)));
+        assert_eq!((HUP.name(), Signal(31).name()), ("HUP", "SYS"));
         assert_eq!((Signal::SEGV.name(), Signal::SEGV.is_realtime()), ("SEGV", false));
     }
 
     #[test]
     fn faults_come_first_then_the_lowest() {
-        let mut set = SignalSet::only(Signal::HUP) | SignalSet::only(Signal::SEGV);
+        let mut set = SignalSet::only(HUP) | SignalSet::only(Signal::SEGV);
         assert_eq!(set.first(), Some(Signal::SEGV));
         set = set & !SignalSet::only(Signal::SEGV);
         set |= SignalSet::only(Signal::KILL);
-        assert_eq!(set.first(), Some(Signal::HUP));
-        assert_eq!(set.blockable(), SignalSet::only(Signal::HUP));
+        assert_eq!(set.first(), Some(HUP));
+        assert_eq!(set.blockable(), SignalSet::only(HUP));
         assert_eq!(SignalSet::EMPTY.first(), None);
-        for signal in [Signal::SEGV, Signal::BUS, Signal::ILL, Signal::TRAP, Signal::FPE, Signal::SYS] {
+        for signal in [Signal::SEGV, Signal::BUS, Signal::ILL, Signal::TRAP, Signal::FPE, Signal(31)] {
             assert!(SignalSet::SYNCHRONOUS.contains(signal));
         }
         assert_eq!(SignalSet::SYNCHRONOUS.0.count_ones(), 6);
@@ -159,7 +166,7 @@ mod tests {
     fn defaults() {
         assert_eq!(Signal::CHLD.default_action(), DefaultAction::Ignore);
         assert_eq!(Signal::STOP.default_action(), DefaultAction::Ignore);
-        for signal in [Signal::TERM, Signal::USR1, Signal::new(40).unwrap(), Signal::KILL] {
+        for signal in [Signal::ALRM, Signal(10), Signal::new(40).unwrap(), Signal::KILL] {
             assert_eq!(signal.default_action(), DefaultAction::Terminate);
         }
     }

@@ -170,7 +170,7 @@ const MAP_FLAGS: [(u64, &str); 9] = [
 /// Names joined by `|`, bits without one in hexadecimal, `empty` for nothing at all.
 fn flags(out: &mut String, mut value: u64, names: &[(u64, &str)], empty: &str) {
     let start = out.len();
-    let mut word = |out: &mut String, text: &str| {
+    let word = |out: &mut String, text: &str| {
         if out.len() > start {
             out.push('|');
         }
@@ -364,7 +364,7 @@ mod tests {
             (show(Sysno::getpid, [0; 6], Ok(1)), "getpid() = 1"),
             (
                 line(9999, &[1, 0, 0, 0, 0, 0], Some(Err(Errno::ENOSYS)), &Fake),
-                "syscall_0x270f(0x1, 0, 0, 0, 0, 0) = -1 ENOSYS (Function not implemented)",
+                "syscall_0x270f(0x1, 0, 0, 0, 0, 0) = -1 ENOSYS (Invalid system call number)",
             ),
             (line(Sysno::exit_group as u64, &[7; 6], None, &Fake), "exit_group(7) = ?"),
         ] {

@@ -1,10 +1,49 @@
 //! The process and its threads, as Linux sees them.
+//!
+//! There is one process, number 1, until fork comes; nothing here relies on it. What can be shared is reached through
+//! `Arc`s and short spin locks; none is held across anything that sleeps or touches user memory.
 
 use super::fd::FdTable;
 use super::fs_context::FsContext;
+use super::identity::Credentials;
+use super::limits::Limits;
+use super::posix_timer::ProcessTimers;
+use super::signal::state::{ProcessSignals, ThreadSignals};
+use crate::arch::Frame;
 use crate::mm::AddressSpace;
-use alloc::sync::Arc;
+use crate::task::{Thread, WaitQueue};
+use crate::time;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use diolkos_vfs::{Errno, Location, Result};
 use spin::Mutex;
+
+/// Most threads a process may have (`/proc/sys/kernel/threads-max`): each costs a kernel stack.
+pub const MAX_THREADS: usize = 4096;
+
+/// What was executed last; never changed, only replaced.
+#[derive(Default)]
+pub struct Program {
+    /// The file (`/proc/self/exe`).
+    pub exe: Option<Location>,
+    /// Arguments as given to exec.
+    pub args: Vec<Vec<u8>>,
+    /// Environment as given to exec.
+    pub env: Vec<Vec<u8>>,
+    /// The auxiliary vector.
+    pub auxv: Vec<(u64, u64)>,
+    /// Addresses of the argument strings and of the environment's on the stack.
+    pub arg_range: (u64, u64),
+    /// As above.
+    pub env_range: (u64, u64),
+    /// Code, data and the start of the heap: for `/proc/self/stat`.
+    pub code_range: (u64, u64),
+    /// The stack pointer it started with.
+    pub stack_start: u64,
+}
 
 /// A process: what its threads share.
 pub struct Process {
@@ -16,6 +55,125 @@ pub struct Process {
     pub files: Arc<FdTable>,
     /// Its place in the file tree: root, working directory, umask.
     pub fs: Arc<FsContext>,
+    /// What it runs.
+    pub program: Mutex<Arc<Program>>,
+    /// As whom it runs.
+    pub credentials: Mutex<Credentials>,
+    /// Its resource limits.
+    pub limits: Mutex<Limits>,
+    /// Its signal actions and what is pending for any of its threads.
+    pub signals: Mutex<ProcessSignals>,
+    /// Its interval and POSIX timers.
+    pub timers: ProcessTimers,
+    /// Whether the program may be traced, by prctl(2)'s `PR_SET_DUMPABLE`; only remembered.
+    pub dumpable: AtomicU32,
+    /// `PR_SET_NO_NEW_PRIVS`; only remembered, there are no privileges to gain.
+    pub no_new_privs: AtomicBool,
+    /// Monotonic time of its start, nanoseconds.
+    pub started_ns: u64,
+    threads: Mutex<BTreeMap<u32, Arc<UserThread>>>,
+    next_tid: AtomicU32,
+}
+
+impl Process {
+    /// A process without threads.
+    pub fn new(pid: u32, space: Arc<AddressSpace>, fs: Arc<FsContext>, credentials: Credentials) -> Arc<Self> {
+        Arc::new(Self {
+            pid,
+            space: Mutex::new(space),
+            files: Arc::new(FdTable::new()),
+            fs,
+            program: Mutex::default(),
+            credentials: Mutex::new(credentials),
+            limits: Mutex::new(Limits::default()),
+            signals: Mutex::new(ProcessSignals::default()),
+            timers: ProcessTimers::default(),
+            dumpable: AtomicU32::new(1),
+            no_new_privs: AtomicBool::new(false),
+            started_ns: time::monotonic_ns(),
+            threads: Mutex::default(),
+            next_tid: AtomicU32::new(pid),
+        })
+    }
+
+    /// The present address space.
+    pub fn space(&self) -> Arc<AddressSpace> {
+        self.space.lock().clone()
+    }
+
+    /// What it runs.
+    pub fn program(&self) -> Arc<Program> {
+        self.program.lock().clone()
+    }
+
+    /// Replaces what it runs.
+    pub fn set_program(&self, program: Program) {
+        let program = Arc::new(program);
+        // The old one is dropped after the lock: its file may have something to tell the host.
+        let _old = core::mem::replace(&mut *self.program.lock(), program);
+    }
+
+    /// The thread with this number.
+    pub fn thread(&self, tid: u32) -> Option<Arc<UserThread>> {
+        self.threads.lock().get(&tid).cloned()
+    }
+
+    /// All threads, by number.
+    pub fn threads(&self) -> Vec<Arc<UserThread>> {
+        self.threads.lock().values().cloned().collect()
+    }
+
+    /// How many threads there are.
+    pub fn thread_count(&self) -> usize {
+        self.threads.lock().len()
+    }
+
+    /// Enters a thread that is about to start.
+    ///
+    /// # Errors
+    /// `EAGAIN` over [`MAX_THREADS`].
+    pub fn add_thread(self: &Arc<Self>, signals: ThreadSignals, name: [u8; 16]) -> Result<Arc<UserThread>> {
+        let mut threads = self.threads.lock();
+        if threads.len() >= MAX_THREADS {
+            return Err(Errno::EAGAIN);
+        }
+        let tid = self.next_tid.fetch_add(1, Ordering::Relaxed);
+        let thread = Arc::new(UserThread {
+            tid,
+            process: self.clone(),
+            signals: Mutex::new(signals),
+            signal_bell: WaitQueue::new(),
+            name: Mutex::new(name),
+            attention: AtomicBool::new(true),
+            exiting: AtomicBool::new(false),
+            clear_child_tid: AtomicU64::new(0),
+            robust_list: AtomicU64::new(0),
+            start: Mutex::new(None),
+            kernel: Mutex::new(Weak::new()),
+        });
+        threads.insert(tid, thread.clone());
+        Ok(thread)
+    }
+
+    /// Takes a thread out; returns how many are left.
+    pub fn remove_thread(&self, tid: u32) -> usize {
+        let (removed, left) = {
+            let mut threads = self.threads.lock();
+            (threads.remove(&tid), threads.len())
+        };
+        drop(removed);
+        left
+    }
+}
+
+/// With what registers a new thread begins.
+pub struct Start {
+    /// The general registers.
+    pub frame: Frame,
+    /// Base of fs.
+    pub fs_base: u64,
+    /// Extended state; empty for the initial one.
+    pub xstate: Vec<u8>,
 }
 
 /// The program's side of a thread.
@@ -24,4 +182,57 @@ pub struct UserThread {
     pub tid: u32,
     /// Its process.
     pub process: Arc<Process>,
+    /// Its signal mask, alternate stack, and what is pending for it alone.
+    pub signals: Mutex<ThreadSignals>,
+    /// Rung whenever a signal is sent to it.
+    pub signal_bell: WaitQueue,
+    /// Its name (`PR_SET_NAME`), NUL-terminated.
+    pub name: Mutex<[u8; 16]>,
+    /// Set when something is due before it runs on in the program: a signal, a call to restart, its end.
+    pub attention: AtomicBool,
+    /// Set when it is to end before it runs on in the program.
+    pub exiting: AtomicBool,
+    /// Address to be cleared and woken at its end (set_tid_address(2)); 0 for none.
+    pub clear_child_tid: AtomicU64,
+    /// Address of its list of robust futexes; 0 for none.
+    pub robust_list: AtomicU64,
+    /// How it begins; taken when it does.
+    pub start: Mutex<Option<Box<Start>>>,
+    kernel: Mutex<Weak<Thread>>,
+}
+
+impl UserThread {
+    /// Ties it to the kernel's thread that runs it, so that signals find it.
+    pub fn attach(&self, kernel: &Arc<Thread>) {
+        *self.kernel.lock() = Arc::downgrade(kernel);
+    }
+
+    /// The kernel's thread.
+    pub fn kernel(&self) -> Option<Arc<Thread>> {
+        self.kernel.lock().upgrade()
+    }
+
+    /// Has it look for signals: at once if it sleeps interruptibly, else on its way back to the program.
+    pub fn notify(&self) {
+        self.attention.store(true, Ordering::SeqCst);
+        self.signal_bell.wake_all();
+        if let Some(kernel) = self.kernel() {
+            kernel.interrupt();
+        }
+    }
+
+    /// The name up to its NUL.
+    pub fn name_bytes(&self) -> Vec<u8> {
+        let name = *self.name.lock();
+        name.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
+    }
+}
+
+/// A thread's name from a file's: the last component, cut to 15 bytes (prctl(2)).
+pub fn short_name(path: &[u8]) -> [u8; 16] {
+    let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let mut name = [0; 16];
+    let len = last.len().min(15);
+    name[..len].copy_from_slice(&last[..len]);
+    name
 }
