@@ -1,6 +1,6 @@
 //! The inode: a thing in a file system, apart from its names and from the files open on it.
 
-use crate::{Errno, File, FileType, Metadata, Name, OpenFlags, RenameFlags, Result, StatFs, Timespec};
+use crate::{Errno, File, FileType, Location, Metadata, Name, OpenFlags, RenameFlags, Result, StatFs, Timespec};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -83,6 +83,15 @@ pub trait Inode: Send + Sync {
         Err(Errno::EINVAL)
     }
 
+    /// Where following this symbolic link leads, for a link that knows its target itself and not by a path:
+    /// `/proc/self/exe`, `/proc/self/fd/N`, `/proc/self/cwd`. An ordinary link gives `None`.
+    ///
+    /// # Errors
+    /// `ENOENT` when there is nothing to lead to.
+    fn follow(&self) -> Result<Option<Location>> {
+        Ok(None)
+    }
+
     /// Opens it. `CREAT`, `EXCL` and `NOFOLLOW` have been dealt with; `TRUNC` has not.
     ///
     /// # Errors
@@ -101,6 +110,15 @@ pub trait Inode: Send + Sync {
     /// `EROFS`, `EEXIST`, or what the host says.
     fn create(&self, _name: Name<'_>, _mode: u32, _flags: OpenFlags) -> Result<(Arc<dyn Inode>, Arc<dyn File>)> {
         Err(Errno::EROFS)
+    }
+
+    /// Makes a regular file without a name in this directory and opens it. Unless `EXCL` is among the flags, a
+    /// later [`Inode::link`] may give it a name.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` where the file system has no such thing; else as [`Inode::create`].
+    fn tmpfile(&self, _mode: u32, _flags: OpenFlags) -> Result<(Arc<dyn Inode>, Arc<dyn File>)> {
+        Err(Errno::EOPNOTSUPP)
     }
 
     /// Makes a directory, or with the type bits of `mode` a fifo, a socket or a device of number `rdev`.

@@ -13,16 +13,37 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod attributes;
+mod clock;
+mod dentry;
+mod dirstream;
 mod file;
+pub mod generated;
 mod inode;
 mod io;
+mod mount;
+mod names;
+mod namespace;
+mod open;
+pub mod pipe;
+pub mod ramfs;
 mod types;
+mod wait;
+mod walk;
 
+pub use clock::Clock;
+pub use dentry::{Dentry, Location};
+pub use dirstream::DirStream;
 pub use file::{Access, DirSink, File, MappedRun, Poll};
 pub use inode::{Inode, InodeId, SetMetadata, SetTime};
 pub use io::{MemBytes, Sink, SliceSink, SliceSource, Source, put_slice_at};
+pub use mount::{Mount, MountSpec};
+pub use namespace::{Lookup, Namespace, NamespaceConfig};
+pub use open::{Opened, PathFile};
 pub use syscalls::Errno;
 pub use types::{DirEntry, FileType, Metadata, Name, OpenFlags, RenameFlags, StatFs, Timespec};
+pub use wait::{WaitQueue, WaitQueues};
+pub use walk::PATH_MAX;
 
 /// The result of everything in this crate.
 pub type Result<T> = core::result::Result<T, Errno>;

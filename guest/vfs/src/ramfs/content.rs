@@ -1,0 +1,125 @@
+//! The content of a regular file: pages by their number, and holes where there are none.
+
+use super::{PAGE, Shared};
+use crate::{Errno, Result};
+use alloc::alloc::{alloc_zeroed, dealloc};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use core::alloc::Layout;
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
+
+const LAYOUT: Layout = match Layout::from_size_align(PAGE, PAGE) {
+    Ok(layout) => layout,
+    Err(_) => panic!("a page is a power of two"),
+};
+
+/// A page of memory. Programs may have it mapped, and readers and writers copy without a lock: nobody ever
+/// forms a reference to its bytes.
+pub(super) struct Page {
+    start: NonNull<u8>,
+    shared: Arc<Shared>,
+}
+
+// SAFETY: a page owns its memory; its bytes are touched by raw copies only, from any thread.
+unsafe impl Send for Page {}
+// SAFETY: as above.
+unsafe impl Sync for Page {}
+
+impl Page {
+    /// A page of zeros.
+    ///
+    /// # Errors
+    /// `ENOSPC` at the limit of the file system, or without memory.
+    fn new(shared: &Arc<Shared>) -> Result<Arc<Self>> {
+        let limit = shared.limit_pages();
+        let charge = |pages: u64| (pages < limit).then(|| pages + 1);
+        shared.pages.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charge).map_err(|_| Errno::ENOSPC)?;
+        // SAFETY: the layout has a size.
+        let Some(start) = NonNull::new(unsafe { alloc_zeroed(LAYOUT) }) else {
+            shared.pages.fetch_sub(1, Ordering::Relaxed);
+            return Err(Errno::ENOSPC);
+        };
+        Ok(Arc::new(Self { start, shared: shared.clone() }))
+    }
+
+    /// The address of byte `offset`, which lies in the page.
+    pub(super) fn at(&self, offset: usize) -> *mut u8 {
+        assert!(offset < PAGE, "offset {offset} is outside a page");
+        self.start.as_ptr().wrapping_add(offset)
+    }
+
+    /// Zeroes from byte `offset`, which lies in the page, to its end.
+    fn zero_from(&self, offset: usize) {
+        // SAFETY: the range lies in memory this page owns, and is touched by raw copies only.
+        unsafe { self.at(offset).write_bytes(0, PAGE - offset) }
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout in `new`, and nobody else holds the page.
+        unsafe { dealloc(self.start.as_ptr(), LAYOUT) };
+        self.shared.pages.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Size and pages of a regular file.
+#[derive(Default)]
+pub(super) struct Content {
+    pub(super) size: u64,
+    pages: BTreeMap<u64, Arc<Page>>,
+}
+
+/// The page number and the byte in that page of a file offset.
+pub(super) fn split(offset: u64) -> (u64, usize) {
+    (offset / PAGE as u64, (offset % PAGE as u64) as usize)
+}
+
+impl Content {
+    /// Largest size of a file, that of `off_t`.
+    pub(super) const MAX: u64 = i64::MAX as u64;
+
+    /// The page of this number; `None` for a hole.
+    pub(super) fn page(&self, number: u64) -> Option<Arc<Page>> {
+        self.pages.get(&number).cloned()
+    }
+
+    /// The page of this number, made if it is a hole.
+    ///
+    /// # Errors
+    /// `ENOSPC`.
+    pub(super) fn page_or_new(&mut self, number: u64, shared: &Arc<Shared>) -> Result<Arc<Page>> {
+        if let Some(page) = self.page(number) {
+            return Ok(page);
+        }
+        let page = Page::new(shared)?;
+        self.pages.insert(number, page.clone());
+        Ok(page)
+    }
+
+    /// Sets the size and gives back the pages cut off, to be dropped by the caller when no lock is held.
+    ///
+    /// # Errors
+    /// `EFBIG` beyond [`Content::MAX`].
+    pub(super) fn resize(&mut self, size: u64) -> Result<BTreeMap<u64, Arc<Page>>> {
+        if size > Self::MAX {
+            return Err(Errno::EFBIG);
+        }
+        let mut cut = BTreeMap::new();
+        if size < self.size {
+            cut = self.pages.split_off(&size.div_ceil(PAGE as u64));
+            let (number, rest) = split(size);
+            if let Some(page) = self.pages.get(&number).filter(|_| rest > 0) {
+                page.zero_from(rest);
+            }
+        }
+        self.size = size;
+        Ok(cut)
+    }
+
+    /// Number of pages held.
+    pub(super) fn pages(&self) -> u64 {
+        self.pages.len() as u64
+    }
+}

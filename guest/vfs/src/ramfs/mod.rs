@@ -1,0 +1,106 @@
+//! A file system in memory: `/tmp`, `/run`, `/dev/shm`, and the ground of this crate's tests. It behaves as
+//! Linux' tmpfs does.
+//!
+//! # Locking
+//! `tree` is taken first by everything that changes names; a node's own lock is a leaf: no other is taken
+//! under it. So lookups and reads never wait for a rename, and no order among nodes is needed.
+
+mod content;
+mod directory;
+mod file;
+mod node;
+#[cfg(test)]
+mod tests;
+
+use crate::{Clock, FileType, Inode, StatFs};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+use node::Node;
+use spin::Mutex;
+
+/// `TMPFS_MAGIC` of statfs(2).
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// Bytes of a page, the unit of storage.
+const PAGE: usize = 4096;
+
+/// What a memory file system is told at its making.
+#[derive(Clone)]
+pub struct RamfsConfig {
+    /// Its device number, which no other file system shares.
+    pub dev: u64,
+    /// Bytes of content it may hold, in whole pages; more fails with `ENOSPC`.
+    pub limit: u64,
+    /// Stamps the inodes.
+    pub clock: Arc<dyn Clock>,
+    /// User and group of what is made here.
+    pub owner: (u32, u32),
+    /// Permission bits of the root directory.
+    pub root_mode: u32,
+    /// The guest-physical address of a kernel address. Without it files cannot be mapped, only read and written.
+    pub physical: Option<fn(*const u8) -> u64>,
+}
+
+impl RamfsConfig {
+    /// No limit, owned by root, mode 0755, not mappable.
+    pub fn new(dev: u64, clock: Arc<dyn Clock>) -> Self {
+        Self { dev, limit: u64::MAX, clock, owner: (0, 0), root_mode: 0o755, physical: None }
+    }
+}
+
+/// A memory file system. Its nodes keep it alive.
+pub struct Ramfs {
+    root: Arc<Node>,
+}
+
+/// What all nodes share.
+struct Shared {
+    config: RamfsConfig,
+    /// Pages in use, which a page gives back when the last reader and mapping let go of it.
+    pages: AtomicU64,
+    /// Inode numbers are never used again.
+    next_ino: AtomicU64,
+    tree: Mutex<()>,
+}
+
+impl Ramfs {
+    /// An empty one.
+    pub fn new(config: RamfsConfig) -> Self {
+        let mode = FileType::Directory.mode_bits() | config.root_mode & 0o7777;
+        let shared = Shared { config, pages: AtomicU64::new(0), next_ino: AtomicU64::new(1), tree: Mutex::new(()) };
+        let shared = Arc::new(shared);
+        let gid = shared.config.owner.1;
+        Self { root: Node::new(&shared, mode, gid, 0, node::Body::directory()) }
+    }
+
+    /// Its root directory.
+    pub fn root(&self) -> Arc<dyn Inode> {
+        self.root.clone()
+    }
+
+    /// Bytes of content held, in whole pages.
+    pub fn used(&self) -> u64 {
+        self.root.shared().pages.load(Ordering::Relaxed) * PAGE as u64
+    }
+}
+
+impl Shared {
+    fn limit_pages(&self) -> u64 {
+        self.config.limit / PAGE as u64
+    }
+
+    fn statfs(&self) -> StatFs {
+        let blocks = self.limit_pages();
+        let free = blocks.saturating_sub(self.pages.load(Ordering::Relaxed));
+        StatFs {
+            magic: TMPFS_MAGIC,
+            bsize: PAGE as u32,
+            frsize: PAGE as u32,
+            blocks,
+            bfree: free,
+            bavail: free,
+            namelen: crate::Name::MAX as u32,
+            ..StatFs::default()
+        }
+    }
+}

@@ -1,0 +1,534 @@
+//! An inode of the memory file system.
+
+use super::Shared;
+use super::content::Content;
+use super::directory::Directory;
+use super::file::{DirectoryFile, RegularFile};
+use crate::{
+    Errno, File, FileType, Inode, InodeId, Metadata, Name, OpenFlags, RenameFlags, Result, SetMetadata, SetTime,
+    StatFs, Timespec,
+};
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::any::Any;
+use core::sync::atomic::Ordering;
+use spin::{Mutex, MutexGuard};
+
+/// `S_ISUID` and `S_ISGID`, and the group's execute bit.
+const SUID: u32 = 0o4000;
+const SGID: u32 = 0o2000;
+const GROUP_EXEC: u32 = 0o010;
+
+/// What tmpfs counts for each entry in the size of a directory (`BOGO_DIRENT_SIZE`).
+const ENTRY_SIZE: u64 = 20;
+
+/// relatime: an access time older than this is renewed (seconds).
+const RELATIME: i64 = 24 * 60 * 60;
+
+/// An inode.
+pub(super) struct Node {
+    shared: Arc<Shared>,
+    this: Weak<Node>,
+    ino: u64,
+    kind: FileType,
+    rdev: u64,
+    inner: Mutex<Inner>,
+}
+
+/// What of an inode changes.
+pub(super) struct Inner {
+    mode: u32,
+    nlink: u32,
+    uid: u32,
+    gid: u32,
+    atime: Timespec,
+    mtime: Timespec,
+    ctime: Timespec,
+    /// Made without a name and free to get one.
+    linkable: bool,
+    pub(super) body: Body,
+}
+
+/// What an inode holds.
+pub(super) enum Body {
+    Regular(Content),
+    Directory(Directory),
+    Symlink(Vec<u8>),
+    /// A fifo, socket or device: only a name for what is elsewhere.
+    Special,
+}
+
+impl Body {
+    pub(super) fn directory() -> Self {
+        Self::Directory(Directory::new())
+    }
+}
+
+/// What a rename moves, and what is in its way.
+type Renaming = (Arc<Node>, Option<Arc<Node>>);
+
+impl Node {
+    /// A node with one name (a directory: two, its own `.` being one).
+    pub(super) fn new(shared: &Arc<Shared>, mode: u32, gid: u32, rdev: u64, body: Body) -> Arc<Self> {
+        let now = shared.config.clock.now();
+        let kind = FileType::from_mode(mode).unwrap_or(FileType::Regular);
+        let inner = Inner {
+            mode: mode & 0o7777,
+            nlink: if kind == FileType::Directory { 2 } else { 1 },
+            uid: shared.config.owner.0,
+            gid,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            linkable: false,
+            body,
+        };
+        Arc::new_cyclic(|this| Self {
+            shared: shared.clone(),
+            this: this.clone(),
+            ino: shared.next_ino.fetch_add(1, Ordering::Relaxed),
+            kind,
+            rdev,
+            inner: Mutex::new(inner),
+        })
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(super) fn ino(&self) -> u64 {
+        self.ino
+    }
+
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock()
+    }
+
+    fn now(&self) -> Timespec {
+        self.shared.config.clock.now()
+    }
+
+    /// Runs `work` on the directory this is.
+    fn directory<R>(&self, work: impl FnOnce(&mut Directory) -> R) -> Result<R> {
+        match &mut self.inner.lock().body {
+            Body::Directory(directory) => Ok(work(directory)),
+            _ => Err(Errno::ENOTDIR),
+        }
+    }
+
+    /// The directory above; itself for the root and for a removed directory whose parent is gone.
+    pub(super) fn parent(&self) -> Result<Arc<Node>> {
+        let parent = self.directory(|directory| directory.parent.upgrade())?;
+        parent.or_else(|| self.this.upgrade()).ok_or(Errno::ENOENT)
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.directory(|directory| directory.dead).unwrap_or(false)
+    }
+
+    fn child(&self, name: Name<'_>) -> Result<Option<Arc<Node>>> {
+        self.directory(|directory| directory.get(name.as_bytes()))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.directory(|directory| directory.len() == 0).unwrap_or(true)
+    }
+
+    /// The content changed.
+    pub(super) fn touch_content(&self) {
+        let now = self.now();
+        let mut inner = self.inner.lock();
+        (inner.mtime, inner.ctime) = (now, now);
+    }
+
+    /// The content was read: relatime, as tmpfs is mounted by default (mount(8)).
+    pub(super) fn touch_access(&self) {
+        let now = self.now();
+        let mut inner = self.inner.lock();
+        if inner.atime <= inner.mtime || inner.atime <= inner.ctime || now.sec - inner.atime.sec >= RELATIME {
+            inner.atime = now;
+        }
+    }
+
+    fn touch_change(&self) {
+        let now = self.now();
+        self.inner.lock().ctime = now;
+    }
+
+    /// Adds to the number of links.
+    fn add_links(&self, by: i32) {
+        let now = self.now();
+        let mut inner = self.inner.lock();
+        inner.nlink = inner.nlink.saturating_add_signed(by);
+        inner.ctime = now;
+    }
+
+    /// Makes a node in this directory. The caller has not taken the tree lock.
+    fn make(&self, name: Name<'_>, mode: u32, rdev: u64, body: Body) -> Result<Arc<Node>> {
+        let (dir_mode, dir_gid) = {
+            let inner = self.inner.lock();
+            (inner.mode, inner.gid)
+        };
+        let inherits = dir_mode & SGID != 0;
+        let is_dir = matches!(body, Body::Directory(_));
+        let mode = if inherits && is_dir { mode | SGID } else { mode };
+        let gid = if inherits { dir_gid } else { self.shared.config.owner.1 };
+        let node = Node::new(&self.shared, mode, gid, rdev, body);
+        if is_dir {
+            node.directory(|directory| directory.parent = self.this.clone())?;
+        }
+        let _tree = self.shared.tree.lock();
+        self.directory(|directory| match directory.get(name.as_bytes()) {
+            _ if directory.dead => Err(Errno::ENOENT),
+            Some(_) => Err(Errno::EEXIST),
+            None => {
+                directory.insert(name.as_bytes(), node.clone());
+                Ok(())
+            }
+        })??;
+        if is_dir {
+            self.add_links(1);
+        }
+        self.touch_content();
+        Ok(node)
+    }
+
+    /// Takes a name away, and the links that go with it. The caller holds the tree lock, and drops what is
+    /// returned after it.
+    fn take(&self, name: Name<'_>) -> Result<Option<Arc<Node>>> {
+        let taken = self.directory(|directory| directory.remove(name.as_bytes()))?;
+        if let Some(node) = &taken {
+            node.lose_name();
+            if node.kind == FileType::Directory {
+                self.add_links(-1);
+            }
+        }
+        self.touch_content();
+        Ok(taken)
+    }
+
+    /// One name fewer; a directory is gone with its only one.
+    fn lose_name(&self) {
+        if self.kind == FileType::Directory {
+            self.add_links(-2);
+            let _ = self.directory(|directory| directory.dead = true);
+        } else {
+            self.add_links(-1);
+        }
+    }
+
+    /// Whether this directory is `ancestor` or lies below it. The caller holds the tree lock.
+    fn lies_in(&self, ancestor: &Node) -> Result<bool> {
+        let mut at = self.this.upgrade();
+        while let Some(here) = at {
+            if here.ino == ancestor.ino {
+                return Ok(true);
+            }
+            at = here.directory(|directory| directory.parent.upgrade())?;
+        }
+        Ok(false)
+    }
+
+    /// The node of an inode, if it is of this file system.
+    fn own(&self, inode: &Arc<dyn Inode>) -> Result<Arc<Node>> {
+        let node = inode.as_any().downcast_ref::<Node>().ok_or(Errno::EXDEV)?;
+        if !Arc::ptr_eq(&node.shared, &self.shared) {
+            return Err(Errno::EXDEV);
+        }
+        node.this.upgrade().ok_or(Errno::ENOENT)
+    }
+
+    fn resize(&self, size: u64) -> Result<()> {
+        let _cut = match &mut self.inner.lock().body {
+            Body::Regular(content) => content.resize(size)?,
+            Body::Directory(_) => return Err(Errno::EISDIR),
+            _ => return Err(Errno::EINVAL),
+        };
+        self.touch_content();
+        Ok(())
+    }
+
+    /// The checks of rename(2) in Linux' order; gives the node that moves and the one in the way, or `None`
+    /// when both names lead to the same inode already and nothing is to be done.
+    fn rename_checked(&self, name: Name<'_>, to: &Node, new: Name<'_>, flags: RenameFlags) -> Result<Option<Renaming>> {
+        let exchange = flags.contains(RenameFlags::EXCHANGE);
+        let moving = self.child(name)?.ok_or(Errno::ENOENT)?;
+        if to.is_dead() {
+            return Err(Errno::ENOENT);
+        }
+        let target = to.child(new)?;
+        match &target {
+            Some(_) if flags.contains(RenameFlags::NOREPLACE) => return Err(Errno::EEXIST),
+            None if exchange => return Err(Errno::ENOENT),
+            _ => {}
+        }
+        let is_dir = moving.kind == FileType::Directory;
+        if is_dir && to.lies_in(&moving)? {
+            return Err(Errno::EINVAL);
+        }
+        let Some(target) = target else { return Ok(Some((moving, None))) };
+        let target_is_dir = target.kind == FileType::Directory;
+        if target_is_dir && self.lies_in(&target)? {
+            return Err(if exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
+        }
+        if moving.ino == target.ino {
+            return Ok(None);
+        }
+        match (is_dir, target_is_dir) {
+            _ if exchange => {}
+            (true, false) => return Err(Errno::ENOTDIR),
+            (false, true) => return Err(Errno::EISDIR),
+            (true, true) if !target.is_empty() => return Err(Errno::ENOTEMPTY),
+            _ => {}
+        }
+        Ok(Some((moving, Some(target))))
+    }
+
+    /// `node` came from `from` to this directory: parent pointer and link counts.
+    fn adopted(&self, node: &Node, from: &Node) -> Result<()> {
+        if node.kind == FileType::Directory {
+            node.directory(|directory| directory.parent = self.this.clone())?;
+            from.add_links(-1);
+            self.add_links(1);
+        }
+        node.touch_change();
+        Ok(())
+    }
+}
+
+impl Inode for Node {
+    fn id(&self) -> InodeId {
+        InodeId { dev: self.shared.config.dev, node: self.ino, generation: 0 }
+    }
+
+    fn file_type(&self) -> FileType {
+        self.kind
+    }
+
+    fn metadata(&self) -> Result<Metadata> {
+        let inner = self.inner.lock();
+        let (size, pages) = match &inner.body {
+            Body::Regular(content) => (content.size, content.pages()),
+            Body::Directory(directory) => ((directory.len() as u64 + 2) * ENTRY_SIZE, 0),
+            Body::Symlink(target) => (target.len() as u64, 0),
+            Body::Special => (0, 0),
+        };
+        Ok(Metadata {
+            ino: self.ino,
+            dev: self.shared.config.dev,
+            mode: self.kind.mode_bits() | inner.mode,
+            nlink: inner.nlink,
+            uid: inner.uid,
+            gid: inner.gid,
+            rdev: self.rdev,
+            size,
+            blocks: pages * 8,
+            blksize: 4096,
+            atime: inner.atime,
+            mtime: inner.mtime,
+            ctime: inner.ctime,
+        })
+    }
+
+    fn set_metadata(&self, change: &SetMetadata) -> Result<Metadata> {
+        if let Some(size) = change.size {
+            self.resize(size)?;
+        }
+        let now = self.now();
+        let mut inner = self.inner.lock();
+        if (change.uid.is_some() || change.gid.is_some()) && self.kind != FileType::Directory {
+            // chown(2): a new owner does not inherit the old one's powers.
+            let kept = if inner.mode & GROUP_EXEC != 0 { !(SUID | SGID) } else { !SUID };
+            inner.mode &= kept;
+        }
+        inner.mode = change.mode.map_or(inner.mode, |mode| mode & 0o7777);
+        inner.uid = change.uid.unwrap_or(inner.uid);
+        inner.gid = change.gid.unwrap_or(inner.gid);
+        let time = |old, new| match new {
+            None => old,
+            Some(SetTime::Now) => now,
+            Some(SetTime::To(time)) => time,
+        };
+        inner.atime = time(inner.atime, change.atime);
+        inner.mtime = time(inner.mtime, change.mtime);
+        if *change != SetMetadata::default() {
+            inner.ctime = now;
+        }
+        drop(inner);
+        self.metadata()
+    }
+
+    fn lookup(&self, name: Name<'_>) -> Result<Arc<dyn Inode>> {
+        Ok(self.child(name)?.ok_or(Errno::ENOENT)?)
+    }
+
+    fn readlink(&self) -> Result<Vec<u8>> {
+        match &self.inner.lock().body {
+            Body::Symlink(target) => Ok(target.clone()),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// Fifos are opened above this layer; sockets and devices cannot be, as on a file system mounted `nodev`.
+    fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>> {
+        match self.kind {
+            FileType::Regular => {
+                if flags.contains(OpenFlags::TRUNC) {
+                    self.resize(0)?;
+                }
+                Ok(RegularFile::new(self, flags))
+            }
+            FileType::Directory if flags.writes() => Err(Errno::EISDIR),
+            FileType::Directory => Ok(DirectoryFile::new(self)),
+            FileType::Symlink => Err(Errno::ELOOP),
+            FileType::CharDevice | FileType::BlockDevice => Err(Errno::EACCES),
+            FileType::Fifo | FileType::Socket => Err(Errno::ENXIO),
+        }
+    }
+
+    /// The machine has one user, who may do what root may.
+    fn access(&self, mask: u32) -> Result<()> {
+        let executable = self.kind == FileType::Directory || self.inner.lock().mode & 0o111 != 0;
+        if mask & 1 != 0 && !executable { Err(Errno::EACCES) } else { Ok(()) }
+    }
+
+    fn create(&self, name: Name<'_>, mode: u32, flags: OpenFlags) -> Result<(Arc<dyn Inode>, Arc<dyn File>)> {
+        let mode = FileType::Regular.mode_bits() | mode & 0o7777;
+        let node = self.make(name, mode, 0, Body::Regular(Content::default()))?;
+        Ok((node.clone(), RegularFile::new(node, flags)))
+    }
+
+    fn tmpfile(&self, mode: u32, flags: OpenFlags) -> Result<(Arc<dyn Inode>, Arc<dyn File>)> {
+        if self.directory(|directory| directory.dead)? {
+            return Err(Errno::ENOENT);
+        }
+        let mode = FileType::Regular.mode_bits() | mode & 0o7777;
+        let gid = self.shared.config.owner.1;
+        let node = Node::new(&self.shared, mode, gid, 0, Body::Regular(Content::default()));
+        {
+            let mut inner = node.inner.lock();
+            inner.nlink = 0;
+            inner.linkable = !flags.contains(OpenFlags::EXCL);
+        }
+        Ok((node.clone(), RegularFile::new(node, flags)))
+    }
+
+    fn mknod(&self, name: Name<'_>, mode: u32, rdev: u64) -> Result<Arc<dyn Inode>> {
+        let (body, rdev) = match FileType::from_mode(mode).ok_or(Errno::EINVAL)? {
+            FileType::Regular => (Body::Regular(Content::default()), 0),
+            FileType::Directory => (Body::directory(), 0),
+            FileType::Symlink => return Err(Errno::EINVAL),
+            FileType::CharDevice | FileType::BlockDevice => (Body::Special, rdev),
+            FileType::Fifo | FileType::Socket => (Body::Special, 0),
+        };
+        Ok(self.make(name, mode, rdev, body)?)
+    }
+
+    fn symlink(&self, name: Name<'_>, target: &[u8]) -> Result<Arc<dyn Inode>> {
+        let mode = FileType::Symlink.mode_bits() | 0o777;
+        Ok(self.make(name, mode, 0, Body::Symlink(target.to_vec()))?)
+    }
+
+    fn link(&self, name: Name<'_>, target: &Arc<dyn Inode>) -> Result<()> {
+        let node = self.own(target)?;
+        let _tree = self.shared.tree.lock();
+        let (dead, taken) = self.directory(|directory| (directory.dead, directory.get(name.as_bytes()).is_some()))?;
+        let (nlink, linkable) = {
+            let inner = node.inner.lock();
+            (inner.nlink, inner.linkable)
+        };
+        match () {
+            () if dead => return Err(Errno::ENOENT),
+            () if taken => return Err(Errno::EEXIST),
+            () if node.kind == FileType::Directory => return Err(Errno::EPERM),
+            () if nlink == 0 && !linkable => return Err(Errno::ENOENT),
+            () if nlink == u32::MAX => return Err(Errno::EMLINK),
+            () => {}
+        }
+        self.directory(|directory| directory.insert(name.as_bytes(), node.clone()))?;
+        node.add_links(1);
+        node.inner.lock().linkable = false;
+        self.touch_content();
+        Ok(())
+    }
+
+    fn unlink(&self, name: Name<'_>) -> Result<()> {
+        // Declared first, dropped last: freeing a file's pages is not done under the lock.
+        let _taken;
+        let _tree = self.shared.tree.lock();
+        let node = self.child(name)?.ok_or(Errno::ENOENT)?;
+        if node.kind == FileType::Directory {
+            return Err(Errno::EISDIR);
+        }
+        _taken = (self.take(name)?, node);
+        Ok(())
+    }
+
+    fn rmdir(&self, name: Name<'_>) -> Result<()> {
+        let _taken;
+        let _tree = self.shared.tree.lock();
+        let node = self.child(name)?.ok_or(Errno::ENOENT)?;
+        if node.kind != FileType::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        if !node.is_empty() {
+            return Err(Errno::ENOTEMPTY);
+        }
+        _taken = (self.take(name)?, node);
+        Ok(())
+    }
+
+    fn rename(&self, name: Name<'_>, to_dir: &Arc<dyn Inode>, new: Name<'_>, flags: RenameFlags) -> Result<()> {
+        if flags.contains(RenameFlags::NOREPLACE | RenameFlags::EXCHANGE) {
+            return Err(Errno::EINVAL);
+        }
+        let to = self.own(to_dir)?;
+        // Whatever is displaced is dropped after the lock.
+        let _displaced;
+        let _tree = self.shared.tree.lock();
+        let Some((moving, target)) = self.rename_checked(name, &to, new, flags)? else { return Ok(()) };
+        match &target {
+            Some(target) if flags.contains(RenameFlags::EXCHANGE) => {
+                self.directory(|directory| directory.insert(name.as_bytes(), target.clone()))?;
+                self.adopted(target, &to)?;
+            }
+            _ => {
+                if target.is_some() {
+                    to.take(new)?;
+                }
+                self.directory(|directory| directory.remove(name.as_bytes()))?;
+            }
+        }
+        to.directory(|directory| directory.insert(new.as_bytes(), moving.clone()))?;
+        to.adopted(&moving, self)?;
+        self.touch_content();
+        to.touch_content();
+        _displaced = (target, moving);
+        Ok(())
+    }
+
+    fn statfs(&self) -> Result<StatFs> {
+        Ok(self.shared.statfs())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Drop for Node {
+    /// Takes the tree below apart by hand: it may be deeper than the stack.
+    fn drop(&mut self) {
+        let children = |node: &mut Node| match &mut node.inner.get_mut().body {
+            Body::Directory(directory) => directory.drain().collect(),
+            _ => Vec::new(),
+        };
+        let mut left = children(self);
+        while let Some(node) = left.pop() {
+            if let Some(mut last) = Arc::into_inner(node) {
+                left.extend(children(&mut last));
+            }
+        }
+    }
+}
