@@ -4,6 +4,9 @@
 //! read that is known and nothing read back that need not be. What the section demands stays: one status bit
 //! at a time, the reset waited for, vectors verified.
 
+#[cfg(test)]
+mod tests;
+
 use crate::features::{Status, TRANSPORT};
 use crate::pci::{Capabilities, Function, Structure, program};
 use crate::queue::{Doorbell, QueuePlan, VirtQueue};

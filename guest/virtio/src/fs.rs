@@ -3,6 +3,9 @@
 //! Requests and replies are buffers to this driver; what is in them is the business of whoever speaks FUSE.
 //! Queue 0 of the device is for requests of high priority (FORGET, INTERRUPT), the others for all else.
 
+#[cfg(test)]
+mod tests;
+
 use crate::live::LiveDevice;
 use crate::pci::device_type;
 use crate::queue::QueuePlan;

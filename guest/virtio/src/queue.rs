@@ -8,6 +8,9 @@
 //! A chain in flight holds an *owner*, a value of the caller's choice that keeps its buffers alive. It comes
 //! back when the chain is used, or when the queue is emptied after the device was reset.
 
+#[cfg(test)]
+mod tests;
+
 use crate::ring::{DESC_SIZE, DescFlags, Ring, passes_event, write_desc};
 use crate::{DmaBuf, DmaPages, Features, Hal, Registers};
 use alloc::boxed::Box;
@@ -234,7 +237,8 @@ impl<H: Hal, T> VirtQueue<H, T> {
         self.outstanding
     }
 
-    fn check_alive(&self) -> Result<(), QueueError> {
+    /// The error that ended the queue, if one did.
+    pub(crate) fn check_alive(&self) -> Result<(), QueueError> {
         self.dead.map_or(Ok(()), Err)
     }
 

@@ -1,5 +1,8 @@
 //! The entropy device (section 5.4): one queue, whose buffers the device fills with random bytes.
 
+#[cfg(test)]
+mod tests;
+
 use crate::live::LiveDevice;
 use crate::pci::device_type;
 use crate::queue::QueuePlan;
@@ -33,6 +36,7 @@ impl<H: Hal> VirtioRng<H> {
     /// When the device broke its queue.
     pub fn request(&mut self, len: usize) -> Result<(), Error> {
         let queue = &mut self.live.queues[0];
+        queue.check_alive()?;
         if queue.outstanding() > 0 {
             return Ok(());
         }

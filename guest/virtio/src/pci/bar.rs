@@ -27,10 +27,10 @@ fn register(bar: usize) -> u16 {
     0x10 + 4 * bar as u16
 }
 
-/// The longest a BAR at `start` can be.
+/// The longest a BAR at `start` can be; `None` at 0 and beyond what there is.
 fn bound(start: u64, wide: bool) -> Option<PhysRange> {
     let limit: u64 = if wide { 1 << 52 } else { 1 << 32 };
-    let len = (1u64 << start.trailing_zeros()).min(limit.checked_sub(start)?);
+    let len = 1u64.checked_shl(start.trailing_zeros())?.min(limit.checked_sub(start)?);
     PhysRange::new(start, len)
 }
 
