@@ -1,15 +1,13 @@
 //! Inodes without a name: what stands behind descriptors that no path leads to (pipes to the outside, event
 //! counters, …).
 
-use crate::fs::stat::join_device;
+use super::devices::ANONYMOUS;
 use crate::time;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 use diolkos_vfs::{Errno, File, FileType, Inode, InodeId, Metadata, OpenFlags, Result, StatFs, Timespec};
 
-/// The device number all of them share, one that no mount gets.
-pub const DEVICE: u64 = join_device(0, 15);
 /// `ANON_INODE_FS_MAGIC`.
 const MAGIC: u64 = 0x0904_1934;
 
@@ -43,7 +41,7 @@ impl AnonInode {
 
 impl Inode for AnonInode {
     fn id(&self) -> InodeId {
-        InodeId { dev: DEVICE, node: self.ino, generation: 0 }
+        InodeId { dev: ANONYMOUS, node: self.ino, generation: 0 }
     }
 
     fn file_type(&self) -> FileType {
@@ -53,7 +51,7 @@ impl Inode for AnonInode {
     fn metadata(&self) -> Result<Metadata> {
         Ok(Metadata {
             ino: self.ino,
-            dev: DEVICE,
+            dev: ANONYMOUS,
             mode: self.mode,
             nlink: 1,
             uid: 0,

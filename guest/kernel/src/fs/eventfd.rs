@@ -35,7 +35,10 @@ impl EventFd {
                 return Err(Errno::EAGAIN);
             }
             let mut ready = || {
-                done = step(&mut self.count.lock());
+                // Asked once more after success, it must not count twice.
+                if done.is_none() {
+                    done = step(&mut self.count.lock());
+                }
                 done.is_some()
             };
             readiness::wait(&mut ready, None)?;

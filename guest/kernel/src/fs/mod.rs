@@ -5,6 +5,10 @@
 
 #[cfg(guest)]
 pub mod anon;
+#[cfg(guest)]
+pub mod devfs;
+#[cfg(guest)]
+pub mod devices;
 pub mod dirent;
 #[cfg(guest)]
 pub mod eventfd;
@@ -12,6 +16,10 @@ pub mod fd_table;
 pub mod range_locks;
 #[cfg(guest)]
 pub mod readiness;
+#[cfg(guest)]
+pub mod socket_pair;
 pub mod stat;
 #[cfg(guest)]
 pub mod tty;
+#[cfg(guest)]
+pub mod waiting;

@@ -5,13 +5,21 @@
 //! of waiters in every file, and no wake-up can be lost: a waiter is on the queue before it asks.
 
 use crate::task::WaitQueue;
+use core::sync::atomic::{AtomicU64, Ordering};
 use diolkos_vfs::Result;
 
 static BELL: WaitQueue = WaitQueue::new();
+static RINGS: AtomicU64 = AtomicU64::new(0);
 
 /// Says that some file may have become ready. Does not sleep.
 pub fn changed() {
+    RINGS.fetch_add(1, Ordering::Relaxed);
     BELL.wake_all();
+}
+
+/// How often [`changed`] was called.
+pub fn count() -> u64 {
+    RINGS.load(Ordering::Relaxed)
 }
 
 /// Waits until `ready` returns true, or until `deadline` (monotonic nanoseconds), which gives `false`.

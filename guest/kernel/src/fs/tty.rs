@@ -6,6 +6,7 @@
 //! One that is not a terminal looks like a pipe.
 
 use super::anon::{AnonInode, now};
+use super::devices::TERMINALS;
 use super::stat::join_device;
 use alloc::format;
 use alloc::string::String;
@@ -17,7 +18,7 @@ use diolkos_vfs::{
     Errno, File, FileType, Inode, InodeId, Metadata, OpenFlags, Poll, Result, Sink, Source, StatFs, Timespec,
 };
 use linux_raw_sys::general as raw;
-use spin::Mutex;
+use spin::{Mutex, Once};
 
 /// One stream to or from the host, as the console driver offers it. The driver calls
 /// [`super::readiness::changed`] whenever [`ConsoleStream::poll`] may have changed.
@@ -49,8 +50,7 @@ pub trait ConsoleStream: Send + Sync {
 
 /// The device number of `/dev/pts/0`.
 const PTS_RDEV: u64 = join_device(136, 0);
-/// The device number of the (pretended) devpts file system and its magic number.
-const PTS_DEV: u64 = join_device(0, 14);
+/// The magic number of the (pretended) devpts file system.
 const DEVPTS_MAGIC: u64 = 0x1cd1;
 /// What Linux numbers the first pseudo-terminal.
 const PTS_INO: u64 = 3;
@@ -127,7 +127,7 @@ fn sane() -> raw::termios2 {
 
 impl Inode for Terminal {
     fn id(&self) -> InodeId {
-        InodeId { dev: PTS_DEV, node: PTS_INO, generation: 0 }
+        InodeId { dev: TERMINALS, node: PTS_INO, generation: 0 }
     }
 
     fn file_type(&self) -> FileType {
@@ -138,7 +138,7 @@ impl Inode for Terminal {
         let now = now();
         Ok(Metadata {
             ino: PTS_INO,
-            dev: PTS_DEV,
+            dev: TERMINALS,
             mode: FileType::CharDevice.mode_bits() | 0o620,
             nlink: 1,
             uid: 0,
@@ -182,8 +182,9 @@ impl Inode for PipeInode {
         self.attributes.id()
     }
 
+    /// Not `Fifo`, though that is what stat(2) shows: path walk opens named pipes by itself, and this is none.
     fn file_type(&self) -> FileType {
-        FileType::Fifo
+        FileType::CharDevice
     }
 
     fn metadata(&self) -> Result<Metadata> {
@@ -286,6 +287,18 @@ impl File for Stdio {
     fn as_any(&self) -> &dyn Any {
         self
     }
+}
+
+static CONSOLE: Once<Console> = Once::new();
+
+/// Sets the console, once, before anything is opened.
+pub fn init(streams: [Arc<dyn ConsoleStream>; 3], host: &cmdline::Terminal) {
+    CONSOLE.call_once(|| Console::new(streams, host));
+}
+
+/// The console; `None` before [`init`].
+pub fn console() -> Option<&'static Console> {
+    CONSOLE.get()
 }
 
 /// The three standard streams of the machine and the terminal behind them.

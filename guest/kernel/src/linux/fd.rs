@@ -3,6 +3,7 @@
 use super::Call;
 use super::open_file::OpenFile;
 use crate::fs::fd_table::DescriptorTable;
+use crate::fs::tty;
 use alloc::sync::Arc;
 use diolkos_vfs::{Errno, OpenFlags, Result};
 
@@ -10,6 +11,19 @@ use diolkos_vfs::{Errno, OpenFlags, Result};
 pub type FdTable = DescriptorTable<Arc<OpenFile>>;
 
 impl FdTable {
+    /// Opens stdin, stdout and stderr as descriptors 0, 1 and 2 of a table that has none yet.
+    ///
+    /// # Errors
+    /// `ENODEV` without a console, `EMFILE`.
+    pub fn open_stdio(&self) -> Result<()> {
+        let console = tty::console().ok_or(Errno::ENODEV)?;
+        for fd in 0..3 {
+            let (file, shown, flags) = console.open_standard(fd);
+            self.insert(Arc::new(OpenFile::unnamed(file, &shown, flags)), false)?;
+        }
+        Ok(())
+    }
+
     /// Closes what execve(2) closes. May wait for the host.
     pub fn close_for_exec(&self) {
         for file in self.remove_for_exec() {

@@ -1,0 +1,54 @@
+//! Device numbers of the file systems without a device, and the file system of memfd_create(2).
+//!
+//! Linux hands such numbers out as file systems are mounted; ours are few and fixed, so they are listed. Shares get theirs from 0:64 on.
+
+use super::anon::now;
+use super::stat::join_device;
+use crate::mm::frames;
+use crate::mm::PHYS_BASE;
+use alloc::sync::Arc;
+use diolkos_vfs::Inode;
+use diolkos_vfs::ramfs::{Ramfs, RamfsConfig};
+use spin::Once;
+
+/// Memory files.
+pub const MEMORY_FILES: u64 = join_device(0, 1);
+/// Directories made up for mount points.
+pub const SCAFFOLD: u64 = join_device(0, 2);
+/// `/dev`.
+pub const DEV: u64 = join_device(0, 5);
+/// Pipes.
+pub const PIPES: u64 = join_device(0, 13);
+/// Terminals (devpts).
+pub const TERMINALS: u64 = join_device(0, 14);
+/// Inodes without a name.
+pub const ANONYMOUS: u64 = join_device(0, 15);
+/// `/proc`.
+pub const PROC: u64 = join_device(0, 20);
+/// `/dev/shm`.
+pub const SHM: u64 = join_device(0, 21);
+/// `/tmp`.
+pub const TMP: u64 = join_device(0, 22);
+/// `/run`.
+pub const RUN: u64 = join_device(0, 23);
+/// The first share; the others count on.
+pub const FIRST_SHARE: u64 = join_device(0, 64);
+
+/// A memory file system with its content in mappable frames, holding at most half of the RAM, as tmpfs does.
+pub fn memory_fs(dev: u64, owner: (u32, u32), root_mode: u32) -> Ramfs {
+    let (_, total) = frames::usage();
+    let physical: fn(*const u8) -> u64 = |address| address as u64 - PHYS_BASE;
+    Ramfs::new(RamfsConfig {
+        limit: total / 2,
+        owner,
+        root_mode,
+        physical: Some(physical),
+        ..RamfsConfig::new(dev, Arc::new(now))
+    })
+}
+
+/// The directory memory files are made in, without names.
+pub fn memory_files() -> Arc<dyn Inode> {
+    static FILES: Once<Ramfs> = Once::new();
+    FILES.call_once(|| memory_fs(MEMORY_FILES, (0, 0), 0o700)).root()
+}

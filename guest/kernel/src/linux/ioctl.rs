@@ -1,0 +1,110 @@
+//! ioctl(2): what works on every descriptor, and the terminal's (ioctl_tty(2)).
+
+use super::open_file::OpenFile;
+use super::{Call, table::Calls};
+use crate::fs::socket_pair::End;
+use crate::fs::tty::{Stdio, Terminal};
+use crate::mm::user::{UserPtr, plain};
+use alloc::sync::Arc;
+use diolkos_vfs::pipe::PipeEnd;
+use diolkos_vfs::{Errno, FileType, OpenFlags, Result};
+use linux_raw_sys::general as raw;
+use linux_raw_sys::ioctl as command;
+use syscalls::Sysno;
+
+/// The calls of this family.
+pub const CALLS: Calls = &[(Sysno::ioctl, ioctl)];
+
+plain!(raw::termios, raw::termios2, raw::winsize);
+
+/// ioctl(2).
+fn ioctl(call: &mut Call<'_>) -> Result<u64> {
+    let [fd, request, argument, ..] = call.args;
+    let file = call.file(fd)?;
+    let close_on_exec = |on| call.process.files.set_close_on_exec(fd as i32, on).map(|()| 0);
+    match request as u32 {
+        command::FIOCLEX => close_on_exec(true),
+        command::FIONCLEX => close_on_exec(false),
+        command::FIONBIO => {
+            let on = UserPtr::<i32>::new(argument).read()? != 0;
+            let mut flags = file.flags();
+            flags.set(OpenFlags::NONBLOCK, on);
+            file.set_flags(flags);
+            Ok(0)
+        }
+        command::FIONREAD => {
+            UserPtr::<i32>::new(argument).write(readable(&file)?)?;
+            Ok(0)
+        }
+        request => match file.inner().as_any().downcast_ref::<Stdio>().and_then(Stdio::terminal) {
+            Some(terminal) => on_terminal(call, terminal, &file, request, argument),
+            None => Err(Errno::ENOTTY),
+        },
+    }
+}
+
+/// Bytes that can be read at once: what is left of a regular file, what waits in a stream.
+fn readable(file: &OpenFile) -> Result<i32> {
+    let inner = file.inner();
+    let bytes = if let Some(stdio) = inner.as_any().downcast_ref::<Stdio>() {
+        stdio.available() as u64
+    } else if let Some(pipe) = inner.as_any().downcast_ref::<PipeEnd>() {
+        pipe.available() as u64
+    } else if let Some(end) = inner.as_any().downcast_ref::<End>() {
+        end.available() as u64
+    } else if inner.inode().file_type() == FileType::Regular && !inner.is_stream() {
+        inner.inode().metadata()?.size.saturating_sub(file.position())
+    } else {
+        return Err(Errno::ENOTTY);
+    };
+    Ok(bytes.min(i32::MAX as u64) as i32)
+}
+
+/// A terminal's requests. Job control is answered for the one process there is; what would need a line
+/// discipline of our own is remembered (settings) or accepted without effect (flushing queues that are empty).
+fn on_terminal(
+    call: &Call<'_>,
+    terminal: &Arc<Terminal>,
+    file: &OpenFile,
+    request: u32,
+    argument: u64,
+) -> Result<u64> {
+    match request {
+        command::TCGETS => UserPtr::new(argument).write(narrow(&terminal.settings()))?,
+        command::TCGETS2 => UserPtr::new(argument).write(terminal.settings())?,
+        command::TCSETS | command::TCSETSW | command::TCSETSF => {
+            let wanted = UserPtr::<raw::termios>::new(argument).read()?;
+            terminal.set_settings(widen(&wanted, &terminal.settings()));
+        }
+        command::TCSETS2 | command::TCSETSW2 | command::TCSETSF2 => {
+            terminal.set_settings(UserPtr::<raw::termios2>::new(argument).read()?);
+        }
+        command::TIOCGWINSZ => UserPtr::new(argument).write(terminal.window())?,
+        command::TIOCSWINSZ => terminal.set_window(UserPtr::<raw::winsize>::new(argument).read()?),
+        command::TIOCGPGRP | command::TIOCGSID => UserPtr::<i32>::new(argument).write(call.process.pid as i32)?,
+        command::TIOCSPGRP => {
+            let group = UserPtr::<i32>::new(argument).read()?;
+            if group != call.process.pid as i32 {
+                return Err(if group < 0 { Errno::EINVAL } else { Errno::ESRCH });
+            }
+        }
+        command::TIOCOUTQ => UserPtr::<i32>::new(argument).write(0)?,
+        command::TCSBRK | command::TCSBRKP => file.inner().flush()?,
+        command::TCFLSH if argument as u32 > raw::TCIOFLUSH => return Err(Errno::EINVAL),
+        command::TCXONC if argument as u32 > raw::TCION => return Err(Errno::EINVAL),
+        command::TCFLSH | command::TCXONC | command::TIOCSCTTY | command::TIOCEXCL | command::TIOCNXCL => {}
+        _ => return Err(Errno::ENOTTY),
+    }
+    Ok(0)
+}
+
+/// The settings in the older structure, which has no speeds.
+fn narrow(settings: &raw::termios2) -> raw::termios {
+    let raw::termios2 { c_iflag, c_oflag, c_cflag, c_lflag, c_line, c_cc, .. } = *settings;
+    raw::termios { c_iflag, c_oflag, c_cflag, c_lflag, c_line, c_cc }
+}
+
+fn widen(settings: &raw::termios, old: &raw::termios2) -> raw::termios2 {
+    let raw::termios { c_iflag, c_oflag, c_cflag, c_lflag, c_line, c_cc } = *settings;
+    raw::termios2 { c_iflag, c_oflag, c_cflag, c_lflag, c_line, c_cc, c_ispeed: old.c_ispeed, c_ospeed: old.c_ospeed }
+}
