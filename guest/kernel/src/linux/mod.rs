@@ -4,8 +4,29 @@
 //! handler is data: each family lists its calls, [`table`] gathers them. A number nobody lists returns `ENOSYS`
 //! and is counted.
 
+pub mod attributes;
+pub mod copy;
+pub mod descriptors;
+pub mod directory;
+pub mod epoll;
+pub mod fd;
+pub mod fs_context;
+pub mod ioctl;
+pub mod locks;
+pub mod names;
+pub mod open;
+pub mod open_file;
+pub mod pipe;
+pub mod poll;
+pub mod position;
 pub mod process;
+pub mod read_write;
+pub mod socket;
+pub mod stat;
+pub mod sync;
 pub mod table;
+pub mod timeout;
+pub mod xattr;
 
 use crate::arch::Frame;
 use alloc::sync::Arc;
