@@ -43,7 +43,8 @@ impl Namespace {
     /// mkdir(2)'s.
     pub fn mkdir(&self, start: &Location, path: &[u8], mode: u32) -> Result<()> {
         let (dir, name) = self.vacant(start, path, true)?;
-        dir.inode().mknod(Name::new(&name)?, FileType::Directory.mode_bits() | mode & 0o7777, 0)?;
+        // Linux takes the sticky bit here, but no set-id bits.
+        dir.inode().mknod(Name::new(&name)?, FileType::Directory.mode_bits() | mode & 0o1777, 0)?;
         Ok(())
     }
 
