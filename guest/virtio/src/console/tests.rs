@@ -274,6 +274,19 @@ fn a_waiter_is_woken_even_if_somebody_else_took_the_buffer_back() {
 }
 
 #[test]
+fn a_second_waiter_does_not_hide_what_the_first_one_waits_for() {
+    let mut rig = Rig::connected();
+    rig.send(Stream::Stdout, b"one");
+    rig.send(Stream::Stdout, b"two");
+    assert_eq!(rig.console.tx_in_flight(Stream::Stdout), Ok(2));
+    let chain = rig.machine.take(tx(2)).unwrap();
+    assert!(rig.machine.answer(tx(2), chain, b""));
+    // Before the interrupt is dealt with, somebody else asks, finds one still out, and waits too.
+    assert_eq!(rig.console.tx_in_flight(Stream::Stdout), Ok(1));
+    assert_eq!(rig.console.process(), Ok(Events::OUTPUT));
+}
+
+#[test]
 fn a_console_without_ports_carries_all_streams() {
     let mut rig = Rig::with(FakeDevice::new(3, 0, &[0; 12], &[64, 64]));
     assert!(rig.console.ready());

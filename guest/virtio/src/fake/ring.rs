@@ -1,6 +1,7 @@
 //! A split ring from the device's side, straight from section 2.7; shares no code with the driver.
 
 use super::memory::Memory;
+use std::sync::atomic::{Ordering, fence};
 use std::vec::Vec;
 
 /// What the driver told of a queue, and where the device stands in it.
@@ -55,11 +56,13 @@ impl FakeQueue {
 
     pub(super) fn take(&mut self, memory: &mut Memory, event_idx: bool) -> Option<FakeChain> {
         assert!(self.enabled);
+        fence(Ordering::SeqCst);
         let available = self.avail_index(memory).wrapping_sub(self.seen);
         assert!(available <= self.size, "more chains than descriptors");
         if available == 0 {
             return None;
         }
+        fence(Ordering::Acquire);
         let entry = self.addresses[1] + 4 + 2 * u64::from(self.seen % self.size);
         let head = memory.read16(entry);
         self.seen = self.seen.wrapping_add(1);
@@ -107,6 +110,8 @@ impl FakeQueue {
         memory.write(entry + 4, &len.to_le_bytes());
         let passed = self.used;
         self.jump(memory, 1);
+        // As the driver, the device publishes first and then looks whether anybody wants to know.
+        fence(Ordering::SeqCst);
         if event_idx {
             assert_eq!(memory.read16(self.addresses[1]), 0, "flags with event index (section 2.7.7.1)");
             self.used_event(memory) == passed
@@ -116,6 +121,7 @@ impl FakeQueue {
     }
 
     pub(super) fn jump(&mut self, memory: &mut Memory, by: u16) {
+        fence(Ordering::Release);
         self.used = self.used.wrapping_add(by);
         memory.write(self.addresses[2] + 2, &self.used.to_le_bytes());
     }

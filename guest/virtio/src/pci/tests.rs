@@ -48,6 +48,20 @@ fn bars_without_an_address_are_given_one() {
 }
 
 #[test]
+fn memory_decoding_is_off_while_a_bar_is_sized() {
+    let mut device = FakeDevice::fs(b"root");
+    device.place(0xfe00_0000, 0);
+    device.add_cap(&cap::shared(BAR_SHARED, 0, 0, 1 << 30));
+    device.put_bytes(4, &[2]);
+    let machine = Machine::with(device);
+    // The fake device checks that no BAR moves while its function decodes memory.
+    let functions = scan(&machine, &mut space());
+    assert_eq!(machine.device(|d| d.command()), 0);
+    Device::open(machine.clone(), &machine, &functions[0], &[MESSAGE]).unwrap();
+    assert_eq!(machine.device(|d| d.command() & 2), 2);
+}
+
+#[test]
 fn a_bar_that_was_sized_is_known_exactly() {
     let mut device = FakeDevice::fs(b"root");
     device.place(0, 0);

@@ -4,6 +4,8 @@ use super::*;
 use crate::Error;
 use crate::fake::{FakeDevice, Machine};
 use crate::fs::{FsOptions, VirtioFs};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 const INDIRECT: u64 = 1 << 28;
@@ -324,6 +326,51 @@ fn dropping_a_driver_resets_the_device_and_frees_its_memory() {
     drop(fs);
     assert_eq!(machine.device(|d| d.statuses.last().copied()), Some(0));
     assert_eq!(machine.pages(), 0);
+}
+
+/// A device that answers on a thread of its own, and looks at its ring only when the doorbell rings; a driver
+/// that looks at its ring only at an interrupt. If either side's wish to be told got lost, both would wait for ever.
+#[test]
+fn no_wakeup_is_lost_between_two_processors() {
+    const REQUESTS: u32 = 20_000;
+    let patience = Instant::now() + Duration::from_secs(60);
+    for features in [0, EVENT_IDX] {
+        let mut rig = Rig::without(features);
+        let (interrupted, done) = (AtomicBool::new(false), AtomicBool::new(false));
+        let buffer = rig.machine.buffer(b"x");
+        let machine = rig.machine.clone();
+        let device = || {
+            while !done.load(Ordering::Relaxed) && Instant::now() < patience {
+                if machine.device(|d| std::mem::take(&mut d.doorbells)).is_empty() {
+                    std::thread::yield_now();
+                    continue;
+                }
+                while let Some(chain) = machine.take(Q) {
+                    if machine.answer(Q, chain, b"") {
+                        interrupted.store(true, Ordering::Release);
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(device);
+            let (mut sent, mut back) = (0, 0);
+            while back < REQUESTS && Instant::now() < patience {
+                while sent < REQUESTS && rig.queue().outstanding() < 3 {
+                    // SAFETY: the machine keeps the buffer, and nobody writes it.
+                    unsafe { rig.queue().submit(&[buffer], &[], "owner") }.unwrap();
+                    sent += 1;
+                    rig.queue().kick();
+                }
+                while !interrupted.swap(false, Ordering::Acquire) && Instant::now() < patience {
+                    std::thread::yield_now();
+                }
+                rig.queue().drain(|_| back += 1).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(back, REQUESTS, "a wakeup was lost");
+        });
+    }
 }
 
 #[test]
