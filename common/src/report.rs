@@ -122,6 +122,30 @@ impl Record {
     }
 }
 
+/// Writes an [`End::Panicked`] record into `buffer` without allocating, for a kernel that may be panicking in its
+/// allocator. A message that does not fit is cut. Returns the record's length; `buffer` must hold the 5-byte header.
+pub fn encode_panicked(buffer: &mut [u8], message: core::fmt::Arguments<'_>) -> usize {
+    struct Cut<'a> {
+        buffer: &'a mut [u8],
+        used: usize,
+    }
+    impl core::fmt::Write for Cut<'_> {
+        fn write_str(&mut self, text: &str) -> core::fmt::Result {
+            let room = &mut self.buffer[self.used..];
+            let n = text.len().min(room.len());
+            room[..n].copy_from_slice(&text.as_bytes()[..n]);
+            self.used += n;
+            Ok(())
+        }
+    }
+    let mut cut = Cut { buffer, used: HEADER };
+    let _ = core::fmt::Write::write_fmt(&mut cut, message);
+    let length = cut.used;
+    buffer[0] = TAG_PANICKED;
+    buffer[1..HEADER].copy_from_slice(&((length - HEADER) as u32).to_le_bytes());
+    length
+}
+
 /// Takes the stream in pieces and gives back whole records.
 #[derive(Debug, Default)]
 pub struct Decoder {
@@ -193,6 +217,13 @@ mod tests {
             Decoder::default().feed(&[TAG_NOT_STARTED, 0, 0, 0, 0]),
             Err(DecodeError::Malformed(TAG_NOT_STARTED))
         );
+    }
+
+    #[test]
+    fn a_panic_needs_no_allocation_and_is_cut_to_the_buffer() {
+        let mut buffer = [0; 5 + 8];
+        let n = encode_panicked(&mut buffer, format_args!("out of {}", "frames"));
+        assert_eq!(Decoder::default().feed(&buffer[..n]), Ok(vec![Record::End(End::Panicked("out of f".into()))]));
     }
 
     #[test]

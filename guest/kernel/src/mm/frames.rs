@@ -155,8 +155,24 @@ impl Frames {
     }
 }
 
+/// RAM as the machine reports it, used or not: devices must not claim it.
+static RAM: Mutex<[(u64, u64); MAX_REGIONS]> = Mutex::new([(0, 0); MAX_REGIONS]);
+
+/// Whether any byte of a guest-physical range is RAM.
+pub fn is_ram(start: u64, end: u64) -> bool {
+    RAM.lock().iter().any(|(from, to)| start < *to && *from < end)
+}
+
+/// The address after the highest RAM.
+pub fn end_of_ram() -> u64 {
+    RAM.lock().iter().map(|(_, to)| *to).max().unwrap_or(0)
+}
+
 /// Adds RAM. `reserved` lists ranges in it that must not be given out (the kernel, boot data), sorted.
 pub fn add_region(start: u64, end: u64, reserved: &[(u64, u64)]) {
+    if let Some(slot) = RAM.lock().iter_mut().find(|slot| slot.1 == 0) {
+        *slot = (start, end);
+    }
     let mut at = start;
     for (from, to) in reserved {
         if *to > start && *from < end {

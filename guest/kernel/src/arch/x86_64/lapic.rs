@@ -2,7 +2,6 @@
 
 use crate::mm::PHYS_BASE;
 use core::ptr::{read_volatile, write_volatile};
-use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Guest-physical address, the same on every PC.
 const BASE: u64 = 0xfee0_0000;
@@ -11,7 +10,6 @@ const EOI: u64 = 0xb0;
 const SPURIOUS: u64 = 0xf0;
 const LVT_TIMER: u64 = 0x320;
 const TIMER_COUNT: u64 = 0x380;
-const TIMER_NOW: u64 = 0x390;
 const TIMER_DIVIDE: u64 = 0x3e0;
 
 /// Vectors. All in one priority class (0xe0 to 0xee), so that one that is not ended blocks the others and the
@@ -23,9 +21,6 @@ pub mod vector {
     pub const DEVICES: core::ops::RangeInclusive<u8> = 0xe2..=0xee;
 }
 
-/// Timer ticks per millisecond.
-static TICKS_PER_MS: AtomicU64 = AtomicU64::new(1_000_000);
-
 fn register(offset: u64) -> *mut u32 {
     (PHYS_BASE + BASE + offset) as *mut u32
 }
@@ -35,25 +30,10 @@ fn write(offset: u64, value: u32) {
     unsafe { write_volatile(register(offset), value) }
 }
 
-/// Enables this processor's APIC and measures its timer against the time stamp counter of `tsc_khz`.
-pub fn init(tsc_khz: u64) {
+/// Enables this processor's APIC. The timer counts nanoseconds: KVM's and QEMU's both run at 1 GHz.
+pub fn init() {
     write(SPURIOUS, 0x1ff);
     write(TIMER_DIVIDE, 0xb);
-    write(LVT_TIMER, 1 << 16);
-    // KVM's and QEMU's APIC timers run at 1 GHz; a fifth of a millisecond of listening tells if this one does not.
-    write(TIMER_COUNT, u32::MAX);
-    let start = super::rdtsc();
-    while super::rdtsc() - start < tsc_khz / 5 {
-        core::hint::spin_loop();
-    }
-    // SAFETY: as in write.
-    let ticks = u32::MAX as u64 - unsafe { read_volatile(register(TIMER_NOW)) } as u64;
-    let elapsed = super::rdtsc() - start;
-    let per_ms = ticks * tsc_khz / elapsed.max(1);
-    if !(900_000..1_100_000).contains(&per_ms) && per_ms > 0 {
-        TICKS_PER_MS.store(per_ms, Ordering::Relaxed);
-    }
-    write(TIMER_COUNT, 0);
     write(LVT_TIMER, vector::TIMER as u32);
 }
 
@@ -64,10 +44,8 @@ pub fn end_of_interrupt() {
 
 /// Raises [`vector::TIMER`] in about `ns` nanoseconds, in place of what was set before; `None` turns it off.
 pub fn set_timer(ns: Option<u64>) {
-    let ticks = ns.map_or(0, |ns| {
-        let ticks = ns.saturating_mul(TICKS_PER_MS.load(Ordering::Relaxed)) / 1_000_000;
-        ticks.clamp(1, u32::MAX as u64) as u32
-    });
+    // A wake-up that comes early, as one of more than four seconds does, finds nothing due and sets the timer again.
+    let ticks = ns.map_or(0, |ns| ns.clamp(1, u32::MAX as u64) as u32);
     write(TIMER_COUNT, ticks);
 }
 

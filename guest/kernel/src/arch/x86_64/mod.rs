@@ -55,11 +55,11 @@ pub unsafe fn switch(save: *mut u64, load: u64) {
 /// # Safety
 /// `top` is the 16-byte aligned end of a mapped stack that nobody uses.
 pub unsafe fn first_stack(top: u64, argument: u64) -> u64 {
-    // What switch_stacks pops: r15 r14 r13 r12 rbp rbx, then the return address; one word keeps the alignment.
-    let words = [0, 0, 0, 0, 0, argument, thread_entry as *const () as u64, 0];
+    // What switch_stacks pops: r15 r14 r13 r12 rbp rbx, then the return address; two words keep the alignment.
+    let words = [0, 0, 0, 0, 0, argument, thread_entry as *const () as u64, 0, 0];
     let stack = top - size_of_val(&words) as u64;
     // SAFETY: the words lie in the stack's topmost bytes.
-    unsafe { (stack as *mut [u64; 8]).write(words) };
+    unsafe { (stack as *mut [u64; 9]).write(words) };
     stack
 }
 
