@@ -1,0 +1,185 @@
+//! The open directory.
+//!
+//! `.` and `..` come from here, first: some servers list them and some do not, and those who do cannot know the
+//! directory above the root of a share. Every other entry, cookie included, is the host's.
+
+use crate::attrs::deadline;
+use crate::dentry::Target;
+use crate::node::Node;
+use crate::ops::Opcode;
+use crate::ops::data::{DIRECTORY, FSync, OpenNode, Release};
+use crate::ops::dir::{Listed, Listing, ReadDir};
+use crate::ops::init::Features;
+use crate::ops::name::Entry;
+use alloc::sync::Arc;
+use core::any::Any;
+use core::sync::atomic::Ordering::Relaxed;
+use diolkos_common::cmdline::CacheMode;
+use diolkos_vfs::{DirEntry, DirSink, Errno, File, FileType, Inode, InodeId, Name, Result, Sink, Source};
+
+/// The cookies after `.` and after `..`. A host's cookie could be anything, but these lie where ext4's hashes,
+/// the only ones that large, have no entry but the end, which is all ones.
+const AFTER_DOT: u64 = 0x7fff_ffff_0000_0001;
+const AFTER_DOTS: u64 = 0x7fff_ffff_0000_0002;
+
+/// Bytes asked for in one READDIR.
+pub(crate) const LISTING: usize = 64 << 10;
+
+/// An open directory.
+pub(crate) struct OpenDir {
+    node: Arc<Node>,
+    inode: Arc<dyn Inode>,
+    open: OpenNode,
+}
+
+/// A listing under way.
+struct Progress<'a, 'b> {
+    sink: &'a mut DirSink<'b>,
+    /// The host's cookie to go on from.
+    cookie: u64,
+    /// Whether anything was accepted: errors are swallowed then.
+    begun: bool,
+    declined: bool,
+}
+
+impl Progress<'_, '_> {
+    fn offer(&mut self, entry: &DirEntry<'_>) {
+        if (self.sink)(entry) {
+            self.begun = true;
+        } else {
+            self.declined = true;
+        }
+    }
+}
+
+impl OpenDir {
+    pub(crate) fn new(node: Arc<Node>, open: OpenNode) -> Self {
+        Self { inode: node.clone(), node, open }
+    }
+
+    fn offer_dots(&self, from: u64, progress: &mut Progress<'_, '_>) {
+        let kind = Some(FileType::Directory);
+        if from == 0 {
+            let (ino, id) = (self.node.last_known().ino, Some(self.inode.id()));
+            progress.offer(&DirEntry { ino, next: AFTER_DOT, file_type: kind, name: b".", id });
+        }
+        if !progress.declined && (from == 0 || from == AFTER_DOT) {
+            let ino = self.node.parent_ino.load(Relaxed);
+            progress.offer(&DirEntry { ino, next: AFTER_DOTS, file_type: kind, name: b"..", id: None });
+        }
+    }
+
+    /// Whether attributes should come with the listing, by Linux' rule: always at its start, and later if the
+    /// names listed so far were looked up.
+    fn wants_plus(&self, from: u64) -> bool {
+        let fs = &self.node.fs;
+        let features = fs.agreement.features;
+        let advised = self.node.looked_up.swap(false, Relaxed);
+        features.contains(Features::DO_READDIRPLUS)
+            && fs.session.has(Opcode::FUSE_READDIRPLUS)
+            && fs.cache != CacheMode::None
+            && (!features.contains(Features::READDIRPLUS_AUTO) || from == 0 || advised)
+    }
+
+    /// Asks for a piece of the listing and offers what is in it. `Ok(false)` at the end.
+    fn piece<const PLUS: bool>(&self, progress: &mut Progress<'_, '_>) -> Result<bool> {
+        let fs = &self.node.fs;
+        let (changes, stamp) = (self.node.changes.load(Relaxed), fs.session.stamp());
+        let mut buffer = fs.buffers.take();
+        let request = ReadDir::<PLUS> { dir: self.open, cookie: progress.cookie, size: LISTING as u32 };
+        let n = fs.session.fetch(&request, &mut buffer[..LISTING])?;
+        if n == 0 {
+            return Ok(false);
+        }
+        for listed in Listing::new(&buffer[..n], PLUS) {
+            let nonsense = |what| fs.session.nonsense(Opcode::FUSE_READDIR, what);
+            let listed = listed.map_err(|_| nonsense(format_args!("malformed entry")))?;
+            // Every entry that names a node counts a lookup, offered or not.
+            let id = self.adopt(&listed, changes, stamp)?;
+            if matches!(listed.next, 0 | AFTER_DOT | AFTER_DOTS) {
+                return Err(nonsense(format_args!("cookie {:#x}", listed.next)));
+            }
+            if progress.declined {
+                continue;
+            }
+            progress.cookie = listed.next;
+            if !listed.is_dot() {
+                let Listed { ino, next, kind, name, .. } = listed;
+                progress.offer(&DirEntry { ino, next, file_type: kind, name, id });
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes in the node that READDIRPLUS gives with an entry, and its name.
+    fn adopt(&self, listed: &Listed<'_>, changes: u64, stamp: u64) -> Result<Option<InodeId>> {
+        let fs = &self.node.fs;
+        let Some(out) = listed.entry.filter(|out| out.nodeid != 0 && !listed.is_dot()) else {
+            return Ok(None);
+        };
+        let nonsense = || fs.session.nonsense(Opcode::FUSE_READDIRPLUS, format_args!("impossible entry"));
+        let entry = Entry::parse(&out).ok_or_else(nonsense)?;
+        let name = Name::new(listed.name).map_err(|_| nonsense())?;
+        let node = fs.adopt(&self.node, &entry, stamp)?;
+        let id = node.id();
+        let until = deadline(fs.cache, fs.platform.now_ns(), entry.valid);
+        fs.remember(&self.node, name, Target::Node(node), until, changes);
+        Ok(Some(id))
+    }
+
+    fn list(&self, from: u64, progress: &mut Progress<'_, '_>) -> Result<()> {
+        self.node.check()?;
+        self.offer_dots(from, progress);
+        let mut plus = self.wants_plus(from);
+        while !progress.declined {
+            let more = if plus { self.piece::<true>(progress) } else { self.piece::<false>(progress) };
+            match more {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(Errno::ENOSYS) if plus => plus = false,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl File for OpenDir {
+    fn inode(&self) -> &Arc<dyn Inode> {
+        &self.inode
+    }
+
+    fn read_at(&self, _offset: u64, _sink: &mut dyn Sink) -> Result<usize> {
+        Err(Errno::EISDIR)
+    }
+
+    fn write_at(&self, _offset: u64, _source: &mut dyn Source) -> Result<usize> {
+        Err(Errno::EBADF)
+    }
+
+    fn readdir(&self, cookie: u64, entries: &mut DirSink<'_>) -> Result<()> {
+        let host_cookie = if matches!(cookie, AFTER_DOT | AFTER_DOTS) { 0 } else { cookie };
+        let mut progress = Progress { sink: entries, cookie: host_cookie, begun: false, declined: false };
+        match self.list(cookie, &mut progress) {
+            Err(errno) if !progress.begun => Err(errno),
+            _ => Ok(()),
+        }
+    }
+
+    fn fsync(&self, data_only: bool) -> Result<()> {
+        match self.node.fs.session.call(&FSync::<DIRECTORY> { file: self.open, data_only }) {
+            Err(Errno::ENOSYS) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Drop for OpenDir {
+    fn drop(&mut self) {
+        let _ = self.node.fs.session.call(&Release::<DIRECTORY> { file: self.open });
+    }
+}

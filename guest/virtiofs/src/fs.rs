@@ -1,0 +1,106 @@
+//! One mounted share: the session, the inodes, the names and the window, and how an entry of the host becomes an inode.
+
+use crate::Platform;
+use crate::attrs::{believed, deadline};
+use crate::bounce::Pool;
+use crate::dentry::{Dentries, Target};
+use crate::node::{Node, Table};
+use crate::ops::init::Agreement;
+use crate::ops::name::{Entry, Found, Lookup};
+use crate::session::Session;
+use crate::window::Manager;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use diolkos_common::cmdline::CacheMode;
+use diolkos_vfs::{Errno, Name, Result};
+use spin::Mutex;
+
+/// What all inodes and files of a share have in common.
+pub(crate) struct Fs {
+    pub(crate) session: Arc<Session>,
+    pub(crate) platform: Arc<dyn Platform>,
+    pub(crate) agreement: Agreement,
+    pub(crate) dev: u64,
+    pub(crate) writable: bool,
+    pub(crate) cache: CacheMode,
+    pub(crate) window: Option<Arc<Manager>>,
+    pub(crate) table: Mutex<Table>,
+    pub(crate) dentries: Mutex<Dentries>,
+    pub(crate) buffers: Pool,
+    pub(crate) serials: AtomicU64,
+}
+
+impl Fs {
+    pub(crate) fn next_serial(&self) -> u64 {
+        self.serials.fetch_add(1, Relaxed)
+    }
+
+    /// The inode of an entry found in `dir`, in a reply to a request that got `stamp`.
+    pub(crate) fn adopt(self: &Arc<Self>, dir: &Node, entry: &Entry, stamp: u64) -> Result<Arc<Node>> {
+        let (node, replaced) = self.table.lock().adopt(self, entry, stamp);
+        drop(replaced);
+        node.learn(&entry.attributes, stamp)?;
+        node.parent_ino.store(dir.last_known().ino, Relaxed);
+        Ok(node)
+    }
+
+    /// Notes where a name leads, unless a name of the directory was changed since `changes` was read.
+    pub(crate) fn remember(&self, dir: &Node, name: Name<'_>, target: Target, until: u64, changes: u64) {
+        if !believed(until, self.platform.now_ns()) {
+            return;
+        }
+        let dropped = {
+            let mut dentries = self.dentries.lock();
+            if dir.changes.load(Relaxed) != changes {
+                return;
+            }
+            dentries.insert(dir.serial, name, target, until)
+        };
+        drop(dropped);
+    }
+
+    /// A name of the directory was changed by us: nothing about it that is cached or under way counts. Returns
+    /// the inode it led to, if that was known.
+    pub(crate) fn name_changed(&self, dir: &Node, name: Name<'_>) -> Option<Arc<Node>> {
+        let dropped = {
+            let mut dentries = self.dentries.lock();
+            dir.changes.fetch_add(1, Relaxed);
+            dentries.remove(dir.serial, name)
+        };
+        dir.touched();
+        match dropped {
+            Some(Target::Node(node)) => Some(node),
+            _ => None,
+        }
+    }
+
+    /// Finds a name, in the cache or on the host.
+    pub(crate) fn lookup(self: &Arc<Self>, dir: &Node, name: Name<'_>) -> Result<Arc<Node>> {
+        dir.check()?;
+        let now = self.platform.now_ns();
+        let cached = self.dentries.lock().get(dir.serial, name, now);
+        match cached {
+            Some(Target::Node(node)) if node.check().is_ok() => return Ok(node),
+            Some(Target::Nothing) => return Err(Errno::ENOENT),
+            _ => {}
+        }
+        dir.looked_up.store(true, Relaxed);
+        let (changes, stamp) = (dir.changes.load(Relaxed), self.session.stamp());
+        let nothing = |until| {
+            self.remember(dir, name, Target::Nothing, until, changes);
+            Err(Errno::ENOENT)
+        };
+        match self.session.call(&Lookup { dir: dir.id, name }) {
+            Ok(Found::Entry(entry)) => {
+                let node = self.adopt(dir, &entry, stamp)?;
+                let until = deadline(self.cache, now, entry.valid);
+                self.remember(dir, name, Target::Node(node.clone()), until, changes);
+                Ok(node)
+            }
+            Ok(Found::Nothing(valid)) => nothing(deadline(self.cache, now, valid)),
+            // No time is given with an error: only for who believes for ever does it hold at all.
+            Err(Errno::ENOENT) if self.cache == CacheMode::Always => nothing(u64::MAX),
+            Err(errno) => Err(errno),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Mounting a share and taking it down again.
+
+use crate::counters::Counters;
+use crate::dentry::Dentries;
+use crate::fs::Fs;
+use crate::inode::root;
+use crate::node::{Node, Table};
+use crate::ops::Opcode;
+use crate::ops::init::{Agreement, Destroy, Init};
+use crate::session::{Session, TraceLine};
+use crate::window::fuse::FuseWindow;
+use crate::window::policy::policy;
+use crate::window::range::Geometry;
+use crate::window::{CHUNK, Manager};
+use crate::{Platform, Transport, WindowMemory};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use diolkos_common::cmdline::{CacheMode, DaxPolicy};
+use diolkos_vfs::{Inode, Result};
+use spin::Mutex;
+
+/// Names remembered. Each may keep a file open on the host, whose descriptors are limited too.
+const DENTRIES: usize = 8192;
+
+/// How a share is to be mounted.
+#[derive(Debug, Clone)]
+pub struct MountOptions {
+    /// The share's tag, for traces.
+    pub tag: String,
+    /// The device number its files show, one per mount.
+    pub dev: u64,
+    /// Whether anything may be changed. The host has its own opinion.
+    pub writable: bool,
+    /// How long names and attributes may be believed.
+    pub cache: CacheMode,
+    /// Who manages the window, if there is one.
+    pub dax: DaxPolicy,
+    /// User and group that requests are made as.
+    pub ids: (u32, u32),
+    /// Receives a line for each request. Called without a lock.
+    pub trace: Option<TraceLine>,
+}
+
+/// Why a mount does not use a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoDax {
+    /// The device has none.
+    NoWindow,
+    /// It was not asked for.
+    SwitchedOff,
+    /// The window has no room for a chunk of 2 MiB.
+    TooSmall,
+    /// The server wants mappings aligned to more than 2 MiB.
+    Alignment,
+    /// The server does not know SETUPMAPPING.
+    Unsupported,
+}
+
+impl core::fmt::Display for NoDax {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::NoWindow => "the device has no DAX window",
+            Self::SwitchedOff => "the window is switched off",
+            Self::TooSmall => "the window is smaller than 2 MiB",
+            Self::Alignment => "the server wants mappings aligned to more than 2 MiB",
+            Self::Unsupported => "the server does not support SETUPMAPPING",
+        })
+    }
+}
+
+/// A mounted share. [`Mount::unmount`] takes it down; dropping it does the same.
+pub struct Mount {
+    fs: Arc<Fs>,
+    root: Arc<Node>,
+    no_dax: Option<NoDax>,
+    down: AtomicBool,
+}
+
+/// Mounts the share behind `transport`.
+///
+/// # Errors
+/// What the transport or the host says; `EIO` when the host speaks no protocol we know; `ENOTDIR` when the share
+/// is no directory.
+pub fn mount(
+    transport: Arc<dyn Transport>,
+    platform: Arc<dyn Platform>,
+    window: Option<WindowMemory>,
+    options: MountOptions,
+) -> Result<Mount> {
+    let session = Arc::new(Session::new(transport, options.tag, options.ids, options.trace));
+    let agreement = session.call(&Init)?;
+    let manager = window_manager(&session, &platform, window, options.dax, &agreement);
+    let no_dax = manager.as_ref().err().copied();
+    let buffer = crate::dir::LISTING.max(agreement.max_read.max(agreement.max_write) as usize);
+    let fs = Arc::new(Fs {
+        session,
+        platform,
+        agreement,
+        dev: options.dev,
+        writable: options.writable,
+        cache: options.cache,
+        window: manager.ok(),
+        table: Mutex::new(Table::default()),
+        dentries: Mutex::new(Dentries::new(DENTRIES)),
+        buffers: crate::bounce::Pool::new(buffer),
+        serials: AtomicU64::new(1),
+    });
+    let root = root(&fs)?;
+    Ok(Mount { fs, root, no_dax, down: AtomicBool::new(false) })
+}
+
+fn window_manager(
+    session: &Arc<Session>,
+    platform: &Arc<dyn Platform>,
+    window: Option<WindowMemory>,
+    dax: DaxPolicy,
+    agreement: &Agreement,
+) -> core::result::Result<Arc<Manager>, NoDax> {
+    let memory = window.ok_or(NoDax::NoWindow)?;
+    if dax == DaxPolicy::Off {
+        return Err(NoDax::SwitchedOff);
+    }
+    let geometry = Geometry::new(memory.len()).map_err(|_| NoDax::TooSmall)?;
+    if agreement.map_alignment.is_none_or(|alignment| alignment > CHUNK) {
+        return Err(NoDax::Alignment);
+    }
+    let policy = policy(dax, geometry.slots()).ok_or(NoDax::SwitchedOff)?;
+    let backing = Box::new(FuseWindow(session.clone()));
+    Ok(Arc::new(Manager::new(memory, geometry, policy, backing, platform.clone(), session.clone())))
+}
+
+impl Mount {
+    /// The root directory.
+    pub fn root(&self) -> Arc<dyn Inode> {
+        self.root.clone()
+    }
+
+    /// What the mount has done so far.
+    pub fn counters(&self) -> &Counters {
+        &self.fs.session.counters
+    }
+
+    /// Why no window is used; `None` when one is.
+    pub fn no_dax(&self) -> Option<NoDax> {
+        let refused = !self.fs.session.has(Opcode::FUSE_SETUPMAPPING);
+        self.no_dax.or(refused.then_some(NoDax::Unsupported))
+    }
+
+    /// Sends what waits to be sent (forgotten inodes): for a machine with nothing else to do.
+    pub fn idle(&self) {
+        self.fs.session.flush_forgets();
+    }
+
+    /// Takes the share down: empties the window, forgets every name, says DESTROY. What is still open fails with
+    /// `EIO` from then on. A second call does nothing. May wait for the host.
+    pub fn unmount(&self) {
+        if self.down.swap(true, Relaxed) {
+            return;
+        }
+        let names = self.fs.dentries.lock().clear();
+        drop(names);
+        if let Some(window) = &self.fs.window {
+            window.clear();
+        }
+        self.fs.session.flush_forgets();
+        // Some servers do not answer; the share is gone either way.
+        let _ = self.fs.session.fetch(&Destroy, &mut []);
+        self.fs.session.close();
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        self.unmount();
+    }
+}

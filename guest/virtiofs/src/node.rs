@@ -1,0 +1,227 @@
+//! The inode of a share: an identity the host gave us, with the lookups we owe back for it.
+//!
+//! One object for each inode however many names lead to it, found through [`Table`]. It lives as long as
+//! anything refers to it: a dentry, an open file, a mapping, the layer above. Its end takes its chunks out of the window first,
+//! and then gives back the lookups, exactly as many as were counted.
+//!
+//! # Locking
+//! Dropping the last reference may wait for the host: not under a spin lock.
+
+use crate::attrs::{AttrCache, Update, deadline};
+use crate::fs::Fs;
+use crate::ops::NodeId;
+use crate::ops::attr::{GetAttr, TimedAttributes};
+use crate::ops::data::OpenNode;
+use crate::ops::name::{Entry, Forgotten};
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use diolkos_vfs::{Errno, FileType, Metadata, Result};
+use hashbrown::HashMap;
+use spin::Mutex;
+
+/// An inode of a share.
+pub(crate) struct Node {
+    pub(crate) fs: Arc<Fs>,
+    /// Which of our inodes: unlike the host's number it never comes back.
+    pub(crate) serial: u64,
+    pub(crate) id: NodeId,
+    pub(crate) generation: u64,
+    pub(crate) kind: FileType,
+    lookups: AtomicU64,
+    attrs: Mutex<AttrCache>,
+    /// The host has put something else in its place.
+    stale: AtomicBool,
+    /// It has lost a name, maybe the last: the host should hear soon when we let go of it.
+    pub(crate) unlinked: AtomicBool,
+    /// The host will not map it, or not writable.
+    pub(crate) unmappable: AtomicBool,
+    pub(crate) unmappable_for_writing: AtomicBool,
+    /// It has had chunks in the window.
+    pub(crate) windowed: AtomicBool,
+    /// Directories: the inode number of the one it was last found in, for `..`.
+    pub(crate) parent_ino: AtomicU64,
+    /// Directories: goes up when we change a name in it. A LOOKUP that was under way then says nothing certain.
+    pub(crate) changes: AtomicU64,
+    /// Directories: names were looked up since the last listing, so attributes with the next one are worth it.
+    pub(crate) looked_up: AtomicBool,
+}
+
+impl Node {
+    pub(crate) fn new(
+        fs: &Arc<Fs>,
+        id: NodeId,
+        generation: u64,
+        first: &TimedAttributes,
+        lookups: u64,
+        stamp: u64,
+    ) -> Self {
+        let until = deadline(fs.cache, fs.platform.now_ns(), first.valid);
+        Self {
+            fs: fs.clone(),
+            serial: fs.next_serial(),
+            id,
+            generation,
+            kind: first.attributes.kind,
+            lookups: AtomicU64::new(lookups),
+            attrs: Mutex::new(AttrCache::new(first, fs.dev, until, stamp)),
+            stale: AtomicBool::new(false),
+            unlinked: AtomicBool::new(false),
+            unmappable: AtomicBool::new(false),
+            unmappable_for_writing: AtomicBool::new(false),
+            windowed: AtomicBool::new(false),
+            parent_ino: AtomicU64::new(first.attributes.metadata.ino),
+            changes: AtomicU64::new(0),
+            looked_up: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes in attributes from a reply whose request got `stamp`.
+    ///
+    /// # Errors
+    /// `ESTALE` when it has become something of another type.
+    pub(crate) fn learn(&self, new: &TimedAttributes, stamp: u64) -> Result<()> {
+        if new.attributes.kind != self.kind {
+            self.stale.store(true, Relaxed);
+            return Err(Errno::ESTALE);
+        }
+        let until = deadline(self.fs.cache, self.fs.platform.now_ns(), new.valid);
+        let update = self.attrs.lock().update(new, until, stamp);
+        if update == Update::Shrunk {
+            self.drop_chunks_from(new.attributes.metadata.size);
+        }
+        Ok(())
+    }
+
+    /// Lets go of the window chunks that hold nothing before byte `size`.
+    pub(crate) fn drop_chunks_from(&self, size: u64) {
+        if let Some(window) = &self.fs.window
+            && self.windowed.load(Relaxed)
+        {
+            window.drop_from(self.serial, size);
+        }
+    }
+
+    /// Asks the host for the attributes, through an open file if there is one.
+    ///
+    /// # Errors
+    /// `ESTALE` when it is something else now, or what the host says.
+    pub(crate) fn refresh(&self, file: Option<OpenNode>) -> Result<Metadata> {
+        self.check()?;
+        let stamp = self.fs.session.stamp();
+        let reply = self.fs.session.call(&GetAttr { node: self.id, handle: file.map(|f| f.handle) })?;
+        self.learn(&reply, stamp)?;
+        Ok(*self.attrs.lock().last())
+    }
+
+    /// The attributes, from the cache while it may be believed.
+    ///
+    /// # Errors
+    /// As [`Node::refresh`].
+    pub(crate) fn metadata(&self) -> Result<Metadata> {
+        self.check()?;
+        let now = self.fs.platform.now_ns();
+        let cached = self.attrs.lock().fresh(now);
+        cached.map_or_else(|| self.refresh(None), Ok)
+    }
+
+    /// The size, from the cache while it may be believed.
+    ///
+    /// # Errors
+    /// As [`Node::refresh`].
+    pub(crate) fn size(&self, file: Option<OpenNode>) -> Result<u64> {
+        self.check()?;
+        let now = self.fs.platform.now_ns();
+        let cached = self.attrs.lock().fresh_size(now);
+        cached.map_or_else(|| self.refresh(file).map(|metadata| metadata.size), Ok)
+    }
+
+    /// What was last heard of it.
+    pub(crate) fn last_known(&self) -> Metadata {
+        *self.attrs.lock().last()
+    }
+
+    /// We wrote up to `end`.
+    pub(crate) fn wrote(&self, end: u64) {
+        let stamp = self.fs.session.stamp();
+        self.attrs.lock().wrote(end, stamp);
+    }
+
+    /// We emptied it.
+    pub(crate) fn emptied(&self) {
+        let stamp = self.fs.session.stamp();
+        self.attrs.lock().resized(0, stamp);
+        self.drop_chunks_from(0);
+    }
+
+    /// We changed its times or its links.
+    pub(crate) fn touched(&self) {
+        let stamp = self.fs.session.stamp();
+        self.attrs.lock().touched(stamp);
+    }
+
+    /// The host is to be asked for the attributes next time.
+    pub(crate) fn expire(&self) {
+        self.attrs.lock().expire();
+    }
+
+    /// # Errors
+    /// `ESTALE` when the host has put something else in its place.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.stale.load(Relaxed) { Err(Errno::ESTALE) } else { Ok(()) }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.fs.table.lock().remove(self);
+        self.drop_chunks_from(0);
+        if self.id != NodeId::ROOT {
+            let forgotten = Forgotten { node: self.id, lookups: *self.lookups.get_mut() };
+            self.fs.session.forget(forgotten, *self.unlinked.get_mut());
+        }
+    }
+}
+
+/// Every inode that is alive, by what the host calls it.
+#[derive(Default)]
+pub(crate) struct Table {
+    nodes: HashMap<(NodeId, u64), (u64, Weak<Node>)>,
+}
+
+impl Table {
+    /// The inode of an entry that was just received, which counts one lookup of it. An old inode of another
+    /// type under the same name of the host becomes stale. Nothing is dropped here: the second value is to be, without
+    /// the lock.
+    pub(crate) fn adopt(&mut self, fs: &Arc<Fs>, entry: &Entry, stamp: u64) -> (Arc<Node>, Option<Arc<Node>>) {
+        let key = (entry.node, entry.generation);
+        let known = self.nodes.get(&key).and_then(|(_, node)| node.upgrade());
+        match known {
+            Some(node) if node.kind == entry.attributes.attributes.kind => {
+                node.lookups.fetch_add(1, Relaxed);
+                (node, None)
+            }
+            replaced => {
+                if let Some(old) = &replaced {
+                    old.stale.store(true, Relaxed);
+                }
+                let node = Arc::new(Node::new(fs, entry.node, entry.generation, &entry.attributes, 1, stamp));
+                self.nodes.insert(key, (node.serial, Arc::downgrade(&node)));
+                (node, replaced)
+            }
+        }
+    }
+
+    fn remove(&mut self, node: &Node) {
+        let key = (node.id, node.generation);
+        // Another object may live under the key by now.
+        if self.nodes.get(&key).is_some_and(|(serial, _)| *serial == node.serial) {
+            self.nodes.remove(&key);
+        }
+    }
+
+    /// Number of inodes alive.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+}

@@ -1,0 +1,95 @@
+//! The seams: what a file system needs of a device, of a machine and of a window's memory.
+//!
+//! The kernel implements the two traits over its driver, clock, scheduler and page tables; the tests implement
+//! them over scripts and over a real server in the same process.
+
+use core::ptr::NonNull;
+use diolkos_vfs::{Errno, Result};
+
+/// Bytes of a page of the guest, the unit of everything that is put into page tables.
+pub const PAGE: u64 = 4096;
+
+/// A virtio-fs device, as far as a file system must know it.
+pub trait Transport: Send + Sync {
+    /// Sends one request, the concatenation of `request`, and sleeps until its reply is there. The reply fills
+    /// the parts of `reply` in order. Returns the number of bytes the device says it wrote.
+    ///
+    /// May sleep; never called with a spin lock held.
+    ///
+    /// # Errors
+    /// The device is gone or the message cannot be sent; an error in the reply is not an error here.
+    fn request(&self, request: &[&[u8]], reply: &mut [&mut [u8]]) -> Result<usize>;
+
+    /// Sends a message that has no reply (FORGET, BATCH_FORGET) on the high-priority queue. Does not wait for
+    /// the host to act on it.
+    fn forget(&self, message: &[u8]);
+}
+
+/// The machine around the file system.
+pub trait Platform: Send + Sync {
+    /// Nanoseconds since some fixed moment; never goes back.
+    fn now_ns(&self) -> u64;
+
+    /// Removes every page-table entry that leads to the guest-physical range `phys..phys + len`, on every CPU,
+    /// before it returns. Called before window memory that [`diolkos_vfs::File::map`] gave out gets other content,
+    /// and when the file behind it shrinks. May sleep; never called with a spin lock held.
+    fn revoke(&self, phys: u64, len: u64);
+
+    /// Lets other threads run and returns soon: called in a loop by a thread that needs what another one is
+    /// asking the host for.
+    fn pause(&self);
+}
+
+/// The memory of a DAX window, as the kernel sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct WindowMemory {
+    phys: u64,
+    virt: NonNull<u8>,
+    len: u64,
+}
+
+// SAFETY: it is a plain description of memory that is valid in every thread (the promise of `new`); whoever
+// follows the pointer makes the access, and says there why it is sound.
+unsafe impl Send for WindowMemory {}
+// SAFETY: as for `Send`; there is no interior state.
+unsafe impl Sync for WindowMemory {}
+
+impl WindowMemory {
+    /// Describes the window of `len` bytes at guest-physical address `phys`, which the kernel sees at `virt`.
+    ///
+    /// # Errors
+    /// `EINVAL` when `phys` or `virt` is not page-aligned, or the range wraps around.
+    ///
+    /// # Safety
+    /// While any file of the mount is in use, the whole range is mapped at `virt` for reading and writing, or
+    /// a fault on it is one that the kernel's [`diolkos_vfs::Sink`]s and [`diolkos_vfs::Source`]s recover from.
+    /// Nobody else hands out memory in it.
+    pub unsafe fn new(phys: u64, virt: NonNull<u8>, len: u64) -> Result<Self> {
+        let start = virt.as_ptr() as u64;
+        let fits = phys.checked_add(len).is_some() && start.checked_add(len).is_some();
+        if !fits || phys % PAGE != 0 || start % PAGE != 0 {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Self { phys, virt, len })
+    }
+
+    /// Guest-physical address of the first byte.
+    pub fn phys(&self) -> u64 {
+        self.phys
+    }
+
+    /// Where the kernel sees the first byte.
+    pub fn virt(&self) -> NonNull<u8> {
+        self.virt
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}

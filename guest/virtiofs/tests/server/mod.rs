@@ -1,0 +1,390 @@
+//! A real FUSE server (fuse-backend-rs) in this process, on a temporary directory, with a DAX window made of
+//! ordinary memory in which it maps files: everything but the device.
+
+#![allow(dead_code, reason = "each test file uses its own part of this harness")]
+
+use diolkos_common::cmdline::{CacheMode, DaxPolicy};
+use diolkos_vfs::{DirEntry, Errno, File, Inode, Name, OpenFlags, Result, SliceSink, SliceSource};
+use diolkos_virtiofs::{Mount, MountOptions, Platform, Tally, Transport, WindowMemory, mount};
+use fuse_backend_rs::abi::virtio_fs::RemovemappingOne;
+use fuse_backend_rs::api::server::Server;
+use fuse_backend_rs::passthrough::{Config, PassthroughFs};
+use fuse_backend_rs::transport::{FsCacheReqHandler, FuseBuf, FuseDevWriter, Reader};
+use std::collections::BTreeMap;
+use std::io::{Read, Seek};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub const CHUNK: usize = 2 << 20;
+
+/// Memory that stands for the window. The guest-physical address is made up.
+pub struct Window {
+    pub start: NonNull<u8>,
+    pub len: usize,
+}
+
+pub const PHYS: u64 = 1 << 40;
+
+// SAFETY: plain memory that lives as long as the process; all accesses go through raw copies.
+unsafe impl Send for Window {}
+// SAFETY: as above.
+unsafe impl Sync for Window {}
+
+impl Window {
+    pub fn new(len: usize) -> Self {
+        // SAFETY: a fresh anonymous mapping, never unmapped.
+        let start = unsafe {
+            libc::mmap(std::ptr::null_mut(), len, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+        };
+        assert_ne!(start, libc::MAP_FAILED);
+        Self { start: NonNull::new(start.cast()).unwrap(), len }
+    }
+
+    fn place(&self, offset: u64, len: u64) -> std::io::Result<*mut libc::c_void> {
+        let fits = offset.checked_add(len).is_some_and(|end| end <= self.len as u64) && offset % 4096 == 0;
+        if !fits || len == 0 || len % 4096 != 0 {
+            return Err(std::io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        Ok(self.start.as_ptr().wrapping_add(offset as usize).cast())
+    }
+}
+
+/// What the server does with the window: real mmap calls.
+#[derive(Clone)]
+pub struct Mapper {
+    window: Arc<Window>,
+    /// The error that mapping fails with, for files that cannot be mapped.
+    pub refuse: Arc<Mutex<Option<i32>>>,
+    /// Ranges mapped now, by window offset.
+    pub mapped: Arc<Mutex<BTreeMap<u64, u64>>>,
+}
+
+impl Mapper {
+    /// Stores bytes into the window, as a program with a writable mapping does.
+    pub fn poke(&self, at: usize, bytes: &[u8]) {
+        assert!(at + bytes.len() <= self.window.len);
+        let to = self.window.start.as_ptr().wrapping_add(at);
+        // SAFETY: inside the window, and the test has had it mapped writable.
+        unsafe { to.copy_from(bytes.as_ptr(), bytes.len()) };
+    }
+}
+
+impl FsCacheReqHandler for Mapper {
+    fn map(&mut self, foffset: u64, moffset: u64, len: u64, flags: u64, fd: RawFd) -> std::io::Result<()> {
+        if let Some(errno) = *self.refuse.lock().unwrap() {
+            return Err(std::io::Error::from_raw_os_error(errno));
+        }
+        let place = self.window.place(moffset, len)?;
+        let prot = if flags & 1 != 0 { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
+        // SAFETY: the range is inside our own reservation, which only tests look into.
+        let got =
+            unsafe { libc::mmap(place, len as usize, prot, libc::MAP_SHARED | libc::MAP_FIXED, fd, foffset as i64) };
+        if got == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error());
+        }
+        self.mapped.lock().unwrap().insert(moffset, len);
+        Ok(())
+    }
+
+    fn unmap(&mut self, requests: Vec<RemovemappingOne>) -> std::io::Result<()> {
+        for one in requests {
+            let place = self.window.place(one.moffset, one.len)?;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+            // SAFETY: the range is inside our own reservation.
+            let got = unsafe { libc::mmap(place, one.len as usize, libc::PROT_NONE, flags, -1, 0) };
+            assert_ne!(got, libc::MAP_FAILED);
+            self.mapped.lock().unwrap().remove(&one.moffset);
+        }
+        Ok(())
+    }
+}
+
+type Served = PassthroughFs<()>;
+
+/// The transport: calls the server in the thread of whoever asks.
+pub struct InProcess {
+    server: Server<Served>,
+    mapper: Option<Mapper>,
+    /// Nodes and the lookups the server still counts: the entries it gave, less what was forgotten.
+    pub lookups: Mutex<BTreeMap<u64, i64>>,
+    pub opens: Mutex<i64>,
+    /// Answer INIT as the server does, without offering large messages.
+    plain: bool,
+}
+
+impl InProcess {
+    fn exchange(&self, request: &[&[u8]], reply: &mut [&mut [u8]]) -> usize {
+        let mut message = request.concat();
+        let room: usize = reply.iter().map(|part| part.len()).sum();
+        // SAFETY: a new descriptor that `from_raw_fd` takes over.
+        let mut wire = unsafe { std::fs::File::from_raw_fd(libc::memfd_create(c"reply".as_ptr(), 0)) };
+        let mut space = vec![0; room.max(1)];
+        let reader = Reader::<()>::from_fuse_buffer(FuseBuf::new(&mut message)).unwrap();
+        let writer = FuseDevWriter::<()>::new(wire.as_raw_fd(), &mut space).unwrap();
+        let mut mapper = self.mapper.clone();
+        let handler = mapper.as_mut().map(|m| m as &mut dyn FsCacheReqHandler);
+        // An error means that there is no reply, or that it said so itself.
+        let _ = self.server.handle_message(reader, writer.into(), handler, None);
+        let mut answer = Vec::new();
+        wire.rewind().unwrap();
+        wire.read_to_end(&mut answer).unwrap();
+        if message[4] == 26 && !self.plain {
+            offer_large_messages(&mut answer);
+        }
+        let mut rest = &answer[..];
+        for part in reply {
+            let (now, later) = rest.split_at(part.len().min(rest.len()));
+            part[..now.len()].copy_from_slice(now);
+            rest = later;
+        }
+        self.keep_books(&message, &answer);
+        answer.len()
+    }
+
+    /// Counts lookups as the server does, from what goes over the wire.
+    fn keep_books(&self, message: &[u8], answer: &[u8]) {
+        let word = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        let short = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let opcode = short(message, 4);
+        let mut lookups = self.lookups.lock().unwrap();
+        let mut forget = |node: u64, n: u64| {
+            let left = lookups.entry(node).or_default();
+            *left -= n as i64;
+            assert!(*left >= 0, "node {node} forgotten too often");
+        };
+        match opcode {
+            2 => return forget(word(message, 16), word(message, 40)),
+            42 => {
+                for one in message[48..].chunks_exact(16) {
+                    forget(word(one, 0), word(one, 8));
+                }
+                return;
+            }
+            _ if answer.len() < 16 || short(answer, 4) != 0 => return,
+            14 | 27 => *self.opens.lock().unwrap() += 1,
+            18 | 29 => *self.opens.lock().unwrap() -= 1,
+            35 => *self.opens.lock().unwrap() += 1,
+            _ => {}
+        }
+        match opcode {
+            1 | 6 | 8 | 9 | 13 | 35 => *lookups.entry(word(answer, 16)).or_default() += 1,
+            44 => {
+                let mut rest = &answer[16..];
+                while rest.len() >= 152 {
+                    let name = short(rest, 144) as usize;
+                    if word(rest, 0) != 0 {
+                        *lookups.entry(word(rest, 0)).or_default() += 1;
+                    }
+                    rest = rest.get((152 + name).next_multiple_of(8)..).unwrap_or_default();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Lookups the server still holds, in all.
+    pub fn lookups_held(&self) -> i64 {
+        self.lookups.lock().unwrap().values().sum()
+    }
+}
+
+impl Transport for InProcess {
+    fn request(&self, request: &[&[u8]], reply: &mut [&mut [u8]]) -> Result<usize> {
+        Ok(self.exchange(request, reply))
+    }
+
+    fn forget(&self, message: &[u8]) {
+        assert_eq!(self.exchange(&[message], &mut []), 0);
+    }
+}
+
+/// What `PassthroughFs` leaves out of its answer to INIT though `Server` can do it: messages of 1 MiB.
+fn offer_large_messages(answer: &mut [u8]) {
+    let body = &mut answer[16..];
+    let flags = u32::from_le_bytes(body[12..16].try_into().unwrap());
+    body[12..16].copy_from_slice(&(flags | 1 << 5 | 1 << 22).to_le_bytes());
+    body[20..24].copy_from_slice(&(1u32 << 20).to_le_bytes());
+    body[28..30].copy_from_slice(&256u16.to_le_bytes());
+}
+
+/// A machine whose clock the test turns and whose revocations it sees.
+#[derive(Default)]
+pub struct Machine {
+    pub now: AtomicU64,
+    pub revoked: Mutex<Vec<(u64, u64)>>,
+}
+
+impl Platform for Machine {
+    fn now_ns(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    fn revoke(&self, phys: u64, len: u64) {
+        self.revoked.lock().unwrap().push((phys, len));
+    }
+
+    fn pause(&self) {
+        std::thread::yield_now();
+    }
+}
+
+/// How to build a [`Rig`].
+pub struct Setup {
+    pub window: usize,
+    pub dax: DaxPolicy,
+    pub cache: CacheMode,
+    pub writable: bool,
+    pub timeout: Duration,
+    /// Leave out the features that make messages large.
+    pub plain: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            window: 8 * CHUNK,
+            dax: DaxPolicy::Clock,
+            cache: CacheMode::Auto,
+            writable: true,
+            timeout: Duration::from_secs(1),
+            plain: false,
+        }
+    }
+}
+
+/// A directory, a server on it, and a mount of it.
+pub struct Rig {
+    pub dir: tempfile::TempDir,
+    pub server: Arc<InProcess>,
+    pub machine: Arc<Machine>,
+    pub mapper: Option<Mapper>,
+    pub mount: Mount,
+}
+
+impl Setup {
+    pub fn build(self) -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            root_dir: dir.path().to_str().unwrap().into(),
+            attr_timeout: self.timeout,
+            entry_timeout: self.timeout,
+            ..Config::default()
+        };
+        let inner = Served::new(config).unwrap();
+        inner.import().unwrap();
+        let window = Arc::new(Window::new(self.window.max(4096)));
+        let mapper = (self.window > 0).then(|| Mapper {
+            window: window.clone(),
+            refuse: Arc::default(),
+            mapped: Arc::default(),
+        });
+        let server = Arc::new(InProcess {
+            server: Server::new(inner),
+            mapper: mapper.clone(),
+            lookups: Mutex::default(),
+            opens: Mutex::default(),
+            plain: self.plain,
+        });
+        let machine = Arc::new(Machine::default());
+        machine.now.store(1, Ordering::Relaxed);
+        // SAFETY: the memory is reserved for good, and the tests read only what the server has mapped.
+        let memory = unsafe { WindowMemory::new(PHYS, window.start, window.len as u64) }.unwrap();
+        let options = MountOptions {
+            tag: "test".into(),
+            dev: 0x2a,
+            writable: self.writable,
+            cache: self.cache,
+            dax: self.dax,
+            ids: (0, 0),
+            trace: None,
+        };
+        let mount = mount(server.clone(), machine.clone(), (self.window > 0).then_some(memory), options).unwrap();
+        Rig { dir, server, machine, mapper, mount }
+    }
+}
+
+impl Rig {
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn put(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    pub fn find(&self, path: &str) -> Result<Arc<dyn Inode>> {
+        path.split('/').try_fold(self.mount.root(), |dir, part| dir.lookup(Name::new(part.as_bytes())?))
+    }
+
+    pub fn open(&self, path: &str, flags: OpenFlags) -> Result<Arc<dyn File>> {
+        self.find(path)?.open(flags)
+    }
+
+    pub fn count(&self, counter: &str) -> u64 {
+        let mut found = 0;
+        self.mount.counters().for_each(&mut |name, n| {
+            if name == counter {
+                found = n;
+            }
+        });
+        found
+    }
+
+    pub fn tally(&self, tally: Tally) -> u64 {
+        self.mount.counters().get(tally)
+    }
+
+    /// Lets so many seconds pass.
+    pub fn pass(&self, seconds: u64) {
+        self.machine.now.fetch_add(seconds * 1_000_000_000, Ordering::Relaxed);
+    }
+}
+
+pub fn read(file: &Arc<dyn File>, offset: u64, len: usize) -> Result<Vec<u8>> {
+    let mut buffer = vec![0xee; len];
+    let mut sink = SliceSink::new(&mut buffer);
+    let n = file.read_at(offset, &mut sink)?;
+    assert_eq!(n, sink.filled());
+    buffer.truncate(n);
+    Ok(buffer)
+}
+
+pub fn write(file: &Arc<dyn File>, offset: u64, data: &[u8]) -> Result<usize> {
+    file.write_at(offset, &mut SliceSource::new(data))
+}
+
+pub fn name(text: &str) -> Name<'_> {
+    Name::new(text.as_bytes()).unwrap()
+}
+
+/// One getdents-like call: up to `max` entries from a cookie.
+pub fn list(dir: &Arc<dyn File>, cookie: u64, max: usize) -> Result<Vec<(String, u64)>> {
+    let mut entries = Vec::new();
+    dir.readdir(cookie, &mut |entry: &DirEntry<'_>| {
+        let room = entries.len() < max;
+        if room {
+            entries.push((String::from_utf8(entry.name.to_vec()).unwrap(), entry.next));
+        }
+        room
+    })?;
+    Ok(entries)
+}
+
+/// Bytes that differ from page to page and repeat nowhere near.
+pub fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u8).collect()
+}
+
+pub fn errno<T>(result: Result<T>) -> Errno {
+    result.err().expect("an error")
+}
+
+pub fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
