@@ -27,6 +27,10 @@ mod namespace;
 mod open;
 pub mod pipe;
 pub mod ramfs;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod types;
 mod wait;
 mod walk;

@@ -8,6 +8,7 @@
 mod content;
 mod directory;
 mod file;
+mod names;
 mod node;
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ use spin::{Mutex, MutexGuard};
 
 /// `S_ISUID` and `S_ISGID`, and the group's execute bit.
 const SUID: u32 = 0o4000;
-const SGID: u32 = 0o2000;
+pub(super) const SGID: u32 = 0o2000;
 const GROUP_EXEC: u32 = 0o010;
 
 /// What tmpfs counts for each entry in the size of a directory (`BOGO_DIRENT_SIZE`).
@@ -27,25 +27,25 @@ const RELATIME: i64 = 24 * 60 * 60;
 
 /// An inode.
 pub(super) struct Node {
-    shared: Arc<Shared>,
-    this: Weak<Node>,
-    ino: u64,
-    kind: FileType,
+    pub(super) shared: Arc<Shared>,
+    pub(super) this: Weak<Node>,
+    pub(super) ino: u64,
+    pub(super) kind: FileType,
     rdev: u64,
-    inner: Mutex<Inner>,
+    pub(super) inner: Mutex<Inner>,
 }
 
 /// What of an inode changes.
 pub(super) struct Inner {
-    mode: u32,
-    nlink: u32,
+    pub(super) mode: u32,
+    pub(super) nlink: u32,
     uid: u32,
-    gid: u32,
+    pub(super) gid: u32,
     atime: Timespec,
     mtime: Timespec,
     ctime: Timespec,
     /// Made without a name and free to get one.
-    linkable: bool,
+    pub(super) linkable: bool,
     pub(super) body: Body,
 }
 
@@ -63,9 +63,6 @@ impl Body {
         Self::Directory(Directory::new())
     }
 }
-
-/// What a rename moves, and what is in its way.
-type Renaming = (Arc<Node>, Option<Arc<Node>>);
 
 impl Node {
     /// A node with one name (a directory: two, its own `.` being one).
@@ -110,7 +107,7 @@ impl Node {
     }
 
     /// Runs `work` on the directory this is.
-    fn directory<R>(&self, work: impl FnOnce(&mut Directory) -> R) -> Result<R> {
+    pub(super) fn directory<R>(&self, work: impl FnOnce(&mut Directory) -> R) -> Result<R> {
         match &mut self.inner.lock().body {
             Body::Directory(directory) => Ok(work(directory)),
             _ => Err(Errno::ENOTDIR),
@@ -127,11 +124,11 @@ impl Node {
         self.directory(|directory| directory.dead).unwrap_or(false)
     }
 
-    fn child(&self, name: Name<'_>) -> Result<Option<Arc<Node>>> {
+    pub(super) fn child(&self, name: Name<'_>) -> Result<Option<Arc<Node>>> {
         self.directory(|directory| directory.get(name.as_bytes()))
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.directory(|directory| directory.len() == 0).unwrap_or(true)
     }
 
@@ -151,92 +148,17 @@ impl Node {
         }
     }
 
-    fn touch_change(&self) {
+    pub(super) fn touch_change(&self) {
         let now = self.now();
         self.inner.lock().ctime = now;
     }
 
     /// Adds to the number of links.
-    fn add_links(&self, by: i32) {
+    pub(super) fn add_links(&self, by: i32) {
         let now = self.now();
         let mut inner = self.inner.lock();
         inner.nlink = inner.nlink.saturating_add_signed(by);
         inner.ctime = now;
-    }
-
-    /// Makes a node in this directory. The caller has not taken the tree lock.
-    fn make(&self, name: Name<'_>, mode: u32, rdev: u64, body: Body) -> Result<Arc<Node>> {
-        let (dir_mode, dir_gid) = {
-            let inner = self.inner.lock();
-            (inner.mode, inner.gid)
-        };
-        let inherits = dir_mode & SGID != 0;
-        let is_dir = matches!(body, Body::Directory(_));
-        let mode = if inherits && is_dir { mode | SGID } else { mode };
-        let gid = if inherits { dir_gid } else { self.shared.config.owner.1 };
-        let node = Node::new(&self.shared, mode, gid, rdev, body);
-        if is_dir {
-            node.directory(|directory| directory.parent = self.this.clone())?;
-        }
-        let _tree = self.shared.tree.lock();
-        self.directory(|directory| match directory.get(name.as_bytes()) {
-            _ if directory.dead => Err(Errno::ENOENT),
-            Some(_) => Err(Errno::EEXIST),
-            None => {
-                directory.insert(name.as_bytes(), node.clone());
-                Ok(())
-            }
-        })??;
-        if is_dir {
-            self.add_links(1);
-        }
-        self.touch_content();
-        Ok(node)
-    }
-
-    /// Takes a name away, and the links that go with it. The caller holds the tree lock, and drops what is
-    /// returned after it.
-    fn take(&self, name: Name<'_>) -> Result<Option<Arc<Node>>> {
-        let taken = self.directory(|directory| directory.remove(name.as_bytes()))?;
-        if let Some(node) = &taken {
-            node.lose_name();
-            if node.kind == FileType::Directory {
-                self.add_links(-1);
-            }
-        }
-        self.touch_content();
-        Ok(taken)
-    }
-
-    /// One name fewer; a directory is gone with its only one.
-    fn lose_name(&self) {
-        if self.kind == FileType::Directory {
-            self.add_links(-2);
-            let _ = self.directory(|directory| directory.dead = true);
-        } else {
-            self.add_links(-1);
-        }
-    }
-
-    /// Whether this directory is `ancestor` or lies below it. The caller holds the tree lock.
-    fn lies_in(&self, ancestor: &Node) -> Result<bool> {
-        let mut at = self.this.upgrade();
-        while let Some(here) = at {
-            if here.ino == ancestor.ino {
-                return Ok(true);
-            }
-            at = here.directory(|directory| directory.parent.upgrade())?;
-        }
-        Ok(false)
-    }
-
-    /// The node of an inode, if it is of this file system.
-    fn own(&self, inode: &Arc<dyn Inode>) -> Result<Arc<Node>> {
-        let node = inode.as_any().downcast_ref::<Node>().ok_or(Errno::EXDEV)?;
-        if !Arc::ptr_eq(&node.shared, &self.shared) {
-            return Err(Errno::EXDEV);
-        }
-        node.this.upgrade().ok_or(Errno::ENOENT)
     }
 
     fn resize(&self, size: u64) -> Result<()> {
@@ -246,53 +168,6 @@ impl Node {
             _ => return Err(Errno::EINVAL),
         };
         self.touch_content();
-        Ok(())
-    }
-
-    /// The checks of rename(2) in Linux' order; gives the node that moves and the one in the way, or `None`
-    /// when both names lead to the same inode already and nothing is to be done.
-    fn rename_checked(&self, name: Name<'_>, to: &Node, new: Name<'_>, flags: RenameFlags) -> Result<Option<Renaming>> {
-        let exchange = flags.contains(RenameFlags::EXCHANGE);
-        let moving = self.child(name)?.ok_or(Errno::ENOENT)?;
-        if to.is_dead() {
-            return Err(Errno::ENOENT);
-        }
-        let target = to.child(new)?;
-        match &target {
-            Some(_) if flags.contains(RenameFlags::NOREPLACE) => return Err(Errno::EEXIST),
-            None if exchange => return Err(Errno::ENOENT),
-            _ => {}
-        }
-        let is_dir = moving.kind == FileType::Directory;
-        if is_dir && to.lies_in(&moving)? {
-            return Err(Errno::EINVAL);
-        }
-        let Some(target) = target else { return Ok(Some((moving, None))) };
-        let target_is_dir = target.kind == FileType::Directory;
-        if target_is_dir && self.lies_in(&target)? {
-            return Err(if exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
-        }
-        if moving.ino == target.ino {
-            return Ok(None);
-        }
-        match (is_dir, target_is_dir) {
-            _ if exchange => {}
-            (true, false) => return Err(Errno::ENOTDIR),
-            (false, true) => return Err(Errno::EISDIR),
-            (true, true) if !target.is_empty() => return Err(Errno::ENOTEMPTY),
-            _ => {}
-        }
-        Ok(Some((moving, Some(target))))
-    }
-
-    /// `node` came from `from` to this directory: parent pointer and link counts.
-    fn adopted(&self, node: &Node, from: &Node) -> Result<()> {
-        if node.kind == FileType::Directory {
-            node.directory(|directory| directory.parent = self.this.clone())?;
-            from.add_links(-1);
-            self.add_links(1);
-        }
-        node.touch_change();
         Ok(())
     }
 }
@@ -404,7 +279,7 @@ impl Inode for Node {
             return Err(Errno::ENOENT);
         }
         let mode = FileType::Regular.mode_bits() | mode & 0o7777;
-        let gid = self.shared.config.owner.1;
+        let (gid, _) = self.group_for_new();
         let node = Node::new(&self.shared, mode, gid, 0, Body::Regular(Content::default()));
         {
             let mut inner = node.inner.lock();
@@ -431,81 +306,20 @@ impl Inode for Node {
     }
 
     fn link(&self, name: Name<'_>, target: &Arc<dyn Inode>) -> Result<()> {
-        let node = self.own(target)?;
-        let _tree = self.shared.tree.lock();
-        let (dead, taken) = self.directory(|directory| (directory.dead, directory.get(name.as_bytes()).is_some()))?;
-        let (nlink, linkable) = {
-            let inner = node.inner.lock();
-            (inner.nlink, inner.linkable)
-        };
-        match () {
-            () if dead => return Err(Errno::ENOENT),
-            () if taken => return Err(Errno::EEXIST),
-            () if node.kind == FileType::Directory => return Err(Errno::EPERM),
-            () if nlink == 0 && !linkable => return Err(Errno::ENOENT),
-            () if nlink == u32::MAX => return Err(Errno::EMLINK),
-            () => {}
-        }
-        self.directory(|directory| directory.insert(name.as_bytes(), node.clone()))?;
-        node.add_links(1);
-        node.inner.lock().linkable = false;
-        self.touch_content();
-        Ok(())
+        self.add_name(name, &self.own(target)?)
     }
 
     fn unlink(&self, name: Name<'_>) -> Result<()> {
-        // Declared first, dropped last: freeing a file's pages is not done under the lock.
-        let _taken;
-        let _tree = self.shared.tree.lock();
-        let node = self.child(name)?.ok_or(Errno::ENOENT)?;
-        if node.kind == FileType::Directory {
-            return Err(Errno::EISDIR);
-        }
-        _taken = (self.take(name)?, node);
-        Ok(())
+        self.remove_file(name)
     }
 
     fn rmdir(&self, name: Name<'_>) -> Result<()> {
-        let _taken;
-        let _tree = self.shared.tree.lock();
-        let node = self.child(name)?.ok_or(Errno::ENOENT)?;
-        if node.kind != FileType::Directory {
-            return Err(Errno::ENOTDIR);
-        }
-        if !node.is_empty() {
-            return Err(Errno::ENOTEMPTY);
-        }
-        _taken = (self.take(name)?, node);
-        Ok(())
+        self.remove_directory(name)
     }
 
     fn rename(&self, name: Name<'_>, to_dir: &Arc<dyn Inode>, new: Name<'_>, flags: RenameFlags) -> Result<()> {
-        if flags.contains(RenameFlags::NOREPLACE | RenameFlags::EXCHANGE) {
-            return Err(Errno::EINVAL);
-        }
         let to = self.own(to_dir)?;
-        // Whatever is displaced is dropped after the lock.
-        let _displaced;
-        let _tree = self.shared.tree.lock();
-        let Some((moving, target)) = self.rename_checked(name, &to, new, flags)? else { return Ok(()) };
-        match &target {
-            Some(target) if flags.contains(RenameFlags::EXCHANGE) => {
-                self.directory(|directory| directory.insert(name.as_bytes(), target.clone()))?;
-                self.adopted(target, &to)?;
-            }
-            _ => {
-                if target.is_some() {
-                    to.take(new)?;
-                }
-                self.directory(|directory| directory.remove(name.as_bytes()))?;
-            }
-        }
-        to.directory(|directory| directory.insert(new.as_bytes(), moving.clone()))?;
-        to.adopted(&moving, self)?;
-        self.touch_content();
-        to.touch_content();
-        _displaced = (target, moving);
-        Ok(())
+        self.move_name(name, &to, new, flags)
     }
 
     fn statfs(&self) -> Result<StatFs> {
