@@ -5,6 +5,7 @@ mod root;
 
 use crate::arch::{lapic, percpu, rdtsc, trap, xstate};
 use crate::mm::{frames, paging};
+use crate::fs::tty;
 use crate::{drivers, linux, report, stats, task, time};
 use alloc::boxed::Box;
 use alloc::format;
@@ -15,6 +16,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use diolkos_common::cmdline::BootOptions;
 use diolkos_common::ports;
 use diolkos_common::report::{End, Record, encode_panicked};
+use diolkos_virtio::console::Stream;
 use spin::Once;
 
 static OPTIONS: Once<BootOptions> = Once::new();
@@ -51,8 +53,11 @@ extern "C" fn kernel_start(start_info: u64) -> ! {
 fn run() {
     let options = options();
     drivers::init(options).unwrap_or_else(|error| failed(format!("devices: {error}")));
+    let streams = [Stream::Stdin, Stream::Stdout, Stream::Stderr].map(drivers::console::stream);
+    tty::init(streams, &options.terminal);
     let namespace = root::mount(options).unwrap_or_else(|error| failed(error));
     stats::MOUNTED.set(rdtsc());
+    drivers::console::wait_ready().unwrap_or_else(|errno| failed(format!("console: {errno}")));
     if let Err(error) = linux::exec::start(options, namespace) {
         finish(End::NotStarted { status: error.status, message: error.message });
     }

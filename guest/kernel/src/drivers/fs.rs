@@ -57,7 +57,7 @@ pub(super) fn init(device: Device<KernelHal>) -> core::result::Result<(), Error>
     let window = device.window().and_then(|range| {
         let start = map_window(range)?;
         // SAFETY: the direct map reaches the whole window for ever; it is no RAM, and a fault on it is recovered from.
-        Some(unsafe { WindowMemory::new(range.start().0, start, range.len()) })
+        unsafe { WindowMemory::new(range.start().0, start, range.len()) }.ok()
     });
     let device = Mutex::new(device);
     DEVICES.lock().push(Arc::new(FsDevice { device, tag, window, replies: WaitQueue::new() }));

@@ -171,9 +171,9 @@ fn fill_anonymous(inner: &mut Inner, vma: &Vma, page: u64) -> Result<(), FaultEr
 
 /// Where a file's pages are.
 enum Pages {
-    /// In a DAX window, pinned.
-    Window(MappedRun),
-    /// In the page cache, which the areas that show it keep alive through `inner.caches`.
+    /// In memory the file system has: a DAX window, or RAM of a memory file system. Pinned.
+    Memory(MappedRun),
+    /// In the page cache.
     Cache(Arc<PageCache>),
 }
 
@@ -181,7 +181,7 @@ impl Pages {
     /// The frame that holds the page at file offset `at`, if it is in memory.
     fn frame(&self, at: u64) -> Option<u64> {
         match self {
-            Self::Window(run) => (at >= run.offset && at - run.offset < run.len).then(|| run.phys + (at - run.offset)),
+            Self::Memory(run) => (at >= run.offset && at - run.offset < run.len).then(|| run.phys + (at - run.offset)),
             Self::Cache(cache) => cache.get(at / PAGE_SIZE),
         }
     }
@@ -205,7 +205,7 @@ fn fill_file(
     let write_through = vma.shared && vma.prot.contains(Prot::WRITE);
     let access = if write_through { Access::Write } else { Access::Read };
     let pages = match file.map(offset, access).map_err(no_page)? {
-        Some(run) => Pages::Window(run),
+        Some(run) => Pages::Memory(run),
         None if write_through => return Err(FaultError::NoPage),
         None => {
             let cache = PageCache::of(&*file).map_err(no_page)?;
@@ -222,11 +222,14 @@ fn fill_file(
     if copy {
         copy_page(&mut inner, vma, page, source)?;
     } else {
-        let writable = write_through && matches!(&pages, Pages::Window(run) if run.writable);
+        let writable = write_through && matches!(&pages, Pages::Memory(run) if run.writable);
         map_around(&mut inner, vma, &pages, page, offset, size, writable)?;
     }
-    if let Pages::Cache(cache) = pages {
-        inner.keep(cache);
+    match pages {
+        // A window takes its pages back by `revoke`; the pin only had to last until the entries were there.
+        Pages::Memory(run) if !frames::is_ram(run.phys, run.phys + run.len) => {}
+        Pages::Memory(run) => inner.keep(run.phys, run.pin),
+        Pages::Cache(cache) => inner.keep(source, cache),
     }
     Ok(true)
 }
@@ -276,7 +279,7 @@ fn map_around(
         let old = entry.get();
         if old == 0 {
             entry.set(frame | bits);
-            if matches!(pages, Pages::Window(_)) {
+            if matches!(pages, Pages::Memory(_)) {
                 stats::WINDOW_PAGES.count();
             }
         } else if at == page && old & OWNED == 0 {

@@ -5,14 +5,16 @@
 //! One spin lock a space, never held while a file is asked for anything.
 
 use super::areas::Areas;
-use super::page_cache::PageCache;
 use super::paging::{self, ADDRESS, Entry, LARGE, NO_EXEC, OWNED, PRESENT, Slot, Tables, USER, WRITE};
 use super::vma::{Backing, Prot, Vma, VmaInfo};
 use super::{LARGE_PAGE, PAGE_SIZE, USER_MIN, USER_TOP, frames, page_up};
 use crate::task;
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::any::Any;
+use core::mem;
 use diolkos_vfs::{Access, Errno, Result};
 use spin::Mutex;
 
@@ -84,8 +86,11 @@ pub(super) struct Inner {
     pub(super) version: u64,
     /// Bytes of frames owned by page-table entries.
     pub(super) owned: u64,
-    /// Page caches that entries lead into; kept until the space ends.
-    caches: Vec<Arc<PageCache>>,
+    /// What keeps RAM in place that entries lead to but do not own (cached pages, memory files), by its address.
+    /// Kept until the space ends.
+    pins: BTreeMap<u64, Arc<dyn Any + Send + Sync>>,
+    /// Areas that were taken away. Dropping one may close its file, which may wait for the host: not under the lock.
+    removed: Vec<Vma>,
     brk: (u64, u64),
 }
 
@@ -149,11 +154,9 @@ pub(super) fn rights(prot: Prot, writable: bool) -> u64 {
 }
 
 impl Inner {
-    /// Keeps the frames of a cache alive for the entries that lead to them.
-    pub(super) fn keep(&mut self, cache: Arc<PageCache>) {
-        if !self.caches.iter().any(|kept| Arc::ptr_eq(kept, &cache)) {
-            self.caches.push(cache);
-        }
+    /// Keeps memory at `phys` in place as long as the space lives.
+    pub(super) fn keep(&mut self, phys: u64, pin: Arc<dyn Any + Send + Sync>) {
+        self.pins.insert(phys, pin);
     }
 
     /// Clears every entry in the range and frees the frames that belong to it. Returns whether there were any.
@@ -183,6 +186,7 @@ impl Inner {
         for vma in &removed {
             any |= self.zap(vma.start, vma.end)?;
         }
+        self.removed.extend(removed);
         if any {
             self.flush(start, (end - start) / PAGE_SIZE);
         }
@@ -233,12 +237,22 @@ impl AddressSpace {
     /// `ENOMEM`.
     pub fn new() -> Result<Arc<Self>> {
         let tables = Tables::new()?;
-        let inner = Inner { areas: Areas::default(), tables, version: 0, owned: 0, caches: Vec::new(), brk: (0, 0) };
+        let inner = Inner { areas: Areas::default(), tables, version: 0, owned: 0, pins: BTreeMap::new(), removed: Vec::new(), brk: (0, 0) };
         let space = Arc::new(Self { inner: Mutex::new(inner) });
         let mut spaces = SPACES.lock();
         spaces.retain(|space| space.strong_count() > 0);
         spaces.push(Arc::downgrade(&space));
         Ok(space)
+    }
+
+    /// Does something with the lock held, and drops what was removed after.
+    fn locked<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
+        let mut inner = self.inner.lock();
+        let result = act(&mut inner);
+        let removed = mem::take(&mut inner.removed);
+        drop(inner);
+        drop(removed);
+        result
     }
 
     /// Makes the processor use it.
@@ -268,14 +282,13 @@ impl AddressSpace {
                 return Err(Errno::ENODEV);
             }
         }
-        let start = {
-            let mut inner = self.inner.lock();
+        let start = self.locked(|inner| {
             let start = inner.place(place, len)?;
             inner.version += 1;
             let end = start + len;
             inner.areas.insert(Vma { start, end, prot, max_prot, shared, grows_down, backing, name });
-            start
-        };
+            Ok(start)
+        })?;
         if populate && !prot.is_empty() {
             self.populate(start, start + len, prot.contains(Prot::WRITE));
         }
@@ -291,7 +304,7 @@ impl AddressSpace {
         if start == end {
             return Err(Errno::EINVAL);
         }
-        self.inner.lock().unmap(start, end)
+        self.locked(|inner| inner.unmap(start, end))
     }
 
     /// Changes the protection of a range that must be mapped without holes.
@@ -336,44 +349,18 @@ impl AddressSpace {
     pub fn remap(&self, old: u64, old_len: u64, new_len: u64, may_move: bool, fixed: Option<u64>) -> Result<u64> {
         let (old, old_end) = range(old, old_len)?;
         let new_len = page_up(new_len).filter(|len| *len > 0).ok_or(Errno::EINVAL)?;
-        let mut inner = self.inner.lock();
-        let vma = inner.areas.find(old).cloned().ok_or(Errno::EFAULT)?;
-        if vma.end < old_end || old_end == old {
-            return Err(if old_end == old { Errno::EINVAL } else { Errno::EFAULT });
+        if old == old_end {
+            return Err(Errno::EINVAL);
         }
-        if fixed.is_none() {
-            if old + new_len <= old_end {
-                inner.unmap(old + new_len, old_end)?;
-                return Ok(old);
-            }
-            let end = old.checked_add(new_len).ok_or(Errno::ENOMEM)?;
-            if vma.end == old_end && end <= USER_TOP && inner.areas.is_free(old_end, end) {
-                inner.version += 1;
-                inner.areas.remove(vma.start, vma.end);
-                inner.areas.insert(Vma { end, ..vma });
-                return Ok(old);
-            }
-            if !may_move {
-                return Err(Errno::ENOMEM);
-            }
-        }
-        let place = fixed.map_or(Place::Anywhere(0), Place::Fixed);
-        if let Some(new) = fixed {
-            if new < old_end && old < new.checked_add(new_len).ok_or(Errno::EINVAL)? {
-                return Err(Errno::EINVAL);
-            }
-        }
-        let new = inner.place(place, new_len)?;
-        inner.move_pages(old, new, (old_end - old).min(new_len))?;
-        let mut moved = inner.areas.remove(old, old_end);
-        let piece = moved.pop().ok_or(Errno::EFAULT)?;
-        inner.areas.insert(Vma { start: new, end: new + new_len, ..piece });
-        if old_end - old > new_len {
-            inner.zap(old + new_len, old_end)?;
-        }
-        inner.version += 1;
-        inner.tables.load();
-        Ok(new)
+        self.locked(|inner| match fixed {
+            Some(new) if new < old_end && old < new.checked_add(new_len).ok_or(Errno::EINVAL)? => Err(Errno::EINVAL),
+            Some(new) => inner.relocate((old, old_end), Place::Fixed(new), new_len),
+            None => match inner.resize((old, old_end), new_len)? {
+                true => Ok(old),
+                false if may_move => inner.relocate((old, old_end), Place::Anywhere(0), new_len),
+                false => Err(Errno::ENOMEM),
+            },
+        })
     }
 
     /// madvise(2), as far as it does anything.
@@ -454,27 +441,13 @@ impl AddressSpace {
 
     /// brk(2): moves the end of the heap and returns it; on failure, or for 0, the present end.
     pub fn brk(&self, end: u64) -> u64 {
-        let mut inner = self.inner.lock();
-        let (start, now) = inner.brk;
-        let (Some(old_top), Some(new_top)) = (page_up(now), page_up(end)) else { return now };
-        if end < start || new_top > MMAP_TOP {
-            return now;
-        }
-        if new_top > old_top {
-            if !inner.areas.is_free(old_top, new_top) {
-                return now;
+        self.locked(|inner| {
+            let moved = inner.move_brk(end);
+            if moved.is_ok() {
+                inner.brk.1 = end;
             }
-            inner.version += 1;
-            let name: Option<Arc<str>> = Some("[heap]".into());
-            let prot = Prot::READ | Prot::WRITE;
-            let backing = Backing::Anonymous;
-            let heap = Vma { start: old_top, end: new_top, prot, max_prot: Prot::all(), shared: false, grows_down: false, backing, name };
-            inner.areas.insert(heap);
-        } else if new_top < old_top && inner.unmap(new_top, old_top).is_err() {
-            return now;
-        }
-        inner.brk.1 = end;
-        end
+            inner.brk.1
+        })
     }
 
     /// The areas in order.
@@ -500,6 +473,72 @@ fn info(vma: &Vma) -> VmaInfo {
 }
 
 impl Inner {
+    /// Maps or unmaps what a new end of the heap takes.
+    fn move_brk(&mut self, end: u64) -> Result<()> {
+        let (start, now) = self.brk;
+        let old_top = page_up(now).ok_or(Errno::ENOMEM)?;
+        let new_top = page_up(end).filter(|top| *top <= MMAP_TOP).ok_or(Errno::ENOMEM)?;
+        if end < start {
+            return Err(Errno::EINVAL);
+        }
+        if new_top <= old_top {
+            return self.unmap(new_top, old_top);
+        }
+        if !self.areas.is_free(old_top, new_top) {
+            return Err(Errno::ENOMEM);
+        }
+        self.version += 1;
+        self.areas.insert(Vma {
+            start: old_top,
+            end: new_top,
+            prot: Prot::READ | Prot::WRITE,
+            max_prot: Prot::all(),
+            shared: false,
+            grows_down: false,
+            backing: Backing::Anonymous,
+            name: Some("[heap]".into()),
+        });
+        Ok(())
+    }
+
+    /// The one area that holds all of a range.
+    fn only(&self, (start, end): (u64, u64)) -> Result<Vma> {
+        self.areas.find(start).filter(|vma| end <= vma.end).cloned().ok_or(Errno::EFAULT)
+    }
+
+    /// Gives the mapping at `old` another length where it is; `Ok(false)` if something is in the way.
+    fn resize(&mut self, old: (u64, u64), new_len: u64) -> Result<bool> {
+        let vma = self.only(old)?;
+        let end = old.0.checked_add(new_len).filter(|end| *end <= USER_TOP).ok_or(Errno::ENOMEM)?;
+        if end <= old.1 {
+            self.unmap(end, old.1)?;
+            return Ok(true);
+        }
+        if vma.end != old.1 || !self.areas.is_free(old.1, end) {
+            return Ok(false);
+        }
+        self.version += 1;
+        self.areas.remove(vma.start, vma.end);
+        self.areas.insert(Vma { end, ..vma });
+        Ok(true)
+    }
+
+    /// Moves the mapping at `old` elsewhere, with its pages.
+    fn relocate(&mut self, old: (u64, u64), place: Place, new_len: u64) -> Result<u64> {
+        self.only(old)?;
+        let new = self.place(place, new_len)?;
+        self.version += 1;
+        let old_len = old.1 - old.0;
+        self.move_pages(old.0, new, old_len.min(new_len))?;
+        if old_len > new_len {
+            self.zap(old.0 + new_len, old.1)?;
+        }
+        let piece = self.areas.remove(old.0, old.1).pop().ok_or(Errno::EFAULT)?;
+        self.areas.insert(Vma { start: new, end: new + new_len, ..piece });
+        self.tables.load();
+        Ok(new)
+    }
+
     /// Moves page-table entries; the target has none.
     fn move_pages(&mut self, old: u64, new: u64, len: u64) -> Result<()> {
         let tables = self.tables;

@@ -23,7 +23,7 @@ pub unsafe trait Plain: Copy {}
 macro_rules! plain {
     ($($t:ty),* $(,)?) => { $(
         // SAFETY: integers, arrays of them and C structs of integers take any bit pattern.
-        unsafe impl Plain for $t {}
+        unsafe impl $crate::mm::user::Plain for $t {}
     )* };
 }
 pub(crate) use plain;

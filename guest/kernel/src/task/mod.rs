@@ -12,6 +12,6 @@ pub mod thread;
 pub mod timer;
 pub mod wait;
 
-pub use sched::{current, try_current, yield_now};
+pub use sched::{current, pause, try_current, yield_now};
 pub use thread::{Thread, exit, spawn};
 pub use wait::{WaitQueue, sleep_until};

@@ -78,6 +78,13 @@ pub fn yield_now() {
     switch();
 }
 
+/// Lets others run, or if nobody is ready, interrupts come in: one round of a loop that polls.
+pub fn pause() {
+    trap::serve_pending();
+    yield_now();
+    core::hint::spin_loop();
+}
+
 /// Gives the processor away until somebody wakes the caller, who has cleared its `awake` mark.
 pub(super) fn sleep() {
     switch();

@@ -1,0 +1,144 @@
+//! The tree the program sees: the shares, and in memory what a Linux program expects beside them.
+
+use super::options;
+use crate::drivers::fs::{FsDevice, by_tag, tags};
+use crate::fs::{devfs, devices, procfs, tty, waiting};
+use crate::mm::space;
+use crate::{report, stats, task, time};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use diolkos_common::cmdline::{BootOptions, Share};
+use diolkos_vfs::{Inode, MountSpec, Namespace, NamespaceConfig};
+use diolkos_virtiofs::{Mount, MountOptions, Platform, mount as mount_share};
+use spin::Mutex;
+
+/// Every mounted share, for the counters and the end.
+static SHARES: Mutex<Vec<Arc<Mount>>> = Mutex::new(Vec::new());
+
+/// What the file system needs of the machine.
+struct Machine;
+
+impl Platform for Machine {
+    fn now_ns(&self) -> u64 {
+        time::monotonic_ns()
+    }
+
+    fn revoke(&self, phys: u64, len: u64) {
+        space::revoke(phys, len);
+    }
+
+    fn pause(&self) {
+        task::pause();
+    }
+}
+
+/// Mounts the shares and the memory file systems.
+///
+/// # Errors
+/// One line that names the share at fault.
+pub fn mount(options: &BootOptions) -> Result<Arc<Namespace>, String> {
+    let (root, others) = options.shares.split_first().ok_or("there is no share to mount as the root")?;
+    if root.target != b"/" {
+        return Err(format!("the first share, '{}', must be mounted at /", root.tag));
+    }
+    let config = NamespaceConfig {
+        scaffold_dev: devices::SCAFFOLD,
+        clock: Arc::new(crate::fs::anon::now),
+        wait_queues: Arc::new(waiting::new_queue),
+    };
+    let inode = share_root(root, devices::FIRST_SHARE)?;
+    let namespace = Namespace::new(inode, share_spec(root), config).map_err(|errno| format!("share '{}': {errno}", root.tag))?;
+    let namespace = Arc::new(namespace);
+    mount_memory(&namespace, options)?;
+    for (share, dev) in others.iter().zip(devices::FIRST_SHARE + 1..) {
+        let inode = share_root(share, dev)?;
+        let target = String::from_utf8_lossy(&share.target).into_owned();
+        namespace
+            .mount(&share.target, inode, share_spec(share))
+            .map_err(|errno| format!("share '{}' cannot be mounted at {target}: {errno}", share.tag))?;
+    }
+    Ok(namespace)
+}
+
+fn share_spec(share: &Share) -> MountSpec {
+    MountSpec {
+        source: share.tag.clone(),
+        fs_type: "virtiofs".to_string(),
+        options: "relatime".to_string(),
+        read_only: !share.writable,
+    }
+}
+
+/// Mounts a share's device and gives its root directory.
+fn share_root(share: &Share, dev: u64) -> Result<Arc<dyn Inode>, String> {
+    let device: Arc<FsDevice> = by_tag(&share.tag)
+        .ok_or_else(|| format!("no file system device has the tag '{}'; the tags are: {}", share.tag, tags().join(", ")))?;
+    let options = options();
+    let window = device.window();
+    let mount_options = MountOptions {
+        tag: share.tag.clone(),
+        dev,
+        writable: share.writable,
+        cache: options.cache,
+        dax: options.dax,
+        ids: options.ids,
+        trace: options.trace.fuse.then_some(|line| report::trace(format!("{line}"))),
+    };
+    let mount = mount_share(device, Arc::new(Machine), window, mount_options)
+        .map_err(|errno| format!("share '{}' cannot be mounted: {errno}", share.tag))?;
+    if let Some(reason) = mount.no_dax() {
+        crate::verbose!("share '{}': no DAX: {reason}", share.tag);
+    }
+    let root = mount.root();
+    SHARES.lock().push(Arc::new(mount));
+    Ok(root)
+}
+
+/// `/dev`, `/dev/shm`, `/proc`, `/tmp` and `/run`.
+fn mount_memory(namespace: &Arc<Namespace>, options: &BootOptions) -> Result<(), String> {
+    const STICKY: u32 = 0o1777;
+    let memory = |dev, mode| devices::memory_fs(dev, options.ids, mode).root();
+    let terminal = tty::console().and_then(|console| console.terminal());
+    let mounts: [(&str, &str, Arc<dyn Inode>); 5] = [
+        ("/dev", "devtmpfs", devfs::root(terminal)),
+        ("/dev/shm", "tmpfs", memory(devices::SHM, STICKY)),
+        ("/proc", "proc", procfs::root(namespace)),
+        ("/tmp", "tmpfs", memory(devices::TMP, STICKY)),
+        ("/run", "tmpfs", memory(devices::RUN, 0o755)),
+    ];
+    for (path, fs_type, root) in mounts {
+        let options = "nosuid,nodev,relatime".to_string();
+        let spec = MountSpec { source: fs_type.to_string(), fs_type: fs_type.to_string(), options, read_only: false };
+        namespace.mount(path.as_bytes(), root, spec).map_err(|errno| format!("{path} cannot be mounted: {errno}"))?;
+    }
+    Ok(())
+}
+
+/// Takes the shares down, the last first.
+pub fn unmount() {
+    for mount in shares().iter().rev() {
+        mount.unmount();
+    }
+}
+
+/// Adds the counters of all shares, summed, and for each share without DAX why that is.
+pub fn write_counters(out: &mut String) {
+    let mut sums = BTreeMap::<String, u64>::new();
+    for mount in shares() {
+        mount.counters().for_each(&mut |name, value| *sums.entry(name.to_string()).or_default() += value);
+        if let Some(reason) = mount.no_dax() {
+            *sums.entry(format!("dax.off.{reason}")).or_default() += 1;
+        }
+    }
+    for (name, value) in sums {
+        stats::line(out, &name, value);
+    }
+}
+
+/// The shares; a copy, since nobody may wait for the host with the lock held.
+fn shares() -> Vec<Arc<Mount>> {
+    SHARES.lock().clone()
+}
