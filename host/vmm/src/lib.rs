@@ -1,1 +1,48 @@
-//! placeholder
+//! The Diolkos machine: a small virtual machine monitor on KVM.
+//!
+//! A [`MachineConfig`] says what to build, [`Machine::new`] builds it, [`Machine::run`] runs it to its
+//! [`Outcome`]. The guest gets RAM, one processor, and virtio devices on a PCI bus: a file system for each share, with
+//! a DAX window into the host's page cache; a console that is three plain streams; and a source of entropy.
+//!
+//! ```text
+//!   machine, run ── who builds, who runs, how it ends
+//!     ├─ kvm       the virtual machine and its processors
+//!     ├─ layout    where everything lies       memory, shadow: what lies there
+//!     ├─ boot      the kernel and what it is told
+//!     └─ bus ── pci ── virtio ── fs, console, rng
+//! ```
+//!
+//! # Trust
+//! The guest is an adversary. Nothing it can write may panic this crate, make it allocate without bound, or reach
+//! memory outside its RAM and windows. What protects us is said where it happens: `memory` (no reference to guest
+//! memory), `virtio::ring` (rings), `virtio::fs` (files, names, windows).
+//!
+//! Left out: more than one processor (nothing assumes one), hot plug, migration, legacy devices, confinement of the
+//! process (the caller's, between `new` and `run`).
+
+mod boot;
+mod bus;
+mod config;
+mod kvm;
+mod layout;
+mod machine;
+mod memory;
+mod outcome;
+mod pci;
+mod run;
+mod shadow;
+mod stop;
+mod virtio;
+mod worker;
+
+pub use boot::BootError;
+pub use config::{MachineConfig, ShareConfig};
+pub use kvm::{KvmError, ProbeError, probe};
+pub use layout::LayoutError;
+pub use machine::{Error, Machine};
+pub use memory::MemoryError;
+pub use outcome::{Finished, MachineStats, MemoryFault, Outcome, ShareStats};
+pub use stop::Stopper;
+pub use virtio::console::Stdio;
+pub use virtio::fs::share::ShareError;
+pub use virtio::fs::window::WindowStats;

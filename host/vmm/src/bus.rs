@@ -1,0 +1,136 @@
+//! Who answers a processor's exit: the ports of the machine contract, the PCI bus, or nobody.
+
+use crate::kvm::vcpu::Exit;
+use crate::outcome::Outcome;
+use crate::pci::PciRoot;
+use diolkos_common::ports;
+use diolkos_common::report::{Decoder, End, Record};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// What is behind the report port.
+struct Report {
+    decoder: Decoder,
+    on_record: Box<dyn FnMut(Record) + Send>,
+    end: Option<End>,
+}
+
+/// All a guest can reach by exits.
+pub struct Bus {
+    /// The devices.
+    pub pci: PciRoot,
+    report: Mutex<Report>,
+    unclaimed: AtomicU64,
+}
+
+impl Bus {
+    /// A bus before `pci` and a report port that hands records to `on_record`.
+    pub fn new(pci: PciRoot, on_record: Box<dyn FnMut(Record) + Send>) -> Self {
+        let report = Report { decoder: Decoder::default(), on_record, end: None };
+        Self { pci, report: Mutex::new(report), unclaimed: AtomicU64::new(0) }
+    }
+
+    /// Deals with an exit. `Some` when the machine has to end, and how.
+    pub fn handle(&self, exit: Exit<'_>) -> Option<Outcome> {
+        let claimed = match exit {
+            Exit::PortWrite(ports::REPORT, data) => return self.report(data).err(),
+            Exit::PortWrite(ports::POWER_OFF, _) => return Some(Outcome::PoweredOff),
+            Exit::PortWrite(port, data) => self.pci.write_port(port, data),
+            Exit::PortRead(port, data) => {
+                data.fill(0xff);
+                self.pci.read_port(port, data)
+            }
+            Exit::MemoryWrite(address, data) => self.pci.write_memory(address, data),
+            Exit::MemoryRead(address, data) => {
+                data.fill(0xff);
+                self.pci.read_memory(address, data)
+            }
+            Exit::Interrupted | Exit::Halted => true,
+            Exit::TripleFault => return Some(Outcome::TripleFault),
+            Exit::MemoryFault(address) => {
+                let fault = crate::outcome::MemoryFault { address, window: None, position: None };
+                return Some(Outcome::MemoryFault(fault));
+            }
+            Exit::Failed(why) => return Some(Outcome::Failed(why)),
+        };
+        if !claimed {
+            self.unclaimed.fetch_add(1, Ordering::Relaxed);
+        }
+        None
+    }
+
+    fn report(&self, data: &[u8]) -> Result<(), Outcome> {
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        if report.end.is_some() {
+            return Ok(());
+        }
+        for record in report.decoder.feed(data).map_err(Outcome::BadReport)? {
+            match record {
+                Record::End(end) => {
+                    report.end = Some(end);
+                    return Ok(());
+                }
+                record => (report.on_record)(record),
+            }
+        }
+        Ok(())
+    }
+
+    /// The end the kernel reported, if it did.
+    pub fn end(&self) -> Option<End> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).end.clone()
+    }
+
+    /// Accesses nobody answered.
+    pub fn unclaimed(&self) -> u64 {
+        self.unclaimed.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shadow::Shadow;
+    use std::sync::Arc;
+
+    fn bus() -> (Bus, Arc<Mutex<Vec<Record>>>) {
+        let records: Arc<Mutex<Vec<Record>>> = Arc::default();
+        let sink = records.clone();
+        let pci = PciRoot::new(Shadow::new().unwrap(), Vec::new());
+        (Bus::new(pci, Box::new(move |record| sink.lock().unwrap().push(record))), records)
+    }
+
+    #[test]
+    fn the_report_is_taken_in_pieces_and_ends_with_its_end() {
+        let (bus, records) = bus();
+        let wire: Vec<u8> = [Record::Warning("w".into()), Record::End(End::Exited(3)), Record::Verbose("late".into())]
+            .iter()
+            .flat_map(Record::encode)
+            .collect();
+        for piece in wire.chunks(3) {
+            assert_eq!(bus.handle(Exit::PortWrite(ports::REPORT, piece)), None);
+        }
+        assert_eq!(*records.lock().unwrap(), [Record::Warning("w".into())]);
+        assert_eq!(bus.end(), Some(End::Exited(3)));
+        assert_eq!(bus.handle(Exit::PortWrite(ports::POWER_OFF, &[0])), Some(Outcome::PoweredOff));
+    }
+
+    #[test]
+    fn nonsense_in_the_report_ends_the_machine() {
+        let (bus, _) = bus();
+        let outcome = bus.handle(Exit::PortWrite(ports::REPORT, &[99, 0, 0, 0, 0]));
+        assert!(matches!(outcome, Some(Outcome::BadReport(_))), "{outcome:?}");
+    }
+
+    #[test]
+    fn where_nobody_is_reads_are_ones_and_writes_are_counted() {
+        let (bus, _) = bus();
+        let mut data = [0; 4];
+        assert_eq!(bus.handle(Exit::PortRead(0x60, &mut data)), None);
+        assert_eq!(data, [0xff; 4]);
+        bus.handle(Exit::MemoryRead(0xfec0_0000, &mut data));
+        bus.handle(Exit::MemoryWrite(0xfec0_0000, &data));
+        bus.handle(Exit::PortWrite(0x80, &data));
+        assert_eq!(bus.unclaimed(), 4);
+    }
+}

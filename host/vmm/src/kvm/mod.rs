@@ -1,0 +1,221 @@
+//! KVM, typed: the virtual machine ([`Vm`]), its processors ([`vcpu`]), and what the host's KVM can do ([`probe`]).
+
+pub mod cpu;
+pub mod vcpu;
+
+use crate::layout::KVM_TSS;
+use crate::memory::HostMapping;
+use crate::pci::msix::Message;
+use crate::virtio::interrupt::MsiSink;
+use kvm_bindings::{
+    CpuId, KVM_API_VERSION, KVM_CAP_SPLIT_IRQCHIP, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, kvm_enable_cap, kvm_msi,
+    kvm_userspace_memory_region,
+};
+use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VmFd};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use thiserror::Error;
+use vmm_sys_util::eventfd::EventFd;
+
+const DEVICE: &str = "/dev/kvm";
+
+/// A KVM call that failed.
+#[derive(Debug, Error)]
+#[error("{DEVICE}: {operation}: {source}")]
+pub struct KvmError {
+    /// What was asked for.
+    pub operation: &'static str,
+    /// The host's reason.
+    pub source: io::Error,
+}
+
+/// Names the operation of a failed call.
+pub(crate) fn failed(operation: &'static str) -> impl Fn(kvm_ioctls::Error) -> KvmError {
+    move |error| KvmError { operation, source: error.into() }
+}
+
+/// Why KVM cannot be used.
+#[derive(Debug, Error)]
+pub enum ProbeError {
+    /// No such device.
+    #[error("{DEVICE}: does not exist: this host has no KVM, or its module is not loaded")]
+    Missing,
+    /// Not for this user.
+    #[error("{DEVICE}: permission denied: this user is not in the group that may use it")]
+    Permission,
+    /// Another hypervisor has the processor.
+    #[error("{DEVICE}: busy: another hypervisor is using the processor's virtualisation")]
+    Busy,
+    /// A KVM of another kind.
+    #[error("{DEVICE}: interface version {0}, not 12")]
+    Version(i32),
+    /// A KVM too old or too special.
+    #[error("{DEVICE}: lacks {0}")]
+    Lacks(&'static str),
+    /// Something else.
+    #[error("{DEVICE}: {operation}: {source}")]
+    Other {
+        /// What was tried.
+        operation: &'static str,
+        /// The host's reason.
+        source: io::Error,
+    },
+}
+
+impl ProbeError {
+    fn new(operation: &'static str, error: kvm_ioctls::Error) -> Self {
+        match error.errno() {
+            libc::ENOENT | libc::ENODEV | libc::ENXIO => Self::Missing,
+            libc::EACCES | libc::EPERM => Self::Permission,
+            libc::EBUSY => Self::Busy,
+            _ => Self::Other { operation, source: error.into() },
+        }
+    }
+}
+
+/// Finds out whether KVM can be used, by making a virtual machine and throwing it away.
+///
+/// # Errors
+/// The reason why not, as a sentence for the user.
+pub fn probe() -> Result<(), ProbeError> {
+    open().and_then(|kvm| kvm.create_vm().map(drop).map_err(|e| ProbeError::new("create a virtual machine", e)))
+}
+
+fn open() -> Result<Kvm, ProbeError> {
+    let kvm = Kvm::new().map_err(|error| ProbeError::new("open", error))?;
+    let version = kvm.get_api_version();
+    if version != KVM_API_VERSION as i32 {
+        return Err(ProbeError::Version(version));
+    }
+    let needed = [
+        (Cap::UserMemory, "memory slots"),
+        (Cap::SplitIrqchip, "split interrupt controllers (KVM_CAP_SPLIT_IRQCHIP)"),
+        (Cap::SignalMsi, "message-signalled interrupts (KVM_CAP_SIGNAL_MSI)"),
+        (Cap::Ioeventfd, "ioeventfd"),
+        (Cap::ExtCpuid, "KVM_GET_SUPPORTED_CPUID"),
+    ];
+    match needed.into_iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
+        Some((_, what)) => Err(ProbeError::Lacks(what)),
+        None => Ok(kvm),
+    }
+}
+
+/// The host's KVM.
+pub struct Host {
+    kvm: Kvm,
+    cpuid: CpuId,
+}
+
+impl Host {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// [`ProbeError`]: why it cannot be used.
+    pub fn open() -> Result<Self, ProbeError> {
+        let kvm = open()?;
+        let cpuid = kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(|error| ProbeError::new("read the supported CPUID", error))?;
+        Ok(Self { kvm, cpuid })
+    }
+
+    /// The CPUID it supports.
+    pub fn cpuid(&self) -> &CpuId {
+        &self.cpuid
+    }
+
+    /// Whether the local APIC's timer has the TSC-deadline mode.
+    pub fn has_tsc_deadline(&self) -> bool {
+        self.kvm.check_extension(Cap::TscDeadlineTimer)
+    }
+}
+
+/// A virtual machine. It keeps the memory it shows its guest.
+pub struct Vm {
+    fd: VmFd,
+    // Declared after `fd`, and so given back after the machine is gone.
+    memory: Mutex<Vec<Arc<HostMapping>>>,
+}
+
+impl Vm {
+    /// A machine with local APICs in KVM and nothing else.
+    ///
+    /// # Errors
+    /// [`ProbeError`] when there can be no machine, else as `Other`.
+    pub fn new(host: &Host) -> Result<Self, ProbeError> {
+        let fd = host.kvm.create_vm().map_err(|error| ProbeError::new("create a virtual machine", error))?;
+        fd.set_tss_address(KVM_TSS as usize).map_err(|error| ProbeError::new("set the TSS address", error))?;
+        // No PIC and no I/O APIC: the devices send messages. (With KVM's own each memory slot costs milliseconds.)
+        let mut cap = kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, ..Default::default() };
+        cap.args[0] = 24;
+        fd.enable_cap(&cap).map_err(|error| ProbeError::new("split the interrupt controllers", error))?;
+        Ok(Self { fd, memory: Mutex::default() })
+    }
+
+    /// Shows the guest `len` bytes of `mapping`, from its start, at guest-physical `base`, as slot `slot`.
+    ///
+    /// # Errors
+    /// [`KvmError`], also for a `len` over the mapping's.
+    pub fn map(
+        &self,
+        slot: u32,
+        base: u64,
+        len: u64,
+        mapping: &Arc<HostMapping>,
+        read_only: bool,
+    ) -> Result<(), KvmError> {
+        const OPERATION: &str = "set a memory slot";
+        if len > mapping.len() as u64 {
+            return Err(KvmError { operation: OPERATION, source: io::ErrorKind::InvalidInput.into() });
+        }
+        let region = kvm_userspace_memory_region {
+            slot,
+            guest_phys_addr: base,
+            memory_size: len,
+            userspace_addr: mapping.as_ptr() as u64,
+            flags: if read_only { KVM_MEM_READONLY } else { 0 },
+        };
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).push(mapping.clone());
+        // SAFETY: the range lies in `mapping`, of which the machine now has a share for as long as it lives; and no
+        // Rust reference to its bytes exists anywhere.
+        unsafe { self.fd.set_user_memory_region(region) }.map_err(failed(OPERATION))
+    }
+
+    /// Whether slots can be read-only.
+    pub fn has_read_only_memory(&self) -> bool {
+        self.fd.check_extension(Cap::ReadonlyMem)
+    }
+
+    /// Makes a guest's write at `address` signal `fd` without an exit.
+    ///
+    /// # Errors
+    /// [`KvmError`].
+    pub fn doorbell(&self, address: u64, fd: &EventFd) -> Result<(), KvmError> {
+        self.fd.register_ioevent(fd, &IoEventAddress::Mmio(address), NoDatamatch).map_err(failed("set an ioeventfd"))
+    }
+
+    /// Makes processor `id`.
+    ///
+    /// # Errors
+    /// [`KvmError`].
+    pub fn create_vcpu(&self, id: u32) -> Result<kvm_ioctls::VcpuFd, KvmError> {
+        self.fd.create_vcpu(id.into()).map_err(failed("create a processor"))
+    }
+}
+
+/// Devices are in this process, so a message is one call: no eventfd, and no routing table to keep up to date, each
+/// change of which would wait for all processors of the host.
+impl MsiSink for Vm {
+    fn send(&self, message: Message) {
+        let msi = kvm_msi {
+            address_lo: message.address as u32,
+            address_hi: (message.address >> 32) as u32,
+            data: message.data,
+            ..Default::default()
+        };
+        // An address that is no processor's is the guest's own mistake, and its own loss.
+        if let Err(error) = self.fd.signal_msi(msi) {
+            tracing::debug!("message {message:x?} went nowhere: {error}");
+        }
+    }
+}

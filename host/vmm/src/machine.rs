@@ -1,0 +1,223 @@
+//! Building a machine: one short function a part, then one that reads as a list.
+
+use crate::boot::{self, BootError, Loaded};
+use crate::bus::Bus;
+use crate::config::{MachineConfig, ShareConfig};
+use crate::kvm::vcpu::Vcpu;
+use crate::kvm::{Host, KvmError, ProbeError, Vm, cpu};
+use crate::layout::{ECAM, Layout, LayoutError, MAX_SLOTS, READ_ONLY_SIZE, START_INFO, WindowPlace};
+use crate::memory::{MemoryError, Ram};
+use crate::pci::{PciDevice, PciRoot};
+use crate::shadow::Shadow;
+use crate::stop::Stopper;
+use crate::virtio::console::{Console, Stdio};
+use crate::virtio::fs::Fs;
+use crate::virtio::fs::requests::Requests;
+use crate::virtio::fs::server::FileServer;
+use crate::virtio::fs::share::{Share, ShareError, check_tags};
+use crate::virtio::fs::window::{MAX_RUNS, Window};
+use crate::virtio::interrupt::Interrupter;
+use crate::virtio::pci::{Attachment, VirtioPci};
+use crate::virtio::rng::Rng;
+use diolkos_common::cmdline::{BootOptions, ClockSample};
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+use thiserror::Error;
+
+/// Why there is no machine.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// KVM cannot be used.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// A KVM call failed.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// Sizes that do not fit.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// No memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// The kernel or the command line.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// A shared directory.
+    #[error(transparent)]
+    Share(#[from] ShareError),
+    /// The host gives no thread or descriptor.
+    #[error("cannot make the machine's {what}: {source}")]
+    Host {
+        /// What was to be made.
+        what: &'static str,
+        /// The host's reason.
+        source: io::Error,
+    },
+}
+
+/// A share as the machine counts it.
+pub(crate) struct ShareHandle {
+    pub tag: String,
+    pub requests: Arc<Requests>,
+    pub window: Option<(WindowPlace, Arc<Window>)>,
+}
+
+/// A machine that has not started.
+pub struct Machine {
+    pub(crate) vcpus: Vec<Vcpu>,
+    pub(crate) bus: Arc<Bus>,
+    pub(crate) ram: Arc<Ram>,
+    pub(crate) layout: Layout,
+    pub(crate) boot: BootOptions,
+    pub(crate) command_line: u64,
+    pub(crate) shares: Vec<ShareHandle>,
+    pub(crate) interrupters: Vec<Arc<Interrupter>>,
+    pub(crate) stopper: Stopper,
+    pub(crate) started: Instant,
+    pub(crate) built: Instant,
+}
+
+impl Machine {
+    /// Builds the machine. No thread is started and no guest instruction run yet, so the caller may still confine the
+    /// process; every file the machine needs from outside is open, `/proc/self/fd` apart.
+    ///
+    /// # Errors
+    /// [`Error`] names the option or file at fault.
+    pub fn new(config: MachineConfig) -> Result<Self, Error> {
+        let started = Instant::now();
+        check_tags(config.shares.iter().map(|share| share.tag.as_str()))?;
+        if config.shares.len() > MAX_SLOTS - 3 {
+            return Err(LayoutError::TooManyShares(config.shares.len()).into());
+        }
+        let host = Host::open()?;
+        let sizes: Vec<_> = config.shares.iter().map(|share| (share.tag.as_str(), share.window)).collect();
+        let layout = Layout::plan(config.memory, &sizes, cpu::phys_bits(host.cpuid()))?;
+        let ram = Arc::new(Ram::new(&layout.ram)?);
+        let kernel = boot::load(ram.memory(), layout.ram[0].len, &config.kernel)?;
+        let shadow = Shadow::new()?;
+        let vm = Arc::new(Vm::new(&host)?);
+        raise_descriptor_limit();
+
+        let mut parts = Parts { vm: vm.clone(), ram: ram.clone(), shadow: shadow.clone(), devices: Vec::new() };
+        let mut shares = Vec::with_capacity(config.shares.len());
+        for (share, place) in config.shares.iter().zip(&layout.windows) {
+            shares.push(parts.share(share, *place, config.shares.len())?);
+        }
+        parts.console(config.stdio)?;
+        parts.attach(Box::new(Rng::default()), None)?;
+
+        map_memory(&vm, &ram, &shadow, &shares)?;
+        for device in &parts.devices {
+            for (address, fd) in device.doorbells() {
+                vm.doorbell(address, fd)?;
+            }
+        }
+        let interrupters = parts.devices.iter().map(VirtioPci::interrupter).collect();
+        let devices = parts.devices.into_iter().map(|device| Box::new(device) as Box<dyn PciDevice>).collect();
+        let bus = Arc::new(Bus::new(PciRoot::new(shadow, devices), config.on_record));
+        let (vcpus, boot) = processors(&vm, &host, &kernel, config.boot)?;
+        let command_line = boot::place_command_line(boot.encode().len(), &kernel, layout.ram[0].len)?;
+        let stopper = Stopper::new().map_err(|source| Error::Host { what: "stop signal", source })?;
+        let built = Instant::now();
+        Ok(Self { vcpus, bus, ram, layout, boot, command_line, shares, interrupters, stopper, started, built })
+    }
+
+    /// Something that stops the machine, from any thread.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+}
+
+/// What devices are made of, and the devices so far.
+struct Parts {
+    vm: Arc<Vm>,
+    ram: Arc<Ram>,
+    shadow: Arc<Shadow>,
+    devices: Vec<VirtioPci>,
+}
+
+impl Parts {
+    fn attach(&mut self, device: Box<dyn crate::virtio::Device>, window: Option<WindowPlace>) -> Result<(), Error> {
+        let at = Attachment {
+            slot: self.devices.len() + 1,
+            ram: self.ram.clone(),
+            shadow: self.shadow.clone(),
+            sink: self.vm.clone(),
+            window,
+        };
+        let device = VirtioPci::new(device, at).map_err(|source| Error::Host { what: "doorbells", source })?;
+        self.devices.push(device);
+        Ok(())
+    }
+
+    fn share(&mut self, config: &ShareConfig, place: Option<WindowPlace>, of: usize) -> Result<ShareHandle, Error> {
+        let directory = Share::open(&config.source)?;
+        let window = match place {
+            Some(place) => Some((place, Arc::new(Window::new(place.len, config.writable, MAX_RUNS / of)?))),
+            None => None,
+        };
+        let served = window.as_ref().map(|(_, window)| window.clone());
+        let server = FileServer::new(directory, config.writable, config.cache, served)
+            .map_err(|source| ShareError::Server { path: config.source.clone(), source })?;
+        let requests = server.requests();
+        self.attach(Box::new(Fs::new(&config.tag, server)), place)?;
+        Ok(ShareHandle { tag: config.tag.clone(), requests, window })
+    }
+
+    fn console(&mut self, stdio: Stdio) -> Result<(), Error> {
+        let console = Console::new(stdio).map_err(|source| Error::Host { what: "console", source })?;
+        self.attach(Box::new(console), None)
+    }
+}
+
+fn map_memory(vm: &Vm, ram: &Ram, shadow: &Shadow, shares: &[ShareHandle]) -> Result<(), KvmError> {
+    let mut slot = 0..;
+    let mut next = || slot.next().unwrap_or(u32::MAX);
+    for (range, mapping) in ram.mappings() {
+        vm.map(next(), range.base, range.len, mapping, false)?;
+    }
+    // Without it the same bytes are read by exits: slower, not different.
+    if !vm.has_read_only_memory() {
+        tracing::info!("KVM has no read-only memory: device registers are read by exits");
+    } else if let Err(error) = vm.map(next(), ECAM, READ_ONLY_SIZE, shadow.mapping(), true) {
+        tracing::info!("device registers are read by exits: {error}");
+    }
+    for (place, window) in shares.iter().filter_map(|share| share.window.as_ref()) {
+        vm.map(next(), place.base, place.len, window.mapping(), false)?;
+    }
+    Ok(())
+}
+
+/// One processor, and what the kernel is told about time. (The clock is a placeholder of the greatest length: it is
+/// read as late as can be, and its length must be known before.)
+fn processors(
+    vm: &Arc<Vm>,
+    host: &Host,
+    kernel: &Loaded,
+    mut boot: BootOptions,
+) -> Result<(Vec<Vcpu>, BootOptions), KvmError> {
+    const COUNT: u32 = 1;
+    let mut vcpus = Vec::new();
+    for id in 0..COUNT {
+        let fd = vm.create_vcpu(id)?;
+        cpu::set_up(&fd, host, id, COUNT, kernel.entry, START_INFO as u32)?;
+        cpu::share_tsc(&fd);
+        boot.tsc_khz = cpu::tsc_khz(&fd);
+        vcpus.push(Vcpu::new(fd, vm.clone()));
+    }
+    boot.ecam = Some(ECAM);
+    boot.clock = Some(ClockSample { wall_ns: u64::MAX, host_tsc: u64::MAX });
+    Ok((vcpus, boot))
+}
+
+/// Every file the guest knows costs a descriptor here: use as many as the user may have. The limit is also what bounds
+/// a guest that never forgets one; it then sees `EMFILE`.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_err() {
+        tracing::debug!("the limit of open files stays at {:?}", limit.current);
+    }
+}

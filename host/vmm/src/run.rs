@@ -1,0 +1,184 @@
+//! Running a machine: its processors' threads, and the order in which everything ends.
+//!
+//! First the processors stop, so that nothing is added any more; then the devices hand over what the guest had given
+//! them (output above all); then everything is stopped. A [`Stopper`](crate::Stopper) cuts each of these short.
+
+use crate::boot;
+use crate::bus::Bus;
+use crate::kvm::cpu;
+use crate::kvm::vcpu::Vcpu;
+use crate::machine::{Error, Machine, ShareHandle};
+use crate::outcome::{Finished, MachineStats, MemoryFault, Outcome, ShareStats};
+use crate::worker::{borrow, eventfd, install_handler, interrupt, wait_readable};
+use diolkos_common::cmdline::ClockSample;
+use rustix::event::{PollFd, PollFlags, poll};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use vmm_sys_util::eventfd::EventFd;
+
+/// What the processors' threads share with the one that waits for them.
+struct Shared {
+    bus: Arc<Bus>,
+    halt: AtomicBool,
+    over: EventFd,
+    outcome: Mutex<Option<Outcome>>,
+    first_entry: Mutex<Option<Instant>>,
+}
+
+impl Shared {
+    /// The first outcome counts.
+    fn finish(&self, outcome: Outcome) {
+        let mut slot = self.outcome.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        slot.get_or_insert(outcome);
+        let _ = self.over.write(1);
+    }
+}
+
+type Exits = BTreeMap<&'static str, u64>;
+
+impl Machine {
+    /// Runs the machine to its end.
+    ///
+    /// # Errors
+    /// When it could not be started; a machine that started always has an [`Outcome`].
+    pub fn run(self) -> Result<Finished, Error> {
+        install_handler();
+        let over = eventfd().map_err(|source| Error::Host { what: "end signal", source })?;
+        let shared = Arc::new(Shared {
+            bus: self.bus.clone(),
+            halt: AtomicBool::new(false),
+            over,
+            outcome: Mutex::default(),
+            first_entry: Mutex::default(),
+        });
+        self.write_boot_information()?;
+        let Self { vcpus, bus, shares, interrupters, stopper, started, built, .. } = self;
+        let mut threads = Vec::with_capacity(vcpus.len());
+        for (id, vcpu) in vcpus.into_iter().enumerate() {
+            threads.push(start(id, vcpu, shared.clone())?);
+        }
+        if !stopper.requested() {
+            let mut fds = [stopper.fd(), borrow(&shared.over)].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            while poll(&mut fds, None).is_err() {}
+        }
+        if stopper.requested() {
+            shared.finish(Outcome::Stopped);
+        }
+        shared.halt.store(true, Ordering::Release);
+        let exits = join(threads, &shared);
+        let ended = Instant::now();
+
+        bus.pci.slots().for_each(|mut device| device.drain());
+        while !stopper.requested() && !bus.pci.slots().all(|mut device| device.drained()) {
+            wait_readable(stopper.fd(), Duration::from_micros(100));
+        }
+        bus.pci.slots().for_each(|mut device| device.stop());
+
+        let outcome = shared.outcome.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        let outcome = match (bus.end(), outcome) {
+            // What the kernel said counts for more than how the machine then came to its end.
+            (Some(end), _) => Outcome::Ended(end),
+            (None, outcome) => locate(outcome.unwrap_or(Outcome::Stopped), &shares),
+        };
+        let mut exits = exits;
+        if bus.unclaimed() > 0 {
+            exits.insert("unclaimed", bus.unclaimed());
+        }
+        let first_entry = *shared.first_entry.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let stats = MachineStats {
+            exits,
+            interrupts: interrupters.iter().map(|interrupter| interrupter.sent()).sum(),
+            shares: shares.iter().map(share_stats).collect(),
+            started,
+            built,
+            first_entry,
+            ended,
+        };
+        Ok(Finished { outcome, stats })
+    }
+
+    fn write_boot_information(&self) -> Result<(), Error> {
+        let mut boot = self.boot.clone();
+        // The two readings belong together: nothing comes between them, and the guest's first instruction soon after.
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let host_tsc = cpu::host_tsc();
+        boot.clock = Some(ClockSample { wall_ns: wall.as_nanos() as u64, host_tsc });
+        Ok(boot::write_information(self.ram.memory(), &self.layout.ram, self.command_line, &boot.encode())?)
+    }
+}
+
+fn start(id: usize, mut vcpu: Vcpu, shared: Arc<Shared>) -> Result<JoinHandle<Exits>, Error> {
+    let body = move || {
+        let guard = FinishOnPanic(shared);
+        let shared = &guard.0;
+        let mut exits = Exits::new();
+        if id == 0 {
+            *shared.first_entry.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(Instant::now());
+        }
+        while !shared.halt.load(Ordering::Acquire) {
+            let exit = vcpu.run();
+            *exits.entry(exit.name()).or_default() += 1;
+            if let Some(mut outcome) = shared.bus.handle(exit) {
+                if let Outcome::MemoryFault(fault) = &mut outcome {
+                    fault.position = vcpu.position();
+                }
+                shared.finish(outcome);
+                break;
+            }
+        }
+        exits
+    };
+    std::thread::Builder::new()
+        .name(format!("vcpu-{id}"))
+        .spawn(body)
+        .map_err(|source| Error::Host { what: "processor thread", source })
+}
+
+/// A processor's thread that panics must not leave the machine waiting for ever.
+struct FinishOnPanic(Arc<Shared>);
+
+impl Drop for FinishOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.finish(Outcome::Failed("a processor's thread panicked".into()));
+        }
+    }
+}
+
+fn join(threads: Vec<JoinHandle<Exits>>, shared: &Shared) -> Exits {
+    let mut all = Exits::new();
+    for thread in threads {
+        while !thread.is_finished() {
+            interrupt(&thread);
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        match thread.join() {
+            Ok(exits) => exits.into_iter().for_each(|(name, count)| *all.entry(name).or_default() += count),
+            Err(_) => shared.finish(Outcome::Failed("a processor's thread panicked".into())),
+        }
+    }
+    all
+}
+
+/// Says in which window a memory fault was.
+fn locate(outcome: Outcome, shares: &[ShareHandle]) -> Outcome {
+    let Outcome::MemoryFault(MemoryFault { address: Some(address), position, .. }) = outcome else { return outcome };
+    let window = shares.iter().find_map(|share| {
+        let (place, _) = share.window.as_ref()?;
+        let offset = address.checked_sub(place.base).filter(|offset| *offset < place.len)?;
+        Some((share.tag.clone(), offset))
+    });
+    Outcome::MemoryFault(MemoryFault { address: Some(address), window, position })
+}
+
+fn share_stats(share: &ShareHandle) -> ShareStats {
+    ShareStats {
+        tag: share.tag.clone(),
+        requests: share.requests.by_name(),
+        window: share.window.as_ref().map(|(_, window)| window.stats()),
+    }
+}

@@ -1,0 +1,144 @@
+//! The console device (section 5.3), multiport: stdin, stdout and stderr as three byte-exact streams.
+//!
+//! A thread each for the control queues and the three streams: a stream that blocks holds up nobody else, as
+//! between three pipes. Bytes are read from stdin only when the driver has given memory for them, so none are lost
+//! when the machine ends.
+//!
+//! Queues are laid out as in the specification (and as in QEMU's virtio-serial with `nr=1` to `3`): 0 and 1 belong to
+//! port 0, which is not used; 2 and 3 are for control; port n has 2n+2 and 2n+3.
+
+mod control;
+mod protocol;
+mod streams;
+
+use super::{Activation, Device, Kind};
+use crate::worker::{Worker, eventfd};
+use protocol::{FIRST_PORT, NAMES, Protocol};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use vmm_sys_util::eventfd::EventFd;
+
+const F_MULTIPORT: u64 = 1 << 1;
+
+const QUEUE_SIZE: u16 = 128;
+const CONTROL_RX: usize = 2;
+const CONTROL_TX: usize = 3;
+
+/// `struct virtio_console_config`: columns and rows 0 (no `F_SIZE`), four ports, no emergency write.
+const CONFIG: [u8; 12] = [0, 0, 0, 0, NAMES.len() as u8 + FIRST_PORT as u8, 0, 0, 0, 0, 0, 0, 0];
+
+/// The three files behind the ports.
+#[derive(Debug)]
+pub struct Stdio {
+    /// Read until its end.
+    pub stdin: OwnedFd,
+    /// Written to.
+    pub stdout: OwnedFd,
+    /// Written to.
+    pub stderr: OwnedFd,
+}
+
+/// What the threads share.
+struct Shared {
+    protocol: Mutex<Protocol>,
+    news: EventFd,
+}
+
+impl Shared {
+    fn protocol(&self) -> MutexGuard<'_, Protocol> {
+        // Plain data, whole after every step.
+        self.protocol.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self, port: u32) {
+        self.protocol().close(port);
+        let _ = self.news.write(1);
+    }
+}
+
+/// The device.
+pub struct Console {
+    files: [Arc<OwnedFd>; NAMES.len()],
+    shared: Arc<Shared>,
+    workers: Vec<Worker>,
+}
+
+impl Console {
+    /// A console on these files.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn new(stdio: Stdio) -> io::Result<Self> {
+        Ok(Self {
+            files: [stdio.stdin, stdio.stdout, stdio.stderr].map(Arc::new),
+            shared: Arc::new(Shared { protocol: Mutex::default(), news: eventfd()? }),
+            workers: Vec::new(),
+        })
+    }
+
+    fn start(&mut self, mut activation: Activation) -> io::Result<()> {
+        // Without multiport a driver would talk to port 0, where nobody is.
+        if activation.features & F_MULTIPORT == 0 {
+            return Ok(());
+        }
+        if let (Some(rx), Some(tx)) = (activation.ring(CONTROL_RX), activation.ring(CONTROL_TX)) {
+            let shared = self.shared.clone();
+            self.workers.push(Worker::spawn("console-control", move |c| control::run(c, rx, tx, &shared))?);
+        }
+        for (index, (name, file)) in NAMES.into_iter().zip(&self.files).enumerate() {
+            let port = FIRST_PORT + index as u32;
+            let (rx, tx) = (activation.ring(2 * port as usize + 2), activation.ring(2 * port as usize + 3));
+            let (file, shared) = (file.clone(), self.shared.clone());
+            let input = index == 0;
+            let Some(ring) = (if input { rx } else { tx }) else { continue };
+            let thread = format!("console-{name}");
+            self.workers.push(Worker::spawn(&thread, move |control| {
+                let stream = streams::Stream { control, file: &file, ring, port, shared: &shared };
+                if input { stream.read() } else { stream.write() }
+            })?);
+        }
+        Ok(())
+    }
+}
+
+impl Device for Console {
+    fn kind(&self) -> Kind {
+        Kind { id: 3, class: 0x07_8000 }
+    }
+
+    fn features(&self) -> u64 {
+        F_MULTIPORT
+    }
+
+    fn queues(&self) -> &[u16] {
+        &[QUEUE_SIZE; 2 * (NAMES.len() + FIRST_PORT as usize) + 2]
+    }
+
+    fn config(&self) -> &[u8] {
+        &CONFIG
+    }
+
+    fn activate(&mut self, activation: Activation) -> io::Result<()> {
+        let result = self.start(activation);
+        if result.is_err() {
+            self.reset();
+        }
+        result
+    }
+
+    fn reset(&mut self) {
+        self.workers.clear();
+        self.shared.protocol().reset();
+    }
+
+    fn drain(&mut self) {
+        self.workers.iter().for_each(Worker::drain);
+    }
+
+    fn drained(&mut self) -> bool {
+        self.workers.iter().all(Worker::is_finished)
+    }
+}
+
+//TESTS

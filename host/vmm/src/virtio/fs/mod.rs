@@ -1,0 +1,107 @@
+//! The file system device (section 5.11): a queue for urgent requests, one for the others, and the DAX window.
+//!
+//! One thread serves both queues, urgent ones first; the server behind it is in this process ([`server`]).
+
+mod guard;
+mod readonly;
+pub mod requests;
+pub mod server;
+pub mod share;
+pub mod window;
+
+use super::ring::Ring;
+use super::{Activation, Device, Kind};
+use crate::worker::{Control, Mode, Worker};
+use rustix::event::PollFlags;
+use server::FileServer;
+use share::MAX_TAG;
+use std::io;
+use std::sync::Arc;
+
+const HIPRIO_SIZE: u16 = 128;
+const REQUEST_SIZE: u16 = 256;
+
+/// The device.
+pub struct Fs {
+    config: [u8; MAX_TAG + 4],
+    server: Arc<FileServer>,
+    worker: Option<Worker>,
+}
+
+impl Fs {
+    /// A device of this tag (at most 36 bytes, which [`share::check_tags`] has checked) before `server`.
+    pub fn new(tag: &str, server: FileServer) -> Self {
+        // struct virtio_fs_config: the tag, padded with zeros, and the number of request queues.
+        let mut config = [0; MAX_TAG + 4];
+        let len = tag.len().min(MAX_TAG);
+        config[..len].copy_from_slice(&tag.as_bytes()[..len]);
+        config[MAX_TAG..].copy_from_slice(&1u32.to_le_bytes());
+        Self { config, server: Arc::new(server), worker: None }
+    }
+}
+
+impl Device for Fs {
+    fn kind(&self) -> Kind {
+        Kind { id: 26, class: 0x01_8000 }
+    }
+
+    fn queues(&self) -> &[u16] {
+        &[HIPRIO_SIZE, REQUEST_SIZE]
+    }
+
+    fn config(&self) -> &[u8] {
+        &self.config
+    }
+
+    fn activate(&mut self, mut activation: Activation) -> io::Result<()> {
+        let rings: Vec<Ring> = (0..2).filter_map(|i| activation.ring(i)).collect();
+        let server = self.server.clone();
+        self.worker = Some(Worker::spawn("virtio-fs", move |control| run(control, rings, &server))?);
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        self.worker = None;
+        self.server.reset();
+    }
+
+    fn drain(&mut self) {
+        if let Some(worker) = &self.worker {
+            worker.drain();
+        }
+    }
+
+    fn drained(&mut self) -> bool {
+        self.worker.as_ref().is_none_or(Worker::is_finished)
+    }
+}
+
+fn run(control: &Control, mut rings: Vec<Ring>, server: &FileServer) {
+    let mut last = false;
+    loop {
+        rings.iter().for_each(Ring::clear_kick);
+        for ring in &mut rings {
+            let ram = ring.ram();
+            if let Err(error) = ring.serve(|chain| server.serve(ram.memory(), chain)) {
+                ring.fail(&error);
+                return;
+            }
+        }
+        if last {
+            return;
+        }
+        match &rings[..] {
+            [] => control.wait([]).len(),
+            [one] => control.wait([(one.kicked(), PollFlags::IN)]).len(),
+            [one, two, ..] => control.wait([one, two].map(|ring| (ring.kicked(), PollFlags::IN))).len(),
+        };
+        match control.mode() {
+            Mode::Run => {}
+            // Once more, for what came before the guest stopped.
+            Mode::Drain => last = true,
+            Mode::Stop => return,
+        }
+    }
+}
+
+//TESTS

@@ -1,0 +1,182 @@
+//! The file server: a request in a descriptor chain in, its reply in the same chain out.
+//!
+//! fuse-backend-rs does the work behind [`Guard`] and, for a read-only share, [`ReadOnly`]. What we add is the promise
+//! that every request which wants a reply gets one, and that nothing a guest sends ends the VMM: a malformed message
+//! is answered with an error, and so is one that makes the library panic.
+
+use super::guard::{Guard, Privilege};
+use super::readonly::ReadOnly;
+use super::requests::{BATCH_FORGET, DESTROY, FORGET, Requests};
+use super::share::Share;
+use super::window::Window;
+use crate::virtio::ring::Chain;
+use diolkos_common::cmdline::CacheMode;
+use fuse_backend_rs::abi::fuse_abi::{InHeader, OutHeader};
+use fuse_backend_rs::abi::virtio_fs::{RemovemappingOne, SetupmappingFlags};
+use fuse_backend_rs::api::filesystem::FileSystem;
+use fuse_backend_rs::api::server::Server;
+use fuse_backend_rs::passthrough::{CachePolicy, Config, PassthroughFs};
+use fuse_backend_rs::transport::{FsCacheReqHandler, Reader, VirtioFsWriter, Writer};
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+use vm_memory::{ByteValued, Bytes, GuestMemoryMmap};
+
+/// How long names and attributes may be believed with `--cache auto`.
+const AUTO: Duration = Duration::from_secs(1);
+/// And with `always`.
+const ALWAYS: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Anything that answers FUSE messages.
+trait Answer: Send + Sync {
+    fn answer(
+        &self,
+        reader: Reader<'_>,
+        writer: Writer<'_>,
+        window: Option<&mut dyn FsCacheReqHandler>,
+    ) -> fuse_backend_rs::Result<usize>;
+}
+
+impl<F: FileSystem + Send + Sync> Answer for Server<F> {
+    fn answer(
+        &self,
+        reader: Reader<'_>,
+        writer: Writer<'_>,
+        window: Option<&mut dyn FsCacheReqHandler>,
+    ) -> fuse_backend_rs::Result<usize> {
+        self.handle_message(reader, writer, window, None)
+    }
+}
+
+/// The server of one share.
+pub struct FileServer {
+    server: Box<dyn Answer>,
+    window: Option<Arc<Window>>,
+    requests: Arc<Requests>,
+    // Named by the path the server has: see `Share::server_path`.
+    _share: Share,
+}
+
+impl FileServer {
+    /// A server of `share`, read-only unless `writable`.
+    ///
+    /// # Errors
+    /// When the passthrough file system cannot start: no `/proc`, or no descriptors left.
+    pub fn new(share: Share, writable: bool, cache: CacheMode, window: Option<Arc<Window>>) -> io::Result<Self> {
+        let (cache_policy, timeout) = match cache {
+            // Not `Never`: that adds FOPEN_DIRECT_IO, which forbids a client to map the file.
+            CacheMode::None => (CachePolicy::Auto, Duration::ZERO),
+            CacheMode::Auto => (CachePolicy::Auto, AUTO),
+            CacheMode::Always => (CachePolicy::Always, ALWAYS),
+        };
+        let config = Config {
+            attr_timeout: timeout,
+            entry_timeout: timeout,
+            cache_policy,
+            root_dir: share.server_path(),
+            do_import: true,
+            // A node id is then made of the host's device and inode number and nothing is remembered of a node the
+            // guest forgot. Attributes carry the host's inode number either way.
+            use_host_ino: true,
+            allow_direct_io: false,
+            ..Config::default()
+        };
+        let guarded = Guard(PassthroughFs::<()>::new(config)?, Privilege::current());
+        let server: Box<dyn Answer> =
+            if writable { Box::new(Server::new(guarded)) } else { Box::new(Server::new(ReadOnly(guarded))) };
+        Ok(Self { server, window, requests: Arc::default(), _share: share })
+    }
+
+    /// The requests that came.
+    pub fn requests(&self) -> Arc<Requests> {
+        self.requests.clone()
+    }
+
+    /// The driver is gone: nothing of it stays in the window.
+    pub fn reset(&self) {
+        if let Some(window) = &self.window {
+            window.clear();
+        }
+    }
+
+    /// Answers the request in `chain` and returns the length of the reply.
+    pub fn serve(&self, memory: &GuestMemoryMmap, chain: &Chain<'_>) -> u32 {
+        let Some(header) = read_header(memory, chain) else {
+            tracing::debug!("virtio-fs: a request without a whole header");
+            return 0;
+        };
+        let known = self.requests.count(header.opcode);
+        let Ok(mut writer) = VirtioFsWriter::new(memory, chain.clone()) else { return 0 };
+        if !known {
+            return reply_error(&mut writer, &header, libc::ENOSYS);
+        }
+        let Ok(reader) = Reader::from_descriptor_chain(memory, chain.clone()) else {
+            return reply_error(&mut writer, &header, libc::EINVAL);
+        };
+        let mut window = self.window.clone().map(Handler);
+        let window = window.as_mut().map(|handler| handler as &mut dyn FsCacheReqHandler);
+        // The server's state is behind locks of its own; a panic may poison one, which makes later requests fail
+        // the same way: answered, one by one.
+        let answer = catch_unwind(AssertUnwindSafe(|| self.server.answer(reader, writer.clone().into(), window)));
+        match (header.opcode, answer) {
+            (FORGET | BATCH_FORGET, _) => 0,
+            (DESTROY, _) => {
+                self.reset();
+                // The server answers this one without saying so.
+                size_of::<OutHeader>() as u32
+            }
+            (_, Ok(Ok(written))) => written as u32,
+            (opcode, Ok(Err(error))) => {
+                tracing::debug!("virtio-fs: opcode {opcode}: {error}");
+                reply_error(&mut writer, &header, libc::EINVAL)
+            }
+            (opcode, Err(_)) => {
+                tracing::error!("virtio-fs: the file server panicked on opcode {opcode}");
+                reply_error(&mut writer, &header, libc::EIO)
+            }
+        }
+    }
+}
+
+fn read_header(memory: &GuestMemoryMmap, chain: &Chain<'_>) -> Option<InHeader> {
+    let mut header = InHeader::default();
+    let mut rest = header.as_mut_slice();
+    for descriptor in chain.clone().readable() {
+        let (now, later) = rest.split_at_mut(rest.len().min(descriptor.len() as usize));
+        memory.read_slice(now, descriptor.addr()).ok()?;
+        rest = later;
+        if rest.is_empty() {
+            return Some(header);
+        }
+    }
+    None
+}
+
+fn reply_error(writer: &mut VirtioFsWriter<'_>, header: &InHeader, errno: i32) -> u32 {
+    let reply = OutHeader { len: size_of::<OutHeader>() as u32, error: -errno, unique: header.unique };
+    writer.write_all(reply.as_slice()).map_or(0, |()| reply.len)
+}
+
+/// The window, as fuse-backend-rs calls it.
+struct Handler(Arc<Window>);
+
+impl FsCacheReqHandler for Handler {
+    fn map(&mut self, foffset: u64, moffset: u64, len: u64, flags: u64, fd: RawFd) -> io::Result<()> {
+        let range = self.0.range(moffset, len)?;
+        let write = flags & SetupmappingFlags::WRITE.bits() != 0;
+        // SAFETY: the server opened `fd` for this request and keeps it open during the call.
+        let file = unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) };
+        Ok(self.0.map(range, file, foffset, write)?)
+    }
+
+    fn unmap(&mut self, requests: Vec<RemovemappingOne>) -> io::Result<()> {
+        // All are checked before any is done: a reply that says "no" means nothing happened.
+        let ranges = requests.iter().map(|one| self.0.range(one.moffset, one.len)).collect::<Result<Vec<_>, _>>()?;
+        for range in ranges {
+            self.0.unmap(range)?;
+        }
+        Ok(())
+    }
+}
