@@ -2,7 +2,7 @@
 
 use crate::dentry::Location;
 use crate::namespace::Namespace;
-use crate::{DirEntry, DirSink, Errno, File, Name, Result};
+use crate::{DirEntry, DirSink, File, Name, Result};
 use alloc::sync::Arc;
 
 /// An open directory. It keeps no position: cookies say where to go on.
@@ -66,13 +66,5 @@ impl DirStream {
             }
         }
         Ok(())
-    }
-
-    /// Whether lseek(2) may go to `cookie`.
-    ///
-    /// # Errors
-    /// `EINVAL` for what is negative as an `off_t`.
-    pub fn seek(&self, cookie: u64) -> Result<u64> {
-        i64::try_from(cookie).map(|_| cookie).map_err(|_| Errno::EINVAL)
     }
 }

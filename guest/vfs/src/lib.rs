@@ -1,6 +1,8 @@
 //! Names, inodes, open files and mounts: what every file system of the guest has in common.
 //!
-//! A file system implements [`Inode`] and [`File`]; the system call layer above sees nothing else. The crate
+//! A file system implements [`Inode`] and [`File`]. The system call layer above goes by paths: a [`Namespace`] is
+//! the tree of mounts, a [`Location`] a place in it. File systems in memory are here too ([`ramfs`],
+//! [`generated`]), and the one kind of file that is the same on all of them ([`pipe`]). The crate
 //! knows no FUSE, no PCI and no address space: bytes reach the program through [`Sink`] and leave it
 //! through [`Source`], so that user memory is copied in one place, by whoever can take the fault.
 //!

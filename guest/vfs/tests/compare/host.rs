@@ -38,11 +38,14 @@ impl Host {
         host
     }
 
-    /// Makes an empty directory of this name the root.
-    pub fn fresh_root(&self, name: &str) {
-        let path = self.directory.join(name);
+    /// Makes an empty directory the root, in place of the last one this made.
+    pub fn fresh_root(&self) {
+        let path = self.directory.join("root");
         let text = CString::new(path.to_str().unwrap()).unwrap();
         assert!(self.leave(), "chroot: {}", Error::last_os_error());
+        if path.exists() {
+            std::fs::remove_dir_all(&path).unwrap();
+        }
         std::fs::create_dir(&path).unwrap();
         // SAFETY: plain system calls on a string that stays alive.
         unsafe {
