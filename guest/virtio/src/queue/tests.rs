@@ -328,23 +328,37 @@ fn dropping_a_driver_resets_the_device_and_frees_its_memory() {
     assert_eq!(machine.pages(), 0);
 }
 
+/// Waits as a processor does, which is not always alone on its core. False if it was for nothing.
+fn wait_for(mut what: impl FnMut() -> bool) -> bool {
+    let patience = Instant::now() + Duration::from_secs(20);
+    for round in 0u32.. {
+        if what() {
+            return true;
+        }
+        if round % 1024 == 1023 {
+            std::thread::yield_now();
+            if Instant::now() > patience {
+                break;
+            }
+        }
+        std::hint::spin_loop();
+    }
+    false
+}
+
 /// A device that answers on a thread of its own, and looks at its ring only when the doorbell rings; a driver
 /// that looks at its ring only at an interrupt. If either side's wish to be told got lost, both would wait for ever.
+/// The gaps are a few instructions wide, so a driver that is wrong is caught with luck; one that is right never is.
 #[test]
 fn no_wakeup_is_lost_between_two_processors() {
-    const REQUESTS: u32 = 20_000;
-    let patience = Instant::now() + Duration::from_secs(60);
     for features in [0, EVENT_IDX] {
         let mut rig = Rig::without(features);
         let (interrupted, done) = (AtomicBool::new(false), AtomicBool::new(false));
         let buffer = rig.machine.buffer(b"x");
         let machine = rig.machine.clone();
+        let rung = || machine.device(|d| !std::mem::take(&mut d.doorbells).is_empty());
         let device = || {
-            while !done.load(Ordering::Relaxed) && Instant::now() < patience {
-                if machine.device(|d| std::mem::take(&mut d.doorbells)).is_empty() {
-                    std::thread::yield_now();
-                    continue;
-                }
+            while wait_for(|| rung() || done.load(Ordering::Relaxed)) && !done.load(Ordering::Relaxed) {
                 while let Some(chain) = machine.take(Q) {
                     if machine.answer(Q, chain, b"") {
                         interrupted.store(true, Ordering::Release);
@@ -354,21 +368,19 @@ fn no_wakeup_is_lost_between_two_processors() {
         };
         std::thread::scope(|scope| {
             scope.spawn(device);
-            let (mut sent, mut back) = (0, 0);
-            while back < REQUESTS && Instant::now() < patience {
-                while sent < REQUESTS && rig.queue().outstanding() < 3 {
+            let enough = Instant::now() + Duration::from_millis(500);
+            let mut woken = true;
+            while woken && Instant::now() < enough {
+                while rig.queue().outstanding() < 3 {
                     // SAFETY: the machine keeps the buffer, and nobody writes it.
                     unsafe { rig.queue().submit(&[buffer], &[], "owner") }.unwrap();
-                    sent += 1;
                     rig.queue().kick();
                 }
-                while !interrupted.swap(false, Ordering::Acquire) && Instant::now() < patience {
-                    std::thread::yield_now();
-                }
-                rig.queue().drain(|_| back += 1).unwrap();
+                woken = wait_for(|| interrupted.swap(false, Ordering::Acquire));
+                rig.queue().drain(|_| ()).unwrap();
             }
             done.store(true, Ordering::Relaxed);
-            assert_eq!(back, REQUESTS, "a wakeup was lost");
+            assert!(woken, "a wakeup was lost");
         });
     }
 }
