@@ -92,8 +92,9 @@ impl OpenFile {
         let mut step = Step { bytes: 0, ended: false };
         loop {
             let at = offset.saturating_add(step.bytes as u64);
-            let wanted = sink.room().min(limit - step.bytes).min(fs.agreement.max_read as usize);
-            if wanted == 0 || at > MAX_OFFSET {
+            let room = usize::try_from(MAX_OFFSET.saturating_sub(at)).unwrap_or(usize::MAX);
+            let wanted = sink.room().min(limit - step.bytes).min(fs.agreement.max_read as usize).min(room);
+            if wanted == 0 {
                 return Ok(step);
             }
             let read = Read { file: self.open, offset: at, size: wanted as u32 };

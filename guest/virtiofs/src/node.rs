@@ -218,10 +218,4 @@ impl Table {
             self.nodes.remove(&key);
         }
     }
-
-    /// Number of inodes alive.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.nodes.len()
-    }
 }

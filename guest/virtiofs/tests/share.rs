@@ -3,7 +3,7 @@
 mod server;
 
 use diolkos_common::cmdline::{CacheMode, DaxPolicy};
-use diolkos_vfs::{Access, Errno, FileType, Inode, OpenFlags, RenameFlags, SetMetadata, SetTime, Timespec};
+use diolkos_vfs::{Access, Errno, FileType, OpenFlags, RenameFlags, SetMetadata, SetTime, Timespec};
 use diolkos_virtiofs::Tally;
 use server::*;
 use std::collections::BTreeSet;
@@ -364,11 +364,10 @@ fn names_are_moved_linked_and_removed() {
     root.rename(name("a"), &root, name("b"), RenameFlags::empty()).unwrap();
     assert_eq!(errno(rig.find("a")), Errno::ENOENT);
     assert!(Arc::ptr_eq(&rig.find("b").unwrap(), &a), "no time has passed");
-    assert_eq!(errno(root.rename(name("b"), &root, name("b2"), RenameFlags::from_bits_retain(0x80))), Errno::EINVAL);
     drop(b);
     let dir = root.mknod(name("dir"), 0o040755, 0).unwrap();
     root.rename(name("b"), &dir, name("c"), RenameFlags::NOREPLACE).unwrap();
-    assert_eq!(rig.count("fuse.RENAME2") + rig.count("fuse.RENAME"), 3);
+    assert_eq!(rig.count("fuse.RENAME2") + rig.count("fuse.RENAME"), 2);
     dir.link(name("d"), &a).unwrap();
     assert_eq!(a.metadata().unwrap().nlink, 2);
     dir.unlink(name("c")).unwrap();

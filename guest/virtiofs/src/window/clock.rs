@@ -138,3 +138,6 @@ impl Policy for Clock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

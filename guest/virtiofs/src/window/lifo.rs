@@ -67,3 +67,6 @@ impl Policy for Lifo {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

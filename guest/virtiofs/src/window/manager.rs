@@ -379,3 +379,6 @@ impl Drop for Pin {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

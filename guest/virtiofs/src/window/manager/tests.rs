@@ -1,0 +1,320 @@
+//! The manager over a stub window that can refuse, and knows what each range shows.
+
+use super::*;
+use crate::Transport;
+use crate::window::policy::policy;
+use core::ptr::NonNull;
+use diolkos_common::cmdline::DaxPolicy;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc;
+use std::vec::Vec;
+
+const PHYS: u64 = 1 << 40;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Did {
+    Map { node: u64, file_offset: u64, slot: u64, writable: bool },
+    Unmap { slot: u64 },
+    Revoke { slot: u64 },
+}
+
+/// The stub: window, page tables and scheduler in one.
+#[derive(Default)]
+struct Stub {
+    did: Mutex<Vec<Did>>,
+    shows: Mutex<BTreeMap<u64, (u64, u64, bool)>>,
+    /// Answers to the next calls of map and unmap; success when there is none.
+    answers: Mutex<VecDeque<Result<()>>>,
+    pauses: AtomicU64,
+    /// When set, mapping waits until somebody else has paused.
+    slow: Mutex<Option<mpsc::Receiver<()>>>,
+    wake: Mutex<Option<mpsc::Sender<()>>>,
+}
+
+impl Stub {
+    fn answer(&self) -> Result<()> {
+        self.answers.lock().pop_front().unwrap_or(Ok(()))
+    }
+
+    fn will(&self, answers: &[Result<()>]) {
+        self.answers.lock().extend(answers);
+    }
+
+    fn done(&self) -> Vec<Did> {
+        core::mem::take(&mut *self.did.lock())
+    }
+}
+
+struct Shared(Arc<Stub>);
+
+impl Backing for Shared {
+    fn map(&self, node: NodeId, file_offset: u64, range: WindowRange, writable: bool) -> Result<()> {
+        let slot = range.offset() / CHUNK;
+        self.0.did.lock().push(Did::Map { node: node.0, file_offset, slot, writable });
+        let slow = self.0.slow.lock().take();
+        if let Some(slow) = slow {
+            slow.recv_timeout(core::time::Duration::from_secs(20)).expect("a second thread waits for this chunk");
+        }
+        let answer = self.0.answer();
+        match answer {
+            Ok(()) => self.0.shows.lock().insert(slot, (node.0, file_offset, writable)),
+            // The worst a host can do: the old mapping is gone, or is not.
+            Err(Errno::ENOMEM) => self.0.shows.lock().remove(&slot),
+            Err(_) => None,
+        };
+        answer
+    }
+
+    fn unmap(&self, ranges: &[WindowRange]) -> Result<()> {
+        for range in ranges {
+            self.0.did.lock().push(Did::Unmap { slot: range.offset() / CHUNK });
+        }
+        let answer = self.0.answer();
+        if answer.is_ok() {
+            self.0.shows.lock().retain(|slot, _| ranges.iter().all(|range| range.offset() / CHUNK != *slot));
+        }
+        answer
+    }
+}
+
+impl Platform for Stub {
+    fn now_ns(&self) -> u64 {
+        0
+    }
+
+    fn revoke(&self, phys: u64, len: u64) {
+        assert_eq!(len, CHUNK);
+        self.did.lock().push(Did::Revoke { slot: (phys - PHYS) / CHUNK });
+    }
+
+    fn pause(&self) {
+        self.pauses.fetch_add(1, SeqCst);
+        if let Some(wake) = self.wake.lock().take() {
+            wake.send(()).unwrap();
+        }
+        std::thread::yield_now();
+    }
+}
+
+struct Silent;
+
+impl Transport for Silent {
+    fn request(&self, _: &[&[u8]], _: &mut [&mut [u8]]) -> Result<usize> {
+        Err(Errno::EIO)
+    }
+
+    fn forget(&self, _: &[u8]) {}
+}
+
+fn manager(slots: u64, name: DaxPolicy) -> (Arc<Manager>, Arc<Stub>) {
+    let stub = Arc::new(Stub::default());
+    // SAFETY: nothing here looks at the memory.
+    let memory = unsafe { WindowMemory::new(PHYS, NonNull::new(4096 as *mut u8).unwrap(), slots * CHUNK) }.unwrap();
+    let geometry = Geometry::new(memory.len()).unwrap();
+    let session = Arc::new(Session::new(Arc::new(Silent), "t".into(), (0, 0), None));
+    let policy = policy(name, geometry.slots()).unwrap();
+    let manager = Manager::new(memory, geometry, policy, Box::new(Shared(stub.clone())), stub.clone(), session);
+    (Arc::new(manager), stub)
+}
+
+fn want(owner: u64, index: u64) -> Want {
+    Want {
+        key: ChunkKey { owner, index },
+        node: NodeId(owner + 100),
+        start: 0,
+        end: CHUNK,
+        writable: false,
+        hand_out: false,
+        fetch: true,
+    }
+}
+
+fn map(owner: u64, index: u64, slot: u64, writable: bool) -> Did {
+    Did::Map { node: owner + 100, file_offset: index * CHUNK, slot, writable }
+}
+
+impl Manager {
+    fn counted(&self, tally: Tally) -> u64 {
+        self.session.counters.get(tally)
+    }
+}
+
+#[test]
+fn a_chunk_is_mapped_once_and_found_after() {
+    let (manager, stub) = manager(2, DaxPolicy::Clock);
+    let absent = Want { fetch: false, ..want(1, 7) };
+    assert_eq!(manager.pin(&absent).err(), Some(Refusal::Absent));
+    let first = manager.pin(&want(1, 7)).unwrap();
+    let second = manager.pin(&absent).unwrap();
+    assert_eq!((first.phys(), second.phys()), (PHYS, PHYS));
+    assert_eq!(stub.done(), [map(1, 7, 0, false)]);
+    assert_eq!((manager.counted(Tally::Mappings), manager.counted(Tally::Hits)), (1, 1));
+    assert_eq!(first.bytes(CHUNK - 1, 2).err(), Some(Errno::EINVAL));
+}
+
+#[test]
+fn a_chunk_in_use_is_never_a_victim() {
+    for name in [DaxPolicy::Clock, DaxPolicy::Lifo] {
+        let (manager, stub) = manager(2, name);
+        let first = manager.pin(&want(1, 0)).unwrap();
+        for index in 1..5 {
+            assert_eq!(manager.pin(&want(1, index)).unwrap().phys(), PHYS + CHUNK);
+        }
+        let second = manager.pin(&want(1, 9)).unwrap();
+        assert_eq!(manager.pin(&want(1, 10)).err(), Some(Refusal::Busy));
+        drop((first, second));
+        assert!(manager.pin(&want(1, 10)).is_ok());
+        assert!(!stub.done().iter().any(|did| matches!(did, Did::Unmap { .. })), "mappings replace each other");
+    }
+}
+
+#[test]
+fn a_failed_mapping_leaves_nothing_behind() {
+    let (manager, stub) = manager(1, DaxPolicy::Lifo);
+    drop(manager.pin(&want(1, 0)).unwrap());
+    stub.will(&[Err(Errno::ENODEV)]);
+    assert_eq!(manager.pin(&want(2, 0)).err(), Some(Refusal::Host(Errno::ENODEV)));
+    // The range still showed file 1: it is unmapped before anybody may use it, and file 1 is not believed to be there.
+    assert_eq!(stub.done(), [map(1, 0, 0, false), map(2, 0, 0, false), Did::Unmap { slot: 0 }]);
+    assert_eq!(manager.pin(&Want { fetch: false, ..want(1, 0) }).err(), Some(Refusal::Absent));
+    assert!(manager.pin(&want(1, 0)).is_ok());
+}
+
+#[test]
+fn a_range_the_host_will_not_free_is_never_used_again() {
+    for name in [DaxPolicy::Clock, DaxPolicy::Lifo] {
+        let (manager, stub) = manager(2, name);
+        stub.will(&[Err(Errno::EIO), Err(Errno::EIO)]);
+        assert_eq!(manager.pin(&want(1, 0)).err(), Some(Refusal::Host(Errno::EIO)));
+        assert_eq!(manager.counted(Tally::Quarantined), 1);
+        stub.done();
+        for index in 0..4 {
+            assert_eq!(manager.pin(&want(1, index)).unwrap().phys(), PHYS + CHUNK);
+        }
+        let _held = manager.pin(&want(1, 3)).unwrap();
+        assert_eq!(manager.pin(&want(1, 9)).err(), Some(Refusal::Busy));
+        assert!(!stub.done().iter().any(|did| matches!(did, Did::Map { slot: 0, .. })));
+    }
+}
+
+#[test]
+fn what_was_handed_out_is_revoked_before_it_shows_something_else() {
+    let (manager, stub) = manager(1, DaxPolicy::Clock);
+    drop(manager.pin(&Want { hand_out: true, ..want(1, 0) }).unwrap());
+    drop(manager.pin(&want(1, 0)).unwrap());
+    drop(manager.pin(&want(2, 0)).unwrap());
+    drop(manager.pin(&want(3, 0)).unwrap());
+    let (one, two, three) = (map(1, 0, 0, false), map(2, 0, 0, false), map(3, 0, 0, false));
+    assert_eq!(stub.done(), [one, Did::Revoke { slot: 0 }, two, three]);
+}
+
+#[test]
+fn writing_maps_again_where_it_is() {
+    let (manager, stub) = manager(2, DaxPolicy::Clock);
+    let reader = manager.pin(&want(1, 0)).unwrap();
+    let writer = manager.pin(&Want { writable: true, ..want(1, 0) }).unwrap();
+    assert_eq!(reader.phys(), writer.phys());
+    assert!(manager.pin(&want(1, 0)).is_ok(), "and it still serves readers");
+    assert_eq!(stub.done(), [map(1, 0, 0, false), map(1, 0, 0, true)]);
+}
+
+#[test]
+fn a_refused_upgrade_restores_the_chunk_or_gives_it_up() {
+    let (manager, stub) = manager(2, DaxPolicy::Clock);
+    let reader = manager.pin(&Want { hand_out: true, ..want(1, 0) }).unwrap();
+    stub.will(&[Err(Errno::ENOMEM)]);
+    assert_eq!(manager.pin(&Want { writable: true, ..want(1, 0) }).err(), Some(Refusal::Host(Errno::ENOMEM)));
+    assert_eq!(stub.done(), [map(1, 0, 0, false), map(1, 0, 0, true), map(1, 0, 0, false)]);
+    assert_eq!(stub.shows.lock().get(&0), Some(&(101, 0, false)));
+    assert!(manager.pin(&want(1, 0)).is_ok());
+
+    stub.will(&[Err(Errno::ENOMEM), Err(Errno::ENOMEM)]);
+    assert!(manager.pin(&Want { writable: true, ..want(1, 0) }).is_err());
+    assert_eq!(stub.done().last(), Some(&Did::Revoke { slot: 0 }));
+    assert_eq!(manager.pin(&want(1, 0)).unwrap().phys(), PHYS + CHUNK, "a new place, the old one is lost");
+    drop(reader);
+    assert_eq!(manager.counted(Tally::Quarantined), 1);
+}
+
+#[test]
+fn two_threads_that_want_one_chunk_map_it_once() {
+    let (manager, stub) = manager(2, DaxPolicy::Clock);
+    let (wake, slow) = mpsc::channel();
+    (*stub.wake.lock(), *stub.slow.lock()) = (Some(wake), Some(slow));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| assert_eq!(manager.pin(&want(1, 0)).unwrap().phys(), PHYS));
+        }
+    });
+    assert!(stub.pauses.load(SeqCst) > 0);
+    assert_eq!(stub.done(), [map(1, 0, 0, false)]);
+}
+
+#[test]
+fn a_shrinking_file_lets_go_of_what_lies_past_its_end() {
+    let (manager, stub) = manager(8, DaxPolicy::Clock);
+    for index in 0..4 {
+        drop(manager.pin(&Want { hand_out: true, ..want(1, index) }).unwrap());
+    }
+    drop(manager.pin(&want(2, 3)).unwrap());
+    let held = manager.pin(&want(1, 3)).unwrap();
+    stub.done();
+    manager.drop_from(1, CHUNK + 1);
+    let revoked = (1..4).map(|slot| Did::Revoke { slot });
+    assert_eq!(stub.done(), revoked.chain([Did::Unmap { slot: 2 }]).collect::<Vec<_>>());
+    let here = |owner, index| manager.pin(&Want { fetch: false, ..want(owner, index) }).is_ok();
+    assert!(here(1, 0) && here(1, 1) && !here(1, 2) && here(1, 3) && here(2, 3));
+    drop(held);
+    manager.drop_from(1, 0);
+    assert!(!here(1, 0) && here(2, 3));
+    manager.drop_from(1, 0);
+}
+
+#[test]
+fn an_owner_that_goes_while_a_chunk_is_pinned_leaves_it_to_the_last_pin() {
+    let (manager, stub) = manager(1, DaxPolicy::Lifo);
+    let held = manager.pin(&Want { hand_out: true, ..want(1, 0) }).unwrap();
+    manager.drop_from(1, 0);
+    assert_eq!(manager.pin(&want(2, 0)).err(), Some(Refusal::Busy));
+    assert_eq!(stub.shows.lock().get(&0), Some(&(101, 0, false)), "what is pinned stays");
+    drop(held);
+    stub.done();
+    assert!(manager.pin(&want(2, 0)).is_ok());
+    assert_eq!(stub.done(), [Did::Revoke { slot: 0 }, map(2, 0, 0, false)]);
+}
+
+#[test]
+fn whatever_fails_a_pin_shows_its_own_file() {
+    for name in [DaxPolicy::Clock, DaxPolicy::Lifo] {
+        let (manager, stub) = manager(6, name);
+        let mut held: Vec<(Want, Pin)> = Vec::new();
+        let mut seed = 7u64;
+        for _ in 0..20_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let dice = seed >> 40;
+            match dice % 16 {
+                0 => manager.drop_from(dice / 16 % 3, (dice / 64 % 4) * CHUNK),
+                1 if stub.shows.lock().len() > 2 => stub.will(&[Err(Errno::EIO)]),
+                2..6 if !held.is_empty() => drop(held.swap_remove(dice as usize % held.len())),
+                _ if held.len() < 4 => {
+                    let wanted = Want { writable: dice & 0x100 != 0, ..want(dice / 512 % 3, dice / 2048 % 5) };
+                    if let Ok(pin) = manager.pin(&wanted) {
+                        held.push((wanted, pin));
+                    }
+                }
+                _ => {}
+            }
+            for (wanted, pin) in &held {
+                let slot = (pin.phys() - PHYS) / CHUNK;
+                let shows = *stub.shows.lock().get(&slot).expect("a pinned chunk is mapped");
+                assert_eq!((shows.0, shows.1), (wanted.node.0, wanted.key.index * CHUNK));
+                assert!(shows.2 || !wanted.writable);
+            }
+            if manager.counted(Tally::Quarantined) > 3 {
+                break;
+            }
+        }
+        assert!(manager.counted(Tally::Mappings) > 20);
+    }
+}
