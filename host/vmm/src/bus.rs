@@ -1,10 +1,11 @@
 //! Who answers a processor's exit: the ports of the machine contract, the PCI bus, or nobody.
 
 use crate::kvm::vcpu::Exit;
-use crate::outcome::Outcome;
+use crate::outcome::{MemoryFault, Outcome};
 use crate::pci::PciRoot;
 use diolkos_common::ports;
 use diolkos_common::report::{Decoder, End, Record};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -20,14 +21,16 @@ pub struct Bus {
     /// The devices.
     pub pci: PciRoot,
     report: Mutex<Report>,
+    windows: Vec<Range<u64>>,
     unclaimed: AtomicU64,
 }
 
 impl Bus {
-    /// A bus before `pci` and a report port that hands records to `on_record`.
-    pub fn new(pci: PciRoot, on_record: Box<dyn FnMut(Record) + Send>) -> Self {
+    /// A bus before `pci` and a report port that hands records to `on_record`. The guest-physical addresses in
+    /// `windows` are memory; an exit for one is a fault.
+    pub fn new(pci: PciRoot, windows: Vec<Range<u64>>, on_record: Box<dyn FnMut(Record) + Send>) -> Self {
         let report = Report { decoder: Decoder::default(), on_record, end: None };
-        Self { pci, report: Mutex::new(report), unclaimed: AtomicU64::new(0) }
+        Self { pci, report: Mutex::new(report), windows, unclaimed: AtomicU64::new(0) }
     }
 
     /// Deals with an exit. `Some` when the machine has to end, and how.
@@ -40,6 +43,10 @@ impl Bus {
                 data.fill(0xff);
                 self.pci.read_port(port, data)
             }
+            // A host that emulates the guest's access sees a missing page as missing memory.
+            Exit::MemoryWrite(address, _) | Exit::MemoryRead(address, _) if self.in_window(address) => {
+                return Some(memory_fault(Some(address)));
+            }
             Exit::MemoryWrite(address, data) => self.pci.write_memory(address, data),
             Exit::MemoryRead(address, data) => {
                 data.fill(0xff);
@@ -47,16 +54,17 @@ impl Bus {
             }
             Exit::Interrupted | Exit::Halted => true,
             Exit::TripleFault => return Some(Outcome::TripleFault),
-            Exit::MemoryFault(address) => {
-                let fault = crate::outcome::MemoryFault { address, window: None, position: None };
-                return Some(Outcome::MemoryFault(fault));
-            }
+            Exit::MemoryFault(address) => return Some(memory_fault(address)),
             Exit::Failed(why) => return Some(Outcome::Failed(why)),
         };
         if !claimed {
             self.unclaimed.fetch_add(1, Ordering::Relaxed);
         }
         None
+    }
+
+    fn in_window(&self, address: u64) -> bool {
+        self.windows.iter().any(|window| window.contains(&address))
     }
 
     fn report(&self, data: &[u8]) -> Result<(), Outcome> {
@@ -87,6 +95,10 @@ impl Bus {
     }
 }
 
+fn memory_fault(address: Option<u64>) -> Outcome {
+    Outcome::MemoryFault(MemoryFault { address, window: None, position: None })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,7 +109,8 @@ mod tests {
         let records: Arc<Mutex<Vec<Record>>> = Arc::default();
         let sink = records.clone();
         let pci = PciRoot::new(Shadow::new().unwrap(), Vec::new());
-        (Bus::new(pci, Box::new(move |record| sink.lock().unwrap().push(record))), records)
+        let window = 1 << 32..(1 << 32) + 4096;
+        (Bus::new(pci, vec![window], Box::new(move |record| sink.lock().unwrap().push(record))), records)
     }
 
     #[test]
@@ -120,6 +133,16 @@ mod tests {
         let (bus, _) = bus();
         let outcome = bus.handle(Exit::PortWrite(ports::REPORT, &[99, 0, 0, 0, 0]));
         assert!(matches!(outcome, Some(Outcome::BadReport(_))), "{outcome:?}");
+    }
+
+    #[test]
+    fn an_exit_for_a_window_is_a_fault() {
+        let (bus, _) = bus();
+        let mut data = [0; 4];
+        for exit in [Exit::MemoryRead(1 << 32, &mut data), Exit::MemoryWrite((1 << 32) + 4095, &[1])] {
+            assert!(matches!(bus.handle(exit), Some(Outcome::MemoryFault(_))));
+        }
+        assert_eq!(bus.handle(Exit::MemoryRead((1 << 32) + 4096, &mut data)), None);
     }
 
     #[test]
