@@ -217,9 +217,12 @@ fn one_line(error: &clap::Error) -> String {
     }
     let text = error.render().to_string();
     let blocks = text.split("\n\n").take_while(|block| !block.starts_with("Usage:"));
-    let words = blocks.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = blocks
+        .map(|block| block.split_whitespace().collect::<Vec<_>>().join(" "))
+        .filter(|line| !line.is_empty() && !line.starts_with("For more information"))
+        .collect();
+    let words = lines.join("; ");
     let what = words.strip_prefix("error: ").unwrap_or(&words);
-    let what = what.split(" For more information").next().unwrap_or(what);
     format!("{what}; 'diolkos run --help' explains the options")
 }
 

@@ -1,9 +1,21 @@
 //! Diolkos' own machine on /dev/kvm, as a [`Platform`].
 
+use std::borrow::Cow;
+use std::error::Error;
+use std::io;
+
+use diolkos_vmm::{
+    Machine, MachineConfig, MachineStats, MemoryFault, Outcome, ShareConfig, ShareStats, Stdio, Stopper,
+};
+use rustix::stdio::{stderr, stdin, stdout};
+
 use crate::clock::Reading;
+use crate::kernel;
 use crate::plan::Plan;
-use crate::platform::{Platform, Running};
+use crate::platform::{Finished, Platform, Running};
 use crate::report::Listener;
+use crate::stats::{Section, bytes, count, milliseconds};
+use crate::verdict::Ending;
 
 /// /dev/kvm, found to work.
 pub struct Kvm;
@@ -12,7 +24,7 @@ impl Kvm {
     /// # Errors
     /// Why /dev/kvm cannot be used.
     pub fn find() -> Result<Self, String> {
-        Err("diolkos was built without its machine".to_owned())
+        diolkos_vmm::probe().map(|()| Self).map_err(|error| chain(&error))
     }
 }
 
@@ -25,7 +37,124 @@ impl Platform for Kvm {
         None
     }
 
-    fn start(&self, _: Plan, _: Listener, _: Reading) -> Result<Box<dyn Running>, String> {
-        Err("diolkos was built without its machine".to_owned())
+    fn start(&self, plan: Plan, listener: Listener, began: Reading) -> Result<Box<dyn Running>, String> {
+        let share = |share: crate::plan::Share| ShareConfig {
+            tag: share.tag,
+            source: share.source,
+            writable: share.writable,
+            window: plan.window,
+            cache: plan.boot.cache,
+        };
+        let config = MachineConfig {
+            memory: plan.memory,
+            kernel: Cow::Borrowed(kernel::ELF),
+            shares: plan.shares.into_iter().map(share).collect(),
+            boot: plan.boot,
+            stdio: standard_streams().map_err(|error| format!("cannot take over the standard streams: {error}"))?,
+            on_record: Box::new(move |record| listener.hear(record)),
+        };
+        let machine = Machine::new(config).map_err(|error| chain(&error))?;
+        Ok(Box::new(Run { stopper: machine.stopper(), machine, began }))
     }
+}
+
+/// Copies of our own, for the machine closes what it is given.
+fn standard_streams() -> io::Result<Stdio> {
+    Ok(Stdio {
+        stdin: stdin().try_clone_to_owned()?,
+        stdout: stdout().try_clone_to_owned()?,
+        stderr: stderr().try_clone_to_owned()?,
+    })
+}
+
+struct Run {
+    stopper: Stopper,
+    machine: Machine,
+    began: Reading,
+}
+
+impl Running for Run {
+    fn stopper(&self) -> Box<dyn Fn() + Send> {
+        let stopper = self.stopper.clone();
+        Box::new(move || stopper.stop())
+    }
+
+    fn wait(self: Box<Self>) -> Finished {
+        match self.machine.run() {
+            Ok(finished) => Finished {
+                ending: ending(finished.outcome),
+                gone: finished.stats.ended,
+                sections: sections(&finished.stats, self.began),
+            },
+            Err(error) => Finished {
+                ending: Ending::Failed(chain(&error)),
+                gone: std::time::Instant::now(),
+                sections: Vec::new(),
+            },
+        }
+    }
+}
+
+fn ending(outcome: Outcome) -> Ending {
+    match outcome {
+        Outcome::Ended(end) => Ending::Told(end),
+        Outcome::TripleFault => Ending::TripleFault,
+        Outcome::Stopped => Ending::Stopped,
+        Outcome::PoweredOff => Ending::Failed("the guest kernel turned the machine off and did not say why".to_owned()),
+        Outcome::BadReport(error) => Ending::Failed(format!("the guest's report makes no sense: {error}")),
+        Outcome::MemoryFault(fault) => Ending::Failed(describe(&fault)),
+        Outcome::Failed(reason) => Ending::Failed(reason),
+    }
+}
+
+fn describe(fault: &MemoryFault) -> String {
+    let place = match (&fault.window, fault.address) {
+        (Some((share, offset)), _) => format!(" at {offset:#x} of the window of share '{share}'"),
+        (None, Some(address)) => format!(" at {address:#x}"),
+        (None, None) => String::new(),
+    };
+    format!(
+        "the guest touched memory{place} that the host cannot give: a mapped file was cut short on the host, or the host \
+         is out of memory"
+    )
+}
+
+/// An error with its causes. Messages that already contain their cause are not followed by it again.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn sections(stats: &MachineStats, began: Reading) -> Vec<Section> {
+    let since = |instant: std::time::Instant| milliseconds(instant.saturating_duration_since(began.instant()));
+    let mut times = vec![("machine built".to_owned(), since(stats.built))];
+    times.extend(stats.first_entry.map(|entry| ("first guest instruction".to_owned(), since(entry))));
+    let mut sections = vec![Section { title: "machine".to_owned(), rows: times }];
+    let mut exits: Vec<_> = stats.exits.iter().filter(|(_, number)| **number != 0).collect();
+    exits.sort_by(|a, b| b.1.cmp(a.1));
+    let mut rows: Vec<_> = exits.into_iter().map(|(reason, number)| ((*reason).to_owned(), count(*number))).collect();
+    rows.push(("interrupts sent".to_owned(), count(stats.interrupts)));
+    sections.push(Section { title: "exits to the machine".to_owned(), rows });
+    sections.extend(stats.shares.iter().map(share_section));
+    sections
+}
+
+/// What the host saw of a share: the window as it really is, and how many messages were served.
+fn share_section(share: &ShareStats) -> Section {
+    let mut rows = vec![("messages".to_owned(), count(share.requests.values().sum()))];
+    if let Some(window) = share.window {
+        rows.push(("ranges mapped".to_owned(), count(window.maps)));
+        rows.push(("ranges unmapped".to_owned(), count(window.unmaps)));
+        rows.push(("mapped at the end".to_owned(), bytes(window.mapped_bytes)));
+        rows.push(("mapped at most".to_owned(), bytes(window.peak_bytes)));
+    }
+    Section { title: format!("share '{}', as the host served it", share.tag), rows }
 }

@@ -71,6 +71,12 @@ fn upstream(path: &Path, socket: i32, share: &Share, cache: CacheMode) -> Comman
 }
 
 fn qemus(path: &Path, socket: i32, share: &Share, cache: CacheMode) -> io::Result<Command> {
+    // To be root in a user namespace is not enough for this daemon: it insists on dropping them.
+    let user = !rustix::process::geteuid().is_root();
+    if user && rustix::process::getgroups().is_ok_and(|groups| !groups.is_empty()) {
+        let why = "serves root, or users without supplementary groups; run as root, or install the package virtiofsd";
+        return Err(io::Error::other(format!("{} only {why}", path.display())));
+    }
     // The source is named ".": a comma in its path would end the option, and confinement may put a copy there.
     let confinement = Confinement::new(&share.source, share.writable)?;
     let mut command = Command::new(path);
