@@ -13,6 +13,7 @@ pub mod dirent;
 #[cfg(guest)]
 pub mod eventfd;
 pub mod fd_table;
+pub mod procfs;
 pub mod range_locks;
 #[cfg(guest)]
 pub mod readiness;
