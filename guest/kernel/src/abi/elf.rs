@@ -233,7 +233,7 @@ impl Image {
         if phdr.p_memsz == 0 {
             return Ok(());
         }
-        if !phdr.p_vaddr.checked_add(phdr.p_memsz).is_some_and(|end| end <= limit) {
+        if phdr.p_vaddr.checked_add(phdr.p_memsz).is_none_or(|end| end > limit) {
             return Err(ElfError::Corrupt("a segment lies outside the address space"));
         }
         if phdr.p_filesz > 0 && !inside(phdr, file_len) {

@@ -62,7 +62,7 @@ impl Thread {
     }
 
     /// Whether an interruptible sleep must end; asking takes the mark away.
-    pub(super) fn take_interrupt(&self) -> bool {
+    pub fn take_interrupt(&self) -> bool {
         self.interrupted.swap(false, Ordering::SeqCst)
     }
 

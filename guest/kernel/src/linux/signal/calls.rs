@@ -5,10 +5,10 @@ use super::{deliver, force, send_to_process, send_to_thread, wait};
 use crate::abi::siginfo::{SI_TKILL, SI_USER, SigInfo};
 use crate::abi::signal_frame::{AltStack, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, StackT};
 use crate::abi::signal_set::{DefaultAction, Signal, SignalSet};
+use crate::linux::Call;
 use crate::linux::clock::read_timespec;
 use crate::linux::process::{Process, UserThread};
 use crate::linux::table::Calls;
-use crate::linux::Call;
 use crate::mm::user::{UserPtr, plain};
 use crate::time;
 use alloc::sync::Arc;
@@ -260,8 +260,9 @@ fn send_code(call: &Call<'_>, thread: &UserThread, signal: u64) -> Result<u64> {
 
 /// Reads a record a program sends; it may claim anything about itself, since it can send only to itself.
 fn read_info(signal: Option<Signal>, address: u64) -> Result<SigInfo> {
-    let info = UserPtr::<SigInfo>::new(address).read()?;
-    Ok(SigInfo { signo: signal.map_or(0, |signal| signal.number().into()), ..info })
+    let mut info = UserPtr::<SigInfo>::new(address).read()?;
+    info.signo = signal.map_or(0, |signal| signal.number().into());
+    Ok(info)
 }
 
 /// rt_sigqueueinfo(2).

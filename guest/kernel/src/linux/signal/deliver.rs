@@ -38,7 +38,7 @@ fn deliver_all(thread: &UserThread, frame: &mut Frame) {
     // Cleared first: a signal sent from here on sets it again.
     thread.attention.store(false, Ordering::SeqCst);
     if let Some(kernel) = thread.kernel() {
-        kernel.clear_interrupt();
+        kernel.take_interrupt();
     }
     while let Some((signal, info, action)) = next(thread) {
         match action.disposition() {
@@ -48,7 +48,10 @@ fn deliver_all(thread: &UserThread, frame: &mut Frame) {
             Disposition::Handler => {
                 restart(thread, frame, Some(&action));
                 if enter_handler(thread, frame, signal, &info, &action).is_err() {
-                    crate::verbose!("the handler of SIG{} could not be entered: its stack is not usable", signal.name());
+                    crate::verbose!(
+                        "the handler of SIG{} could not be entered: its stack is not usable",
+                        signal.name()
+                    );
                     if signal == Signal::SEGV {
                         thread.process.signals.lock().reset(signal);
                     }
@@ -97,7 +100,13 @@ fn restart(thread: &UserThread, frame: &mut Frame, handler: Option<&Action>) {
 }
 
 /// Saves the context on the program's stack and turns the frame to the handler.
-fn enter_handler(thread: &UserThread, frame: &mut Frame, signal: Signal, info: &SigInfo, action: &Action) -> Result<()> {
+fn enter_handler(
+    thread: &UserThread,
+    frame: &mut Frame,
+    signal: Signal,
+    info: &SigInfo,
+    action: &Action,
+) -> Result<()> {
     let flags = action.flags();
     // x86-64 has no trampoline of its own: a handler without a restorer is a fault in Linux too.
     if !flags.contains(ActionFlags::RESTORER) {
@@ -124,7 +133,7 @@ fn enter_handler(thread: &UserThread, frame: &mut Frame, signal: Signal, info: &
     UserPtr::new(at).write(SigFrame { restorer: action.restorer, context, info: *info })?;
 
     let mut own = thread.signals.lock();
-    own.mask = own.mask | SignalSet(action.mask).blockable();
+    own.mask |= SignalSet(action.mask).blockable();
     if !flags.contains(ActionFlags::NODEFER) {
         own.mask |= SignalSet::only(signal).blockable();
     }

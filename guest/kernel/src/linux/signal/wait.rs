@@ -19,7 +19,8 @@ pub fn sleep(
 ) -> Result<bool> {
     loop {
         match queue.wait_until(ready, deadline, true) {
-            Err(Errno::EINTR) if !thread.has_signal() && !thread.exiting.load(core::sync::atomic::Ordering::SeqCst) => {}
+            Err(Errno::EINTR) if !thread.has_signal() && !thread.exiting.load(core::sync::atomic::Ordering::SeqCst) => {
+            }
             result => return result,
         }
     }

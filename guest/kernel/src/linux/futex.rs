@@ -1,0 +1,254 @@
+//! Fast user-space locks, the kernel's half: sleeping on a word of memory, and waking who sleeps there (futex(2)).
+//!
+//! A waiter first queues itself and then looks at the word. A waker has changed the word before it calls. So either
+//! the waiter sees the change, or the waker sees the waiter. The word is read with no lock held, since that may fault.
+//!
+//! Words are known by address space and address, private and shared alike: nothing maps a word at two places yet.
+//! Changing a word in two steps (`FUTEX_WAKE_OP`, robust locks) relies on the kernel not being preempted; more than
+//! one processor will need a compare-and-exchange that survives a fault.
+
+use super::clock::{self, read_timespec};
+use super::process::{Process, UserThread};
+use super::table::Calls;
+use super::{Call, signal};
+use crate::abi::futex_op::WakeOp;
+use crate::mm::PAGE_SIZE;
+use crate::mm::page_down;
+use crate::mm::space::Advice;
+use crate::mm::user::UserPtr;
+use crate::task::WaitQueue;
+use crate::time;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+use diolkos_vfs::{Errno, Result};
+use linux_raw_sys::general as raw;
+use spin::Mutex;
+use syscalls::Sysno;
+
+/// The calls of this family.
+pub const CALLS: Calls = &[(Sysno::futex, futex)];
+
+/// A word: address space and address.
+type Key = (usize, u64);
+
+struct Waiter {
+    /// Where it waits now; a requeue changes it.
+    key: Mutex<Key>,
+    bitset: u32,
+    woken: AtomicBool,
+    bell: WaitQueue,
+}
+
+static WAITERS: Mutex<BTreeMap<Key, VecDeque<Arc<Waiter>>>> = Mutex::new(BTreeMap::new());
+
+/// Robust locks that are released for a dying thread (`ROBUST_LIST_LIMIT`): the list may be circular.
+const ROBUST_LIMIT: u32 = 2048;
+
+fn key(process: &Process, address: u64) -> Result<Key> {
+    if !address.is_multiple_of(4) {
+        return Err(Errno::EINVAL);
+    }
+    if address >= crate::mm::USER_TOP {
+        return Err(Errno::EFAULT);
+    }
+    Ok((Arc::as_ptr(&process.space()) as usize, address))
+}
+
+fn forget(waiter: &Arc<Waiter>) {
+    let mut table = WAITERS.lock();
+    let key = *waiter.key.lock();
+    if let Some(queue) = table.get_mut(&key) {
+        queue.retain(|other| !Arc::ptr_eq(other, waiter));
+        if queue.is_empty() {
+            table.remove(&key);
+        }
+    }
+}
+
+/// Wakes up to `n` waiters at `key` whose set meets `bitset`.
+fn wake(key: Key, n: usize, bitset: u32) -> u64 {
+    let mut woken = Vec::new();
+    {
+        let mut table = WAITERS.lock();
+        let Some(queue) = table.get_mut(&key) else { return 0 };
+        queue.retain(|waiter| {
+            let chosen = woken.len() < n && waiter.bitset & bitset != 0;
+            if chosen {
+                woken.push(waiter.clone());
+            }
+            !chosen
+        });
+        if queue.is_empty() {
+            table.remove(&key);
+        }
+    }
+    for waiter in &woken {
+        waiter.woken.store(true, Ordering::SeqCst);
+        waiter.bell.wake_all();
+    }
+    woken.len() as u64
+}
+
+/// Wakes one waiter at `address`, which may be anything.
+pub fn wake_one(process: &Process, address: u64) {
+    if let Ok(key) = key(process, address) {
+        wake(key, 1, u32::MAX);
+    }
+}
+
+/// futex(2).
+fn futex(call: &mut Call<'_>) -> Result<u64> {
+    let [address, op, value, fourth, second, last] = call.args;
+    let realtime = op as u32 & raw::FUTEX_CLOCK_REALTIME != 0;
+    let value = value as u32;
+    // Counts are ints; Linux wakes one even for zero and negative ones.
+    let count = |n: u64| (n as i32).max(1) as usize;
+    match op as u32 & raw::FUTEX_CMD_MASK as u32 {
+        raw::FUTEX_WAIT => {
+            let deadline = deadline(fourth, false, false)?;
+            wait(call, address, value, u32::MAX, deadline)
+        }
+        raw::FUTEX_WAIT_BITSET => {
+            let deadline = deadline(fourth, true, realtime)?;
+            wait(call, address, value, last as u32, deadline)
+        }
+        _ if realtime => Err(Errno::ENOSYS),
+        raw::FUTEX_WAKE => Ok(wake(key(call.process, address)?, count(value.into()), u32::MAX)),
+        raw::FUTEX_WAKE_BITSET if last as u32 == 0 => Err(Errno::EINVAL),
+        raw::FUTEX_WAKE_BITSET => Ok(wake(key(call.process, address)?, count(value.into()), last as u32)),
+        raw::FUTEX_REQUEUE => requeue(call, address, second, value, fourth as u32, None),
+        raw::FUTEX_CMP_REQUEUE => requeue(call, address, second, value, fourth as u32, Some(last as u32)),
+        raw::FUTEX_WAKE_OP => {
+            let op = WakeOp::decode(last as u32).ok_or(Errno::ENOSYS)?;
+            let (first, other) = (key(call.process, address)?, key(call.process, second)?);
+            let old = modify(call.process, second, |old| op.apply(old))?;
+            let mut woken = wake(first, count(value.into()), u32::MAX);
+            if op.matches(old) {
+                woken += wake(other, count(fourth), u32::MAX);
+            }
+            Ok(woken)
+        }
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+/// The monotonic time at which a wait ends.
+fn deadline(address: u64, absolute: bool, realtime: bool) -> Result<Option<u64>> {
+    if address == 0 {
+        return Ok(None);
+    }
+    let given = read_timespec(address)?;
+    Ok(Some(match (absolute, realtime) {
+        (false, _) => time::monotonic_ns().saturating_add(given),
+        (true, false) => given,
+        (true, true) => clock::wall_to_monotonic(given),
+    }))
+}
+
+fn wait(call: &Call<'_>, address: u64, expected: u32, bitset: u32, deadline: Option<u64>) -> Result<u64> {
+    if bitset == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let key = key(call.process, address)?;
+    let waiter =
+        Arc::new(Waiter { key: Mutex::new(key), bitset, woken: AtomicBool::new(false), bell: WaitQueue::new() });
+    WAITERS.lock().entry(key).or_default().push_back(waiter.clone());
+    let slept = match UserPtr::<u32>::new(address).read() {
+        Err(errno) => Err(errno),
+        Ok(now) if now != expected => Err(Errno::EAGAIN),
+        Ok(_) => {
+            let woken = &mut || waiter.woken.load(Ordering::SeqCst);
+            signal::wait::sleep(call.thread, &waiter.bell, woken, deadline)
+        }
+    };
+    forget(&waiter);
+    // A wake-up that counted us must not be lost, whatever else happened.
+    if waiter.woken.load(Ordering::SeqCst) {
+        return Ok(0);
+    }
+    match slept {
+        Ok(_) => Err(Errno::ETIMEDOUT),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn requeue(call: &Call<'_>, from: u64, to: u64, wakes: u32, moves: u32, expected: Option<u32>) -> Result<u64> {
+    if (wakes as i32) < 0 || (moves as i32) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (from_key, to_key) = (key(call.process, from)?, key(call.process, to)?);
+    if let Some(expected) = expected
+        && UserPtr::<u32>::new(from).read()? != expected
+    {
+        return Err(Errno::EAGAIN);
+    }
+    let woken = if wakes > 0 { wake(from_key, wakes as usize, u32::MAX) } else { 0 };
+    if from_key == to_key {
+        return Ok(woken);
+    }
+    let mut table = WAITERS.lock();
+    let Some(mut queue) = table.remove(&from_key) else { return Ok(woken) };
+    let rest = queue.split_off(queue.len().min(moves as usize));
+    if !rest.is_empty() {
+        table.insert(from_key, rest);
+    }
+    for waiter in &queue {
+        *waiter.key.lock() = to_key;
+    }
+    let moved = queue.len() as u64;
+    if moved > 0 {
+        table.entry(to_key).or_default().extend(queue);
+    }
+    // FUTEX_REQUEUE tells of the woken only in old manuals; Linux counts both for both.
+    Ok(woken + moved)
+}
+
+/// Changes a word and returns what it was. The page is made present and writable first: between reading and writing
+/// there must be no fault in which somebody else could run.
+fn modify(process: &Process, address: u64, change: impl FnOnce(u32) -> u32) -> Result<u32> {
+    process.space().advise(page_down(address), PAGE_SIZE, Advice::Populate(true)).map_err(|_| Errno::EFAULT)?;
+    let word = UserPtr::<u32>::new(address);
+    let old = word.read()?;
+    word.write(change(old))?;
+    Ok(old)
+}
+
+/// Marks the robust locks a dying thread holds, and wakes a waiter of each (get_robust_list(2), `exit_robust_list`).
+/// The list is the program's memory: nothing in it is believed, and its length is bounded.
+pub fn release_robust(thread: &UserThread, head: u64) {
+    // head: first entry, offset of the word from an entry, the entry being worked on.
+    let Ok(fields) = UserPtr::<u64>::new(head).read_vec(3) else { return };
+    let (offset, pending) = (fields[1], fields[2] & !1);
+    // Bit 0 of a link says "priority inheritance", which we do not have; such a lock is released all the same.
+    let mut entry = fields[0] & !1;
+    for _ in 0..ROBUST_LIMIT {
+        if entry == head & !1 || entry == 0 {
+            break;
+        }
+        let next = UserPtr::<u64>::new(entry).read();
+        if entry != pending {
+            release_one(thread, entry.wrapping_add(offset));
+        }
+        let Ok(next) = next else { break };
+        entry = next & !1;
+    }
+    if pending != 0 {
+        release_one(thread, pending.wrapping_add(offset));
+    }
+}
+
+fn release_one(thread: &UserThread, address: u64) {
+    let word = UserPtr::<u32>::new(address);
+    let Ok(value) = word.read() else { return };
+    if !address.is_multiple_of(4) || value & raw::FUTEX_TID_MASK != thread.tid {
+        return;
+    }
+    let died = |old: u32| old & raw::FUTEX_WAITERS | raw::FUTEX_OWNER_DIED;
+    if let Ok(old) = modify(&thread.process, address, died)
+        && old & raw::FUTEX_WAITERS != 0
+    {
+        wake_one(&thread.process, address);
+    }
+}
