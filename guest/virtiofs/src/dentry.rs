@@ -82,7 +82,7 @@ impl Dentries {
             }
             None => {
                 let slot = self.victim();
-                (slot, self.take(slot))
+                (slot, self.take(slot).map(|dentry| dentry.target))
             }
         };
         let name: Box<[u8]> = name.as_bytes().into();
@@ -110,21 +110,21 @@ impl Dentries {
         }
     }
 
-    fn take(&mut self, slot: usize) -> Option<Target> {
+    fn take(&mut self, slot: usize) -> Option<Dentry> {
         let dentry = self.slots[slot].take()?;
         let hash = self.hasher.hash_one((dentry.dir, &*dentry.name));
         if let Ok(found) = self.places.find_entry(hash, |other| *other == slot) {
             found.remove();
         }
-        Some(dentry.target)
+        Some(dentry)
     }
 
-    /// Forgets a name; what it led to is returned, to be dropped without the lock.
+    /// Forgets a name. What it led to, and until when, is returned, to be dropped without the lock.
     #[must_use]
-    pub(crate) fn remove(&mut self, dir: u64, name: Name<'_>) -> Option<Target> {
+    pub(crate) fn remove(&mut self, dir: u64, name: Name<'_>) -> Option<(Target, u64)> {
         let slot = self.place(dir, name)?;
         self.free.push(slot);
-        self.take(slot)
+        self.take(slot).map(|dentry| (dentry.target, dentry.deadline))
     }
 
     /// Forgets everything; the targets are returned, to be dropped without the lock.

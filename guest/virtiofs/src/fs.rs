@@ -60,8 +60,8 @@ impl Fs {
     }
 
     /// A name of the directory was changed by us: nothing about it that is cached or under way counts. Returns
-    /// the inode it led to, if that was known.
-    pub(crate) fn name_changed(&self, dir: &Node, name: Name<'_>) -> Option<Arc<Node>> {
+    /// the inode it led to, and until when that was believed, if it was known.
+    pub(crate) fn name_changed(&self, dir: &Node, name: Name<'_>) -> Option<(Arc<Node>, u64)> {
         let dropped = {
             let mut dentries = self.dentries.lock();
             dir.changes.fetch_add(1, Relaxed);
@@ -69,7 +69,7 @@ impl Fs {
         };
         dir.touched();
         match dropped {
-            Some(Target::Node(node)) => Some(node),
+            Some((Target::Node(node), until)) => Some((node, until)),
             _ => None,
         }
     }

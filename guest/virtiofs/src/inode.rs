@@ -87,7 +87,7 @@ impl Node {
 
     /// A name of this directory leads no longer where it led.
     fn lost(&self, name: Name<'_>) {
-        if let Some(node) = self.fs.name_changed(self, name) {
+        if let Some((node, _)) = self.fs.name_changed(self, name) {
             node.unlinked.store(true, Relaxed);
             node.touched();
         }
@@ -276,10 +276,15 @@ impl Inode for Node {
             // renameat2(2): EINVAL is what a file system says that does not know the flags.
             result.map_err(|errno| if errno == Errno::ENOSYS { Errno::EINVAL } else { errno })?;
         }
-        if let Some(moved) = self.fs.name_changed(self, name) {
-            moved.touched();
-        }
+        let moved = self.fs.name_changed(self, name);
         target.lost(to);
+        if let Some((node, until)) = moved {
+            node.touched();
+            if !flags.contains(RenameFlags::EXCHANGE) {
+                let changes = target.changes.load(Relaxed);
+                self.fs.remember(target, to, Target::Node(node), until, changes);
+            }
+        }
         Ok(())
     }
 

@@ -67,7 +67,7 @@ impl WindowMemory {
     pub unsafe fn new(phys: u64, virt: NonNull<u8>, len: u64) -> Result<Self> {
         let start = virt.as_ptr() as u64;
         let fits = phys.checked_add(len).is_some() && start.checked_add(len).is_some();
-        if !fits || phys % PAGE != 0 || start % PAGE != 0 {
+        if !fits || !phys.is_multiple_of(PAGE) || !start.is_multiple_of(PAGE) {
             return Err(Errno::EINVAL);
         }
         Ok(Self { phys, virt, len })

@@ -45,8 +45,8 @@ impl Window {
     }
 
     fn place(&self, offset: u64, len: u64) -> std::io::Result<*mut libc::c_void> {
-        let fits = offset.checked_add(len).is_some_and(|end| end <= self.len as u64) && offset % 4096 == 0;
-        if !fits || len == 0 || len % 4096 != 0 {
+        let fits = offset.checked_add(len).is_some_and(|end| end <= self.len as u64) && offset.is_multiple_of(4096);
+        if !fits || len == 0 || !len.is_multiple_of(4096) {
             return Err(std::io::Error::from_raw_os_error(libc::EINVAL));
         }
         Ok(self.start.as_ptr().wrapping_add(offset as usize).cast())

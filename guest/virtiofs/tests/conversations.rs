@@ -1,0 +1,570 @@
+//! What the client does when the host breaks the rules: conversations with a script instead of a server.
+
+use diolkos_common::cmdline::{CacheMode, DaxPolicy};
+use diolkos_vfs::{DirEntry, Errno, File, Inode, Name, OpenFlags, Result, SliceSink, SliceSource};
+use diolkos_virtiofs::{Mount, MountOptions, Platform, Tally, Transport, WindowMemory, mount};
+use std::collections::BTreeSet;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+const OPCODES: &[(&str, u32)] = &[
+    ("LOOKUP", 1),
+    ("FORGET", 2),
+    ("GETATTR", 3),
+    ("SETATTR", 4),
+    ("READLINK", 5),
+    ("SYMLINK", 6),
+    ("MKNOD", 8),
+    ("MKDIR", 9),
+    ("UNLINK", 10),
+    ("RENAME", 12),
+    ("LINK", 13),
+    ("OPEN", 14),
+    ("READ", 15),
+    ("WRITE", 16),
+    ("STATFS", 17),
+    ("RELEASE", 18),
+    ("FSYNC", 20),
+    ("FLUSH", 25),
+    ("INIT", 26),
+    ("OPENDIR", 27),
+    ("READDIR", 28),
+    ("RELEASEDIR", 29),
+    ("ACCESS", 34),
+    ("CREATE", 35),
+    ("DESTROY", 38),
+    ("BATCH_FORGET", 42),
+    ("READDIRPLUS", 44),
+    ("RENAME2", 45),
+    ("SETUPMAPPING", 48),
+    ("REMOVEMAPPING", 49),
+];
+
+/// A request as the host sees it.
+struct Request {
+    opcode: u32,
+    unique: u64,
+    node: u64,
+    body: Vec<u8>,
+}
+
+impl Request {
+    fn parse(bytes: &[u8]) -> Self {
+        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        let half = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        assert_eq!(half(0) as usize, bytes.len(), "the length in the header is the length of the message");
+        Self { opcode: half(4), unique: word(8), node: word(16), body: bytes[40..].to_vec() }
+    }
+
+    fn is(&self, name: &str) -> bool {
+        OPCODES.iter().any(|(known, opcode)| *known == name && *opcode == self.opcode)
+    }
+
+    fn name(&self) -> &'static str {
+        OPCODES.iter().find(|(_, opcode)| *opcode == self.opcode).unwrap().0
+    }
+
+    fn half(&self, at: usize) -> u32 {
+        u32::from_le_bytes(self.body[at..at + 4].try_into().unwrap())
+    }
+}
+
+/// An answer on the wire, and the length the device claims.
+#[derive(Clone)]
+struct Answer {
+    bytes: Vec<u8>,
+    claimed: usize,
+}
+
+fn frame(unique: u64, error: i32, body: &[u8]) -> Answer {
+    let mut bytes = Vec::new();
+    bytes.extend((16 + body.len() as u32).to_le_bytes());
+    bytes.extend(error.to_le_bytes());
+    bytes.extend(unique.to_le_bytes());
+    bytes.extend(body);
+    Answer { claimed: bytes.len(), bytes }
+}
+
+fn attr(ino: u64, mode: u32, size: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for word in [ino, size, 8, 1, 2, 3] {
+        bytes.extend(word.to_le_bytes());
+    }
+    for half in [0, 0, 0, mode, 1, 0, 0, 0, 4096, 0u32] {
+        bytes.extend(half.to_le_bytes());
+    }
+    bytes
+}
+
+fn attr_out(ino: u64, mode: u32, size: u64) -> Vec<u8> {
+    [vec![0; 16], attr(ino, mode, size)].concat()
+}
+
+/// An entry that may be kept for ten seconds.
+fn entry(node: u64, mode: u32, size: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for word in [node, 0, 10, 10, 0] {
+        bytes.extend(u64::to_le_bytes(word));
+    }
+    bytes.extend(attr(node, mode, size));
+    bytes
+}
+
+fn dirent(ino: u64, next: u64, name: &str) -> Vec<u8> {
+    let mut bytes = [ino.to_le_bytes(), next.to_le_bytes()].concat();
+    bytes.extend((name.len() as u32).to_le_bytes());
+    bytes.extend(8u32.to_le_bytes());
+    bytes.extend(name.as_bytes());
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    bytes
+}
+
+const REGULAR: u32 = 0o100644;
+const DIRECTORY: u32 = 0o040755;
+const SYMLINK: u32 = 0o120777;
+const SIZE: u64 = 3000;
+
+/// A host that keeps to the rules: `f` is a regular file (node 2) of 3,000 bytes `F`, `l` a link (node 3), `d` a directory (node 4).
+fn honest(request: &Request) -> std::result::Result<Vec<u8>, i32> {
+    let of_node = || match request.node {
+        3 => attr_out(3, SYMLINK, 6),
+        2 => attr_out(2, REGULAR, SIZE),
+        node => attr_out(node, DIRECTORY, 0),
+    };
+    Ok(match request.name() {
+        "INIT" => {
+            let mut out = vec![0; 64];
+            out[0] = 7;
+            out[4] = 38;
+            out[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
+            out[20..24].copy_from_slice(&65536u32.to_le_bytes());
+            out[28] = 16;
+            out[30] = 12;
+            out
+        }
+        "GETATTR" | "SETATTR" => of_node(),
+        "LOOKUP" => match &request.body[..] {
+            b"f\0" => entry(2, REGULAR, SIZE),
+            b"l\0" => entry(3, SYMLINK, 6),
+            b"d\0" => entry(4, DIRECTORY, 0),
+            _ => return Err(-2),
+        },
+        "READLINK" => b"target".to_vec(),
+        "OPEN" | "OPENDIR" => vec![0; 16],
+        "CREATE" => [entry(9, REGULAR, 0), vec![0; 16]].concat(),
+        "SYMLINK" => entry(10, SYMLINK, 1),
+        "MKDIR" => entry(11, DIRECTORY, 0),
+        "LINK" => entry(2, REGULAR, SIZE),
+        "READ" => {
+            let (offset, size) = (request.half(8) as usize, request.half(16) as usize);
+            vec![b'F'; size.min((SIZE as usize).saturating_sub(offset))]
+        }
+        "WRITE" => [request.half(16).to_le_bytes(), [0; 4]].concat(),
+        "STATFS" => vec![1; 80],
+        "READDIR" if request.half(8) == 0 => [dirent(2, 1, "f"), dirent(3, 2, "l")].concat(),
+        "READDIRPLUS" if request.half(8) == 0 => {
+            [entry(2, REGULAR, SIZE), dirent(2, 1, "f"), vec![0; 128], dirent(3, 2, "l")].concat()
+        }
+        _ => Vec::new(),
+    })
+}
+
+type Rule = Box<dyn Fn(&Request, Answer) -> Answer + Send + Sync>;
+
+/// The host: honest, but for a rule that may spoil its answers.
+struct Host {
+    rule: Mutex<Rule>,
+    seen: Mutex<Vec<&'static str>>,
+    forgotten: Mutex<Vec<Request>>,
+}
+
+impl Transport for Host {
+    fn request(&self, request: &[&[u8]], reply: &mut [&mut [u8]]) -> Result<usize> {
+        assert!(request.iter().all(|part| !part.is_empty()) && reply.iter().all(|part| !part.is_empty()));
+        let request = Request::parse(&request.concat());
+        self.seen.lock().unwrap().push(request.name());
+        let answer = match honest(&request) {
+            Ok(body) => frame(request.unique, 0, &body),
+            Err(error) => frame(request.unique, error, &[]),
+        };
+        let answer = (self.rule.lock().unwrap())(&request, answer);
+        let mut rest = &answer.bytes[..];
+        for part in reply {
+            let (now, later) = rest.split_at(part.len().min(rest.len()));
+            part[..now.len()].copy_from_slice(now);
+            rest = later;
+        }
+        Ok(answer.claimed)
+    }
+
+    fn forget(&self, message: &[u8]) {
+        self.forgotten.lock().unwrap().push(Request::parse(message));
+    }
+}
+
+#[derive(Default)]
+struct Machine(AtomicU64);
+
+impl Platform for Machine {
+    fn now_ns(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn revoke(&self, _phys: u64, _len: u64) {}
+
+    fn pause(&self) {
+        std::thread::yield_now();
+    }
+}
+
+const WINDOW: usize = 4 << 20;
+
+/// One window a test: nothing here maps anything real.
+fn window() -> WindowMemory {
+    thread_local! {
+        static START: NonNull<u8> = {
+            let window = Vec::leak(vec![b'W'; WINDOW + 4096]);
+            NonNull::new(window.as_mut_ptr().wrapping_add(window.as_ptr().align_offset(4096))).unwrap()
+        };
+    }
+    // SAFETY: memory leaked for good, of which `WINDOW` bytes lie after the aligned start.
+    unsafe { WindowMemory::new(0, START.with(|start| *start), WINDOW as u64) }.unwrap()
+}
+
+fn start(rule: Rule, cache: CacheMode) -> (Arc<Host>, Result<Mount>) {
+    let host = Arc::new(Host { rule: Mutex::new(rule), seen: Mutex::default(), forgotten: Mutex::default() });
+    let options = MountOptions {
+        tag: "t".into(),
+        dev: 1,
+        writable: true,
+        cache,
+        dax: DaxPolicy::Clock,
+        ids: (0, 0),
+        trace: None,
+    };
+    let mounted = mount(host.clone(), Arc::new(Machine::default()), Some(window()), options);
+    (host, mounted)
+}
+
+fn honestly() -> Rule {
+    Box::new(|_, answer| answer)
+}
+
+/// Spoils every answer to one opcode.
+fn spoiling(name: &'static str, spoil: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Rule {
+    Box::new(move |request, answer| if request.is(name) { spoil(request) } else { answer })
+}
+
+fn n(text: &str) -> Name<'_> {
+    Name::new(text.as_bytes()).unwrap()
+}
+
+fn read(file: &Arc<dyn File>, offset: u64, len: usize) -> Result<Vec<u8>> {
+    let mut buffer = vec![0; len];
+    let got = file.read_at(offset, &mut SliceSink::new(&mut buffer))?;
+    buffer.truncate(got);
+    Ok(buffer)
+}
+
+fn listing(dir: &Arc<dyn Inode>) -> Result<Vec<String>> {
+    let (dir, mut names, mut cookie) = (dir.clone().open(OpenFlags::DIRECTORY)?, Vec::new(), 0);
+    loop {
+        let before = names.len();
+        dir.readdir(cookie, &mut |entry: &DirEntry<'_>| {
+            cookie = entry.next;
+            names.push(String::from_utf8_lossy(entry.name).into_owned());
+            names.len() < 100
+        })?;
+        if names.len() == before || names.len() >= 100 {
+            return Ok(names);
+        }
+    }
+}
+
+/// One of everything. The results do not matter, only that it comes back.
+fn everything(mount: &Mount) -> Vec<Option<Errno>> {
+    let root = mount.root();
+    let mut results = Vec::new();
+    let mut note = |errno: Option<Errno>| results.push(errno);
+    note(root.metadata().err());
+    note(root.statfs().err());
+    note(root.access(4).err());
+    note(root.lookup(n("absent")).err());
+    note(listing(&root).err());
+    if let Ok(link) = root.lookup(n("l")) {
+        note(link.readlink().err());
+    }
+    note(root.symlink(n("s"), b"x").err());
+    note(root.mknod(n("m"), 0o040755, 0).err());
+    note(root.create(n("c"), 0o644, OpenFlags::RDWR).err());
+    note(root.rename(n("a"), &root, n("b"), diolkos_vfs::RenameFlags::empty()).err());
+    note(root.unlink(n("a")).err());
+    if let Ok(file) = root.lookup(n("f")) {
+        note(root.link(n("k"), &file).err());
+        note(file.set_metadata(&diolkos_vfs::SetMetadata { size: Some(5), ..Default::default() }).err());
+        match file.open(OpenFlags::RDWR) {
+            Ok(file) => {
+                for offset in [0, 1000, SIZE, 1 << 40] {
+                    note(read(&file, offset, 5000).err());
+                }
+                note(file.map(0, diolkos_vfs::Access::Write).err());
+                note(file.write_at(1 << 20, &mut SliceSource::new(b"growth")).err());
+                note(file.write_at(SIZE - 2, &mut SliceSource::new(b"1234")).err());
+                note(file.fsync(true).err());
+                note(file.flush().err());
+            }
+            Err(errno) => note(Some(errno)),
+        }
+    }
+    mount.unmount();
+    results
+}
+
+#[test]
+fn an_honest_host_is_understood() {
+    let (host, mount) = start(honestly(), CacheMode::Auto);
+    let mount = mount.unwrap();
+    let root = mount.root();
+    assert_eq!(root.lookup(n("l")).unwrap().readlink().unwrap(), b"target");
+    assert_eq!(listing(&root).unwrap(), [".", "..", "f", "l"]);
+    let file = root.lookup(n("f")).unwrap().open(OpenFlags::empty()).unwrap();
+    assert!(read(&file, 10, 5000).unwrap() == [b'W'; 2990]);
+    assert_eq!(mount.counters().get(Tally::WindowRead), 2990);
+    for (index, result) in everything(&mount).into_iter().enumerate() {
+        assert_eq!(result.is_some(), index == 3, "{index}: {result:?}");
+    }
+    let used: BTreeSet<_> = host.seen.lock().unwrap().iter().copied().collect();
+    assert!(used.len() >= 25, "the spoilers below have all of these to spoil: {used:?}");
+}
+
+/// Ways to break an answer that no request may survive with a success.
+fn broken(unique: u64, honest: &Answer) -> Vec<Answer> {
+    let cut = |len: usize| Answer { bytes: honest.bytes[..len.min(honest.bytes.len())].to_vec(), claimed: len };
+    let patched = |at: usize, with: &[u8]| {
+        let mut answer = honest.clone();
+        answer.bytes[at..at + with.len()].copy_from_slice(with);
+        answer
+    };
+    vec![
+        cut(0),
+        cut(1),
+        cut(15),
+        Answer { claimed: usize::MAX, ..honest.clone() },
+        Answer { claimed: honest.claimed + (1 << 30), ..honest.clone() },
+        patched(0, &0u32.to_le_bytes()),
+        patched(0, &15u32.to_le_bytes()),
+        patched(0, &u32::MAX.to_le_bytes()),
+        patched(8, &(unique + 2).to_le_bytes()),
+        patched(8, &0u64.to_le_bytes()),
+        patched(4, &1i32.to_le_bytes()),
+        patched(4, &(-4096i32).to_le_bytes()),
+        patched(4, &i32::MIN.to_le_bytes()),
+        patched(4, &i32::MAX.to_le_bytes()),
+    ]
+}
+
+#[test]
+fn a_broken_frame_is_an_error_for_every_request() {
+    for (opcode, _) in OPCODES.iter().filter(|(name, _)| !name.contains("FORGET")) {
+        for way in 0..14 {
+            let rule: Rule =
+                Box::new(
+                    move |request, answer| {
+                        if request.is(opcode) { broken(request.unique, &answer).swap_remove(way) } else { answer }
+                    },
+                );
+            let (host, mount) = start(rule, CacheMode::None);
+            let Ok(mount) = mount else { continue };
+            let results = everything(&mount);
+            let asked = host.seen.lock().unwrap().contains(opcode);
+            // These have another way, or nobody to tell.
+            let quiet = ["RELEASE", "RELEASEDIR", "DESTROY", "SETUPMAPPING", "REMOVEMAPPING"].contains(opcode);
+            let failed = results.iter().flatten().filter(|e| **e != Errno::ENOENT).count();
+            assert!(!asked || quiet || failed > 0, "{opcode} broken in way {way} was believed");
+            assert!(
+                results.iter().flatten().all(|e| matches!(*e, Errno::EIO | Errno::ENOENT)),
+                "{opcode} {way}: {results:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn noise_never_does_more_than_fail() {
+    let mut seed = 0x1234_5678_9abc_def0u64;
+    let mut random = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    for round in 0..3000u64 {
+        let (salt, rate) = (random(), 2 + round % 7);
+        let rule: Rule = Box::new(move |request, mut answer| {
+            let mut dice = salt ^ request.unique.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut roll = || {
+                dice ^= dice << 13;
+                dice ^= dice >> 7;
+                dice ^= dice << 17;
+                dice
+            };
+            if roll() % rate == 0 && !answer.bytes.is_empty() {
+                for _ in 0..1 + roll() % 8 {
+                    let at = roll() as usize % answer.bytes.len();
+                    answer.bytes[at] = [0, 1, 0x7f, 0x80, 0xff, roll() as u8][roll() as usize % 6];
+                }
+                if roll() % 4 == 0 {
+                    answer.claimed = roll() as usize % 300;
+                }
+            }
+            answer
+        });
+        let (_, mount) = start(rule, CacheMode::Auto);
+        if let Ok(mount) = mount {
+            everything(&mount);
+        }
+    }
+}
+
+#[test]
+fn what_a_lookup_may_not_say() {
+    for bad in [entry(1, REGULAR, 0), entry(2, 0o644, 0), entry(2, REGULAR, 1 << 63)] {
+        let rule = spoiling("LOOKUP", move |request| frame(request.unique, 0, &bad));
+        let mount = start(rule, CacheMode::Auto).1.unwrap();
+        assert_eq!(mount.root().lookup(n("f")).err(), Some(Errno::EIO));
+    }
+}
+
+#[test]
+fn a_negative_entry_holds_for_its_time() {
+    let mut nothing = vec![0; 128];
+    nothing[16] = 5;
+    let rule = spoiling("LOOKUP", move |request| frame(request.unique, 0, &nothing));
+    let (host, mount) = start(rule, CacheMode::Auto);
+    let mount = mount.unwrap();
+    for _ in 0..3 {
+        assert_eq!(mount.root().lookup(n("x")).err(), Some(Errno::ENOENT));
+    }
+    assert_eq!(host.seen.lock().unwrap().iter().filter(|name| **name == "LOOKUP").count(), 1);
+}
+
+#[test]
+fn an_inode_that_turns_into_something_else_is_stale() {
+    let (host, mount) = start(honestly(), CacheMode::None);
+    let mount = mount.unwrap();
+    let file = mount.root().lookup(n("f")).unwrap();
+    let open = file.clone().open(OpenFlags::empty()).unwrap();
+    *host.rule.lock().unwrap() = spoiling("GETATTR", |request| frame(request.unique, 0, &attr_out(2, DIRECTORY, 0)));
+    assert_eq!(file.metadata().err(), Some(Errno::ESTALE));
+    assert_eq!(read(&open, 0, 10).err(), Some(Errno::ESTALE));
+    *host.rule.lock().unwrap() = spoiling("LOOKUP", |request| frame(request.unique, 0, &entry(2, DIRECTORY, 0)));
+    let new = mount.root().lookup(n("f")).unwrap();
+    assert!(!Arc::ptr_eq(&new, &file));
+    assert_eq!(file.metadata().err(), Some(Errno::ESTALE), "the old one stays what it was");
+}
+
+#[test]
+fn another_generation_is_another_inode() {
+    let (host, mount) = start(honestly(), CacheMode::None);
+    let mount = mount.unwrap();
+    let old = mount.root().lookup(n("f")).unwrap();
+    *host.rule.lock().unwrap() = spoiling("LOOKUP", |request| {
+        let mut entry = entry(2, REGULAR, SIZE);
+        entry[8] = 1;
+        frame(request.unique, 0, &entry)
+    });
+    let new = mount.root().lookup(n("f")).unwrap();
+    assert_ne!(old.id(), new.id());
+    drop((old, new));
+    mount.idle();
+    let forgotten = host.forgotten.lock().unwrap();
+    assert_eq!(forgotten.iter().map(|request| request.name()).collect::<Vec<_>>(), ["BATCH_FORGET"]);
+    assert_eq!(forgotten[0].half(0), 2, "each gives back its own lookup");
+}
+
+#[test]
+fn a_write_reply_may_not_claim_more_than_was_sent() {
+    let rule = spoiling("WRITE", |request| frame(request.unique, 0, &[5, 0, 0, 0, 0, 0, 0, 0]));
+    let mount = start(rule, CacheMode::Auto).1.unwrap();
+    let file = mount.root().lookup(n("f")).unwrap().open(OpenFlags::WRONLY).unwrap();
+    assert_eq!(file.write_at(0, &mut SliceSource::new(b"1234")).err(), Some(Errno::EIO));
+    assert_eq!(file.write_at(0, &mut SliceSource::new(b"12345")).unwrap(), 5);
+    assert_eq!(file.write_at(0, &mut SliceSource::new(b"1234567")).unwrap(), 5, "less is a short write");
+}
+
+#[test]
+fn a_link_target_is_what_the_reply_holds() {
+    for (bytes, want) in [(&b"abc"[..], Some(&b"abc"[..])), (b"", None), (b"a\0b", None), (&[b'x'; 4096], None)] {
+        let rule = spoiling("READLINK", move |request| frame(request.unique, 0, bytes));
+        let mount = start(rule, CacheMode::Auto).1.unwrap();
+        let target = mount.root().lookup(n("l")).unwrap().readlink();
+        assert_eq!(target.ok().as_deref(), want);
+    }
+}
+
+#[test]
+fn listings_with_nonsense_in_them_fail_where_it_begins() {
+    for bad in [dirent(1, 5, "a/b"), dirent(1, 0, "x"), vec![1; 20], dirent(1, 0x7fff_ffff_0000_0001, "x")] {
+        let reply = [dirent(1, 3, "good"), bad].concat();
+        let rule: Rule = Box::new(move |request, answer| match request.name() {
+            "READDIR" if request.half(8) == 0 => frame(request.unique, 0, &reply),
+            "READDIR" => frame(request.unique, 0, &reply[32..]),
+            _ => answer,
+        });
+        let mount = start(rule, CacheMode::None).1.unwrap();
+        assert_eq!(listing(&mount.root()).err(), Some(Errno::EIO));
+    }
+}
+
+#[test]
+fn operations_a_server_lacks_are_asked_for_once() {
+    let lacking = ["ACCESS", "FLUSH", "FSYNC", "CREATE", "READDIRPLUS", "SETUPMAPPING", "RENAME2"];
+    let rule: Rule = Box::new(
+        move |request, answer| {
+            if lacking.contains(&request.name()) { frame(request.unique, -38, &[]) } else { answer }
+        },
+    );
+    let (host, mount) = start(rule, CacheMode::Auto);
+    let mount = mount.unwrap();
+    let root = mount.root();
+    let new = entry(20, REGULAR, 0);
+    for _ in 0..3 {
+        root.access(4).unwrap();
+        assert_eq!(listing(&root).unwrap(), [".", "..", "f", "l"]);
+        let file = root.lookup(n("f")).unwrap().open(OpenFlags::RDWR).unwrap();
+        assert_eq!(read(&file, 0, 10).unwrap(), [b'F'; 10]);
+        file.flush().unwrap();
+        file.fsync(false).unwrap();
+        let flags = diolkos_vfs::RenameFlags::EXCHANGE;
+        assert_eq!(root.rename(n("a"), &root, n("b"), flags).err(), Some(Errno::EINVAL));
+        let new = new.clone();
+        *host.rule.lock().unwrap() = Box::new(move |request, answer| match request.name() {
+            "MKNOD" => frame(request.unique, 0, &new),
+            name if lacking.contains(&name) => frame(request.unique, -38, &[]),
+            _ => answer,
+        });
+        root.create(n("made"), 0o600, OpenFlags::RDWR).unwrap();
+    }
+    let seen = host.seen.lock().unwrap();
+    for name in lacking {
+        assert_eq!(seen.iter().filter(|seen| **seen == name).count(), 1, "{name}");
+    }
+    assert!(mount.no_dax().is_some());
+}
+
+#[test]
+fn a_mount_says_no_to_what_it_cannot_speak_to() {
+    let init = |major: u8, minor: u8| {
+        spoiling("INIT", move |request| {
+            let mut out = vec![0; 64];
+            (out[0], out[4]) = (major, minor);
+            frame(request.unique, 0, &out)
+        })
+    };
+    assert_eq!(start(init(8, 0), CacheMode::Auto).1.err(), Some(Errno::EIO));
+    assert_eq!(start(init(7, 12), CacheMode::Auto).1.err(), Some(Errno::EIO));
+    assert!(start(init(7, 31), CacheMode::Auto).1.is_ok());
+    let rule = spoiling("GETATTR", |request| frame(request.unique, 0, &attr_out(1, REGULAR, 0)));
+    assert_eq!(start(rule, CacheMode::Auto).1.err(), Some(Errno::ENOTDIR));
+}
