@@ -17,6 +17,10 @@ pub const CALLS: Calls = &[
     (Sysno::fcntl, fcntl),
 ];
 
+/// Flags of close_range(2), from `linux/close_range.h`, which the bindings lack.
+const CLOSE_RANGE_UNSHARE: u32 = 1 << 1;
+const CLOSE_RANGE_CLOEXEC: u32 = 1 << 2;
+
 /// What every closed descriptor needs, once it is out of the table.
 fn finish_close(call: &Call<'_>, file: &Arc<OpenFile>) -> Result<()> {
     locks::release_records(call, file);
@@ -33,11 +37,11 @@ fn close(call: &mut Call<'_>) -> Result<u64> {
 /// close_range(2).
 fn close_range(call: &mut Call<'_>) -> Result<u64> {
     let (first, last, flags) = (call.args[0] as u32, call.args[1] as u32, call.args[2] as u32);
-    if flags & !(raw::CLOSE_RANGE_UNSHARE | raw::CLOSE_RANGE_CLOEXEC) != 0 || first > last {
+    if flags & !(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) != 0 || first > last {
         return Err(Errno::EINVAL);
     }
     // The table is never shared with another process, so CLOSE_RANGE_UNSHARE has nothing to do.
-    if flags & raw::CLOSE_RANGE_CLOEXEC != 0 {
+    if flags & CLOSE_RANGE_CLOEXEC != 0 {
         call.process.files.mark_range(first, last);
         return Ok(0);
     }

@@ -80,7 +80,7 @@ impl OpenFile {
 
     /// Changes status flags: those of [`CHANGEABLE`], the rest stays (`F_SETFL`).
     pub fn set_flags(&self, wanted: OpenFlags) {
-        let flags = self.flags() - CHANGEABLE | wanted & CHANGEABLE;
+        let flags = (self.flags() - CHANGEABLE) | (wanted & CHANGEABLE);
         self.flags.store(flags.bits(), Ordering::Relaxed);
         self.file.set_nonblocking(flags.contains(OpenFlags::NONBLOCK));
     }

@@ -11,7 +11,7 @@ use crate::fs::devices;
 use crate::fs::fd_table::MAX_LIMIT;
 use crate::fs::stat::split_device;
 use crate::linux::process::MAX_THREADS;
-use crate::linux::uname;
+use crate::linux::system as linux;
 use crate::mm::{USER_MIN, frames};
 use crate::{stats, time};
 use alloc::format;
@@ -113,7 +113,7 @@ fn machine_entries(build: &Builder) -> Entries {
         ("sys", sys(build)),
         ("thread-self", build.tree.node(0o777).link(thread_self)),
         ("uptime", build.text(|| system_text::uptime(time::monotonic_ns(), 0))),
-        ("version", build.text(|| format!("{} version {} {}\n", uname::SYSNAME, uname::RELEASE, uname::VERSION))),
+        ("version", build.text(|| format!("{} version {} {}\n", linux::SYSNAME, linux::RELEASE, linux::VERSION))),
     ]
 }
 
@@ -197,17 +197,17 @@ fn sys(build: &Builder) -> Arc<dyn Inode> {
         ("cap_last_cap", build.number(40)),
         ("core_pattern", build.fixed("core\n")),
         ("domainname", build.fixed("(none)\n")),
-        ("hostname", build.text(|| format!("{}\n", uname::host_name()))),
+        ("hostname", build.text(|| format!("{}\n", linux::hostname()))),
         ("ngroups_max", build.number(65536)),
-        ("osrelease", build.text(|| format!("{}\n", uname::RELEASE))),
-        ("ostype", build.text(|| format!("{}\n", uname::SYSNAME))),
+        ("osrelease", build.text(|| format!("{}\n", linux::RELEASE))),
+        ("ostype", build.text(|| format!("{}\n", linux::SYSNAME))),
         ("overflowgid", build.number(65534)),
         ("overflowuid", build.number(65534)),
         ("pid_max", build.number(PID_MAX.into())),
         ("random", build.dir(random)),
         ("randomize_va_space", build.number(2)),
         ("threads-max", build.number(MAX_THREADS as u64)),
-        ("version", build.text(|| format!("{}\n", uname::VERSION))),
+        ("version", build.text(|| format!("{}\n", linux::VERSION))),
     ];
     let vm = vec![
         ("max_map_count", build.number(65530)),
