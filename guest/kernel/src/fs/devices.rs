@@ -4,8 +4,8 @@
 
 use super::anon::now;
 use super::stat::join_device;
-use crate::mm::frames;
 use crate::mm::PHYS_BASE;
+use crate::mm::frames;
 use alloc::sync::Arc;
 use diolkos_vfs::Inode;
 use diolkos_vfs::ramfs::{Ramfs, RamfsConfig};

@@ -26,7 +26,7 @@ struct Slots<T> {
     lowest_free: usize,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Entry<T> {
     handle: T,
     close_on_exec: bool,
@@ -42,13 +42,6 @@ impl<T: Clone> DescriptorTable<T> {
     /// An empty table with the default limit.
     pub fn new() -> Self {
         Self { slots: Mutex::new(Slots { entries: Vec::new(), limit: DEFAULT_LIMIT, lowest_free: 0 }) }
-    }
-
-    /// A second table with the same handles, as fork makes it.
-    pub fn duplicate(&self) -> Self {
-        let slots = self.slots.lock();
-        let copy = Slots { entries: slots.entries.clone(), limit: slots.limit, lowest_free: slots.lowest_free };
-        Self { slots: Mutex::new(copy) }
     }
 
     /// Sets the soft limit: numbers from it on are not given out any more. More than [`MAX_LIMIT`] counts as that.
@@ -281,13 +274,5 @@ mod tests {
         assert_eq!(table.remove_range(7, 3), []);
         assert_eq!(table.numbers(), [0]);
         assert_eq!(table.insert(1, false), Ok(1));
-    }
-
-    #[test]
-    fn a_duplicate_is_independent() {
-        let table = table_of(2);
-        let copy = table.duplicate();
-        table.remove(0).unwrap();
-        assert_eq!(copy.get(0), Ok(0));
     }
 }

@@ -131,7 +131,9 @@ mod tests {
 
     #[test]
     fn device_numbers_split_and_join() {
-        for (major, minor) in [(0, 0), (1, 3), (136, 1), (0xfff, 0xff), (0x1234_5678, 0x9abc_def0), (u32::MAX, u32::MAX)] {
+        for (major, minor) in
+            [(0, 0), (1, 3), (136, 1), (0xfff, 0xff), (0x1234_5678, 0x9abc_def0), (u32::MAX, u32::MAX)]
+        {
             assert_eq!(split_device(join_device(major, minor)), (major, minor));
         }
         // What glibc's makedev(5, 1) and makedev(259, 0x12345) give.

@@ -237,6 +237,14 @@ impl Stdio {
         self.input.as_ref().map_or(0, |input| input.available())
     }
 
+    /// Waits until what was written has been handed to the host (tcdrain(3)).
+    ///
+    /// # Errors
+    /// `EINTR`.
+    pub fn drain(&self) -> Result<()> {
+        self.output.as_ref().map_or(Ok(()), |output| output.drain())
+    }
+
     fn waits(&self) -> bool {
         !self.nonblocking.load(Ordering::Relaxed)
     }

@@ -112,7 +112,9 @@ fn fcntl(call: &mut Call<'_>) -> Result<u64> {
         raw::F_GETLK | raw::F_SETLK | raw::F_SETLKW | raw::F_OFD_GETLK | raw::F_OFD_SETLK | raw::F_OFD_SETLKW => {
             locks::fcntl_lock(call, &file, command, argument)
         }
-        raw::F_GETPIPE_SZ | raw::F_SETPIPE_SZ => super::pipe::size(&file, command == raw::F_SETPIPE_SZ, argument as u32),
+        raw::F_GETPIPE_SZ | raw::F_SETPIPE_SZ => {
+            super::pipe::size(&file, command == raw::F_SETPIPE_SZ, argument as u32)
+        }
         // Nobody is ever told: there is no SIGIO here. Owner 0 is "none" (fcntl(2)).
         raw::F_GETOWN | raw::F_GETSIG => Ok(0),
         raw::F_SETOWN | raw::F_SETSIG if argument == 0 => Ok(0),

@@ -5,7 +5,6 @@ use super::{Call, table::Calls};
 use crate::fs::socket_pair::End;
 use crate::fs::tty::{Stdio, Terminal};
 use crate::mm::user::{UserPtr, plain};
-use alloc::sync::Arc;
 use diolkos_vfs::pipe::PipeEnd;
 use diolkos_vfs::{Errno, FileType, OpenFlags, Result};
 use linux_raw_sys::general as raw;
@@ -36,10 +35,11 @@ fn ioctl(call: &mut Call<'_>) -> Result<u64> {
             UserPtr::<i32>::new(argument).write(readable(&file)?)?;
             Ok(0)
         }
-        request => match file.inner().as_any().downcast_ref::<Stdio>().and_then(Stdio::terminal) {
-            Some(terminal) => on_terminal(call, terminal, &file, request, argument),
-            None => Err(Errno::ENOTTY),
-        },
+        request => {
+            let stdio = file.inner().as_any().downcast_ref::<Stdio>().ok_or(Errno::ENOTTY)?;
+            let terminal = stdio.terminal().ok_or(Errno::ENOTTY)?;
+            on_terminal(call, stdio, terminal, request, argument)
+        }
     }
 }
 
@@ -62,13 +62,7 @@ fn readable(file: &OpenFile) -> Result<i32> {
 
 /// A terminal's requests. Job control is answered for the one process there is; what would need a line
 /// discipline of our own is remembered (settings) or accepted without effect (flushing queues that are empty).
-fn on_terminal(
-    call: &Call<'_>,
-    terminal: &Arc<Terminal>,
-    file: &OpenFile,
-    request: u32,
-    argument: u64,
-) -> Result<u64> {
+fn on_terminal(call: &Call<'_>, stdio: &Stdio, terminal: &Terminal, request: u32, argument: u64) -> Result<u64> {
     match request {
         command::TCGETS => UserPtr::new(argument).write(narrow(&terminal.settings()))?,
         command::TCGETS2 => UserPtr::new(argument).write(terminal.settings())?,
@@ -89,7 +83,7 @@ fn on_terminal(
             }
         }
         command::TIOCOUTQ => UserPtr::<i32>::new(argument).write(0)?,
-        command::TCSBRK | command::TCSBRKP => file.inner().flush()?,
+        command::TCSBRK | command::TCSBRKP => stdio.drain()?,
         command::TCFLSH if argument as u32 > raw::TCIOFLUSH => return Err(Errno::EINVAL),
         command::TCXONC if argument as u32 > raw::TCION => return Err(Errno::EINVAL),
         command::TCFLSH | command::TCXONC | command::TIOCSCTTY | command::TIOCEXCL | command::TIOCNXCL => {}

@@ -10,12 +10,8 @@ use linux_raw_sys::general as raw;
 use syscalls::Sysno;
 
 /// The calls of this family.
-pub const CALLS: Calls = &[
-    (Sysno::open, open),
-    (Sysno::openat, openat),
-    (Sysno::openat2, openat2),
-    (Sysno::creat, creat),
-];
+pub const CALLS: Calls =
+    &[(Sysno::open, open), (Sysno::openat, openat), (Sysno::openat2, openat2), (Sysno::creat, creat)];
 
 plain!(raw::open_how);
 

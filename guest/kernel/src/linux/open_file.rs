@@ -14,11 +14,8 @@ pub const CHANGEABLE: OpenFlags =
     OpenFlags::APPEND.union(OpenFlags::NONBLOCK).union(OpenFlags::DIRECT).union(OpenFlags::NOATIME);
 
 /// Flags that open(2) acts on and forgets.
-const OPEN_ONLY: OpenFlags = OpenFlags::CREAT
-    .union(OpenFlags::EXCL)
-    .union(OpenFlags::NOCTTY)
-    .union(OpenFlags::TRUNC)
-    .union(OpenFlags::CLOEXEC);
+const OPEN_ONLY: OpenFlags =
+    OpenFlags::CREAT.union(OpenFlags::EXCL).union(OpenFlags::NOCTTY).union(OpenFlags::TRUNC).union(OpenFlags::CLOEXEC);
 
 /// An open file.
 pub struct OpenFile {

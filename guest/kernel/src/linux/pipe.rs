@@ -2,9 +2,9 @@
 
 use super::open_file::OpenFile;
 use super::{Call, table::Calls};
+use crate::fs::anon::now;
 use crate::fs::eventfd::EventFd;
 use crate::fs::{devices, waiting};
-use crate::fs::anon::now;
 use crate::mm::user::{UserPtr, read_cstr};
 use alloc::format;
 use alloc::sync::Arc;
@@ -56,7 +56,8 @@ fn make_pipe(call: &Call<'_>, flags: OpenFlags) -> Result<u64> {
     let (reader, writer) = pipe::pipe(devices::PIPES, (0, 0), &now, &waiting::new_queue, flags);
     let shown = format!("pipe:[{}]", reader.inode().metadata()?.ino);
     let status = flags & OpenFlags::NONBLOCK;
-    let ends = [OpenFile::unnamed(reader, &shown, status), OpenFile::unnamed(writer, &shown, status | OpenFlags::WRONLY)];
+    let ends =
+        [OpenFile::unnamed(reader, &shown, status), OpenFile::unnamed(writer, &shown, status | OpenFlags::WRONLY)];
     install_pair(call, ends, flags.contains(OpenFlags::CLOEXEC), call.args[0])
 }
 

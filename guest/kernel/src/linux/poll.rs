@@ -11,14 +11,9 @@ use diolkos_vfs::{Errno, Poll, Result};
 use linux_raw_sys::general as raw;
 use syscalls::Sysno;
 
-
 /// The calls of this family.
-pub const CALLS: Calls = &[
-    (Sysno::poll, poll),
-    (Sysno::ppoll, ppoll),
-    (Sysno::select, select),
-    (Sysno::pselect6, pselect6),
-];
+pub const CALLS: Calls =
+    &[(Sysno::poll, poll), (Sysno::ppoll, ppoll), (Sysno::select, select), (Sysno::pselect6, pselect6)];
 
 plain!(raw::pollfd);
 
@@ -68,10 +63,8 @@ fn wait_for_list(call: &Call<'_>, address: u64, count: u64, timeout: Timeout) ->
     }
     let user = UserPtr::<raw::pollfd>::new(address);
     let mut list = user.read_vec(count as usize)?;
-    let files: Vec<_> = list
-        .iter()
-        .map(|entry| if entry.fd < 0 { None } else { Some(call.file(entry.fd as u64).ok()) })
-        .collect();
+    let files: Vec<_> =
+        list.iter().map(|entry| if entry.fd < 0 { None } else { Some(call.file(entry.fd as u64).ok()) }).collect();
     let mut found = 0;
     readiness::wait(
         &mut || {

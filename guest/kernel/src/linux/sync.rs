@@ -43,8 +43,7 @@ fn syncfs(call: &mut Call<'_>) -> Result<u64> {
 /// sync_file_range(2): promises nothing about metadata, so making all the data safe is more than it asks.
 fn sync_file_range(call: &mut Call<'_>) -> Result<u64> {
     let [fd, offset, len, flags, ..] = call.args;
-    let known =
-        raw::SYNC_FILE_RANGE_WAIT_BEFORE | raw::SYNC_FILE_RANGE_WRITE | raw::SYNC_FILE_RANGE_WAIT_AFTER;
+    let known = raw::SYNC_FILE_RANGE_WAIT_BEFORE | raw::SYNC_FILE_RANGE_WRITE | raw::SYNC_FILE_RANGE_WAIT_AFTER;
     let file = call.file(fd)?;
     let in_range = (offset as i64) >= 0 && (len as i64) >= 0 && (offset as i64).checked_add(len as i64).is_some();
     if flags as u32 & !known != 0 || !in_range {

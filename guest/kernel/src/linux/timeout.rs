@@ -57,7 +57,8 @@ impl Timeout {
         if seconds < 0 || fraction < 0 || fraction >= limit {
             return Err(Errno::EINVAL);
         }
-        let nanos = (seconds as u64).saturating_mul(1_000_000_000).saturating_add((fraction as u64).saturating_mul(unit));
+        let nanos =
+            (seconds as u64).saturating_mul(1_000_000_000).saturating_add((fraction as u64).saturating_mul(unit));
         Ok(Self::after(nanos))
     }
 

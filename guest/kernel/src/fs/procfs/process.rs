@@ -3,12 +3,12 @@
 use super::process_text::{self, AreaFacts, ProcessFacts};
 use super::subject::{Place, Subject};
 use super::{descriptors, system};
+use crate::abi::signal_set::Signal;
 use crate::fs::stat::split_device;
 use crate::linux::identity::Ids;
 use crate::linux::limits;
 use crate::linux::process::{Process, UserThread};
 use crate::linux::signal::state::Disposition;
-use crate::abi::signal_set::Signal;
 use crate::mm::user::UserPtr;
 use crate::mm::vma::Prot;
 use crate::{task, time};

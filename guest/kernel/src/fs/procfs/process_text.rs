@@ -104,7 +104,9 @@ pub fn status(facts: &ProcessFacts) -> String {
     let (mask, last) = (u64::MAX >> (64 - facts.cpus.clamp(1, 64)), facts.cpus.max(1) - 1);
     let list = if last == 0 { String::from("0") } else { alloc::format!("0-{last}") };
     let _ = write!(text, "Cpus_allowed:\t{mask:x}\nCpus_allowed_list:\t{list}\n");
-    text.push_str("Mems_allowed:\t1\nMems_allowed_list:\t0\nvoluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n");
+    text.push_str(
+        "Mems_allowed:\t1\nMems_allowed_list:\t0\nvoluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n",
+    );
     text
 }
 
@@ -326,7 +328,18 @@ mod tests {
             name: "/usr/bin/head",
         };
         maps_line(&mut text, &area);
-        maps_line(&mut text, &AreaFacts { range: (0x1_0000, 0x1_1000), allowed: [false; 3], shared: true, offset: 0, device: (0, 0), ino: 0, name: "" });
+        maps_line(
+            &mut text,
+            &AreaFacts {
+                range: (0x1_0000, 0x1_1000),
+                allowed: [false; 3],
+                shared: true,
+                offset: 0,
+                device: (0, 0),
+                ino: 0,
+                name: "",
+            },
+        );
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "556402ef7000-556402ef9000 r-xp 00002000 fe:00 247282                     /usr/bin/head");
         assert_eq!(lines[1], "00010000-00011000 ---s 00000000 00:00 0 ");

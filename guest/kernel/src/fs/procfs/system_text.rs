@@ -199,7 +199,8 @@ mod tests {
 
     #[test]
     fn meminfo_has_linux_columns() {
-        let text = meminfo(&Memory { total: 24684096 << 10, free: 22086636 << 10, cached: 4 << 20, anonymous: 1 << 20 });
+        let text =
+            meminfo(&Memory { total: 24684096 << 10, free: 22086636 << 10, cached: 4 << 20, anonymous: 1 << 20 });
         let lines: alloc::vec::Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "MemTotal:       24684096 kB");
         assert_eq!(lines[1], "MemFree:        22086636 kB");
@@ -232,7 +233,12 @@ mod tests {
             options: if id == 1 { "dax".into() } else { String::new() },
             read_only,
         };
-        let text = mountinfo(&[mount(1, b"/", true), mount(2, b"/dev", false), mount(3, b"/dev/s m", false), mount(4, b"/device", false)]);
+        let text = mountinfo(&[
+            mount(1, b"/", true),
+            mount(2, b"/dev", false),
+            mount(3, b"/dev/s m", false),
+            mount(4, b"/device", false),
+        ]);
         let lines: alloc::vec::Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "1 0 0:21 / / ro,dax - virtiofs a\\040b ro");
         assert_eq!(lines[2], "3 2 0:23 / /dev/s\\040m rw - virtiofs a\\040b rw");
