@@ -50,6 +50,8 @@ tallies! {
     FallbackRefused => "dax.fallback.refused",
     /// Reads by message because the file claims to be empty.
     FallbackEmpty => "dax.fallback.empty",
+    /// Reads by message because a short rest of a file was wanted together with the news of its end.
+    FallbackTail => "dax.fallback.tail",
 }
 
 /// The counters of one mount.

@@ -98,7 +98,7 @@ impl Node {
             return Err(Errno::EISDIR);
         }
         let flags = wire_flags(flags).bits();
-        let opened = self.fs.session.call(&Open::<DIRECTORY> { node: self.id, flags })?;
+        let opened = self.heed(self.fs.session.call(&Open::<DIRECTORY> { node: self.id, flags }))?;
         let open = OpenNode { node: self.id, handle: opened.handle, flags };
         Ok(Arc::new(OpenDir::new(self, open)))
     }
@@ -110,7 +110,7 @@ impl Node {
         }
         let atomic = self.fs.agreement.features.contains(Features::ATOMIC_O_TRUNC);
         let sent = if atomic { wire_flags(flags) } else { wire_flags(flags) - OpenFlags::TRUNC };
-        let opened = self.fs.session.call(&Open::<REGULAR> { node: self.id, flags: sent.bits() })?;
+        let opened = self.heed(self.fs.session.call(&Open::<REGULAR> { node: self.id, flags: sent.bits() }))?;
         let open = OpenNode { node: self.id, handle: opened.handle, flags: sent.bits() };
         let file = OpenFile::new(self.clone(), open, flags, opened.no_flush);
         if truncate && atomic {

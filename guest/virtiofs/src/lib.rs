@@ -19,6 +19,9 @@
 //!
 //! Dropping the last reference to an inode or an open file of a share sends messages and may wait for their
 //! replies (RELEASE, REMOVEMAPPING): not under a spin lock. Dropping the pin of a [`diolkos_vfs::MappedRun`] never waits.
+//!
+//! Making room in the window, shrinking a file and that last drop call [`Platform::revoke`]: whatever lock it takes on
+//! page tables may not be held by who calls [`diolkos_vfs::File::map`], reads, or drops a file.
 #![no_std]
 
 extern crate alloc;

@@ -108,7 +108,8 @@ impl Node {
     pub(crate) fn refresh(&self, file: Option<OpenNode>) -> Result<Metadata> {
         self.check()?;
         let stamp = self.fs.session.stamp();
-        let reply = self.fs.session.call(&GetAttr { node: self.id, handle: file.map(|f| f.handle) })?;
+        let call = GetAttr { node: self.id, handle: file.map(|f| f.handle) };
+        let reply = self.heed(self.fs.session.call(&call))?;
         self.learn(&reply, stamp)?;
         Ok(*self.attrs.lock().last())
     }
@@ -162,6 +163,15 @@ impl Node {
     /// The host is to be asked for the attributes next time.
     pub(crate) fn expire(&self) {
         self.attrs.lock().expire();
+    }
+
+    /// Passes a result on; when the host says that this inode is gone, names stop leading here.
+    pub(crate) fn heed<T>(&self, result: Result<T>) -> Result<T> {
+        result.inspect_err(|errno| {
+            if *errno == Errno::ESTALE {
+                self.stale.store(true, Relaxed);
+            }
+        })
     }
 
     /// # Errors

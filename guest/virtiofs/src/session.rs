@@ -3,7 +3,7 @@
 use crate::Transport;
 use crate::counters::Counters;
 use crate::ops::name::Forgotten;
-use crate::ops::{Call, Message, NodeId, Opcode, parse_error};
+use crate::ops::{Call, Message, NUL, NodeId, Opcode, parse_error};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -101,9 +101,15 @@ impl Session {
         let result = self.exchange(M::OPCODE, message.node(), [request.as_bytes(), a, b, c, d], body);
         if let Some(trace) = self.trace {
             let (tag, name, node) = (&self.tag, name(M::OPCODE), message.node().0);
+            // What a NUL follows is a name.
+            let subject = if b == NUL { a } else { &[] };
+            let (space, subject) = (if subject.is_empty() { "" } else { " " }, subject.escape_ascii());
             match result {
-                Ok(n) => trace(format_args!("{tag} {name} node {node} = {n} bytes")),
-                Err(errno) => trace(format_args!("{tag} {name} node {node} = {errno}")),
+                Ok(n) => trace(format_args!("{tag} {name} node {node}{space}{subject} = {n} bytes")),
+                Err(errno) => {
+                    let errno = errno.name().unwrap_or("an unknown error");
+                    trace(format_args!("{tag} {name} node {node}{space}{subject} = {errno}"));
+                }
             }
         }
         if result == Err(Errno::ENOSYS) && OPTIONAL.contains(&M::OPCODE) {

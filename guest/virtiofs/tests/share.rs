@@ -95,12 +95,28 @@ fn reading_without_a_window_uses_messages_as_large_as_agreed() {
 #[test]
 fn reading_through_the_window_sends_no_read() {
     for dax in [DaxPolicy::Clock, DaxPolicy::Lifo] {
-        let rig = read_everything(Setup { dax, ..Setup::default() }, 3 * CHUNK + 12345);
+        let rig = read_everything(Setup { dax, ..Setup::default() }, 3 * CHUNK + 123_456);
         assert_eq!(rig.count("fuse.READ"), 0);
         assert_eq!(rig.count("fuse.SETUPMAPPING"), 4);
         assert_eq!(rig.tally(Tally::Mappings), 4);
         assert!(rig.tally(Tally::Hits) > 0 && rig.tally(Tally::Evictions) == 0);
     }
+}
+
+#[test]
+fn a_short_rest_of_a_file_comes_with_the_news_of_its_end() {
+    let rig = Setup::default().build();
+    rig.put("small", b"a few bytes");
+    let file = rig.open("small", RDONLY).unwrap();
+    let before = rig.count("fuse.GETATTR");
+    assert_eq!(read(&file, 0, 4096).unwrap(), b"a few bytes");
+    assert_eq!((rig.count("fuse.READ"), rig.count("fuse.SETUPMAPPING")), (1, 0));
+    assert_eq!((rig.count("fuse.GETATTR") - before, rig.tally(Tally::FallbackTail)), (0, 1));
+    // What does not reach for the end is mapped, and then serves those that do.
+    assert_eq!(read(&file, 2, 3).unwrap(), b"few");
+    assert_eq!(read(&file, 6, 4096).unwrap(), b"bytes");
+    assert_eq!((rig.count("fuse.READ"), rig.count("fuse.SETUPMAPPING")), (1, 1));
+    assert_eq!((rig.count("fuse.GETATTR") - before, rig.tally(Tally::WindowRead)), (1, 8));
 }
 
 #[test]
@@ -499,11 +515,11 @@ fn a_chunk_outlives_its_file_while_it_is_pinned() {
     rig.mount.idle();
     assert_eq!(rig.server.lookups_held(), 0);
     let other = rig.open("g", RDONLY).unwrap();
-    assert!(read(&other, 0, 300).unwrap() == pattern(200));
+    assert!(read(&other, 0, 200).unwrap() == pattern(200));
     assert_eq!(rig.count("fuse.READ"), 1, "the only chunk is taken");
     let before = rig.machine.revoked.lock().unwrap().len();
     drop(run);
-    assert!(read(&other, 0, 300).unwrap() == pattern(200));
+    assert!(read(&other, 0, 200).unwrap() == pattern(200));
     assert_eq!(rig.count("fuse.READ"), 1);
     assert_eq!(
         rig.machine.revoked.lock().unwrap().len(),

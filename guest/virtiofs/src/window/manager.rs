@@ -160,6 +160,11 @@ impl Manager {
         }
     }
 
+    /// Whether a chunk is in the window now, or on its way.
+    pub(crate) fn has(&self, key: ChunkKey) -> bool {
+        self.state.lock().policy.find(key).is_some()
+    }
+
     /// The pin that `next_step` has counted.
     fn pin_taken(self: &Arc<Self>, slot: usize) -> Pin {
         Pin { manager: self.clone(), slot, range: self.range(slot) }

@@ -1,0 +1,132 @@
+//! Reading: through the window, or by message.
+//!
+//! The hard part is the end of the file. Nothing past it may be touched in the window, and the size we know is hearsay: so it is
+//! asked for again before a read is cut short by it. A file that claims to be empty may still have content (the host's procfs is
+//! like that): it is read by message, whose reply needs no size.
+
+use super::{How, MAX_OFFSET, OpenFile};
+use crate::counters::Tally;
+use crate::ops::data::Read;
+use crate::window::{CHUNK, Manager};
+use alloc::sync::Arc;
+use diolkos_common::cmdline::CacheMode;
+use diolkos_vfs::{Errno, MemBytes, Result, Sink};
+
+/// Longest rest of a file, in bytes, that is read by message when the read reaches for the end and the rest is not in
+/// the window. Such a read needs a round trip to the host anyway, to learn where the end is: a READ brings that and
+/// the bytes in one, where the window would take a GETATTR and a SETUPMAPPING. Beyond this the copies weigh more.
+const TAIL: u64 = 64 << 10;
+
+/// The end of a file as far as we know.
+struct End {
+    size: u64,
+    /// Asked for in this very call.
+    certain: bool,
+}
+
+/// What one step of a read brought.
+struct Step {
+    bytes: usize,
+    /// The file ends here.
+    ended: bool,
+}
+
+impl OpenFile {
+    /// Reads until the sink is full or the file ends.
+    pub(super) fn read(&self, offset: u64, sink: &mut dyn Sink) -> Result<usize> {
+        let Some(window) = self.window() else {
+            return self.read_by_message(offset, usize::MAX, sink).map(|step| step.bytes);
+        };
+        let mut end = End { size: self.node.size(Some(self.open))?, certain: self.node.fs.cache == CacheMode::Always };
+        if end.size == 0 {
+            self.count(Tally::FallbackEmpty, 1);
+            return self.read_by_message(offset, usize::MAX, sink).map(|step| step.bytes);
+        }
+        let mut done = 0;
+        while sink.room() > 0 {
+            let at = offset.saturating_add(done as u64);
+            match self.read_step(window, at, &mut end, sink) {
+                Ok(step) => {
+                    done += step.bytes;
+                    if step.ended || step.bytes == 0 {
+                        break;
+                    }
+                }
+                Err(errno) if done == 0 => return Err(errno),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    /// Reads what lies in one chunk, and not past the end of the file.
+    fn read_step(&self, window: &Arc<Manager>, at: u64, end: &mut End, sink: &mut dyn Sink) -> Result<Step> {
+        let room = sink.room() as u64;
+        let mut how = How { writable: false, hand_out: false, fetch: true };
+        if at.saturating_add(room) > end.size && !end.certain {
+            let rest = end.size.saturating_sub(at);
+            how.fetch = rest > TAIL;
+            if rest > 0 && !how.fetch && !self.has_chunk(window, at) {
+                self.count(Tally::FallbackTail, 1);
+                let step = self.read_by_message(at, usize::MAX, sink)?;
+                return Ok(Step { ended: true, ..step });
+            }
+            *end = End { size: self.node.refresh(Some(self.open))?.size, certain: true };
+        }
+        let len = end.size.saturating_sub(at).min(room).min(CHUNK - at % CHUNK);
+        if len == 0 {
+            return Ok(Step { bytes: 0, ended: true });
+        }
+        let Some(pin) = self.pin(window, at, len, how) else {
+            return self.read_by_message(at, len as usize, sink);
+        };
+        let start = pin.bytes(at % CHUNK, len)?;
+        // SAFETY: the window's memory is readable or faults recoverably (`WindowMemory::new`), the range is
+        // inside a chunk that stays this file's while `pin` lives, which is until the copy is over.
+        let bytes = unsafe { MemBytes::new(start, len as usize) };
+        match sink.put(bytes) {
+            Ok(bytes) => {
+                self.count(Tally::WindowRead, bytes);
+                Ok(Step { bytes, ended: false })
+            }
+            // The host cut the file under our hands: the page is gone, and so is the size we believed.
+            Err(Errno::EIO) => {
+                drop(pin);
+                *end = End { size: self.node.refresh(Some(self.open))?.size, certain: true };
+                if at < end.size { Err(Errno::EIO) } else { Ok(Step { bytes: 0, ended: true }) }
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Reads up to `limit` bytes in READ messages.
+    fn read_by_message(&self, offset: u64, limit: usize, sink: &mut dyn Sink) -> Result<Step> {
+        let fs = &self.node.fs;
+        let mut buffer = fs.buffers.take();
+        let mut step = Step { bytes: 0, ended: false };
+        loop {
+            let at = offset.saturating_add(step.bytes as u64);
+            let room = usize::try_from(MAX_OFFSET.saturating_sub(at)).unwrap_or(usize::MAX);
+            let wanted = sink.room().min(limit - step.bytes).min(fs.agreement.max_read as usize).min(room);
+            if wanted == 0 || step.ended {
+                return Ok(step);
+            }
+            let read = Read { file: self.open, offset: at, size: wanted as u32 };
+            let put = fs.session.fetch(&read, &mut buffer[..wanted]).and_then(|n| {
+                self.count(Tally::MessageRead, n);
+                step.ended = n < wanted;
+                // The host's word on where the file ends: what we believed may be wrong.
+                if step.ended && self.node.last_known().size != at + n as u64 {
+                    self.node.expire();
+                }
+                if n == 0 { Ok(0) } else { sink.put(buffer[..n].into()) }
+            });
+            match put {
+                Ok(0) => return Ok(step),
+                Ok(n) => step.bytes += n,
+                Err(errno) if step.bytes == 0 => return Err(errno),
+                Err(_) => return Ok(step),
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Writing: through the window what does not grow the file and is mapped already, the rest by message.
+//!
+//! A message carries data and size together, so the host never has one without the other; the window cannot make a file
+//! longer. Nothing is mapped for a write alone: a message costs no more than the mapping would.
+
+use super::{How, MAX_OFFSET, OpenFile, SET_ID};
+use crate::counters::Tally;
+use crate::ops::data::Write;
+use crate::window::CHUNK;
+use core::sync::atomic::Ordering::Relaxed;
+use diolkos_vfs::{Errno, OpenFlags, Result, Source};
+
+/// What became of the data of one step.
+struct Sent {
+    bytes: usize,
+    /// Nothing that was taken from the source is left over.
+    all: bool,
+}
+
+impl OpenFile {
+    /// Writes through the window what lies in one chunk that is there already, if the file does not grow by
+    /// it; `None` when it has to go by message.
+    fn write_by_window(&self, at: u64, source: &mut dyn Source) -> Result<Option<usize>> {
+        let node = &self.node;
+        let sync = OpenFlags::DSYNC | OpenFlags::SYNC | OpenFlags::APPEND;
+        let no = node.unmappable_for_writing.load(Relaxed)
+            || self.flags.intersects(sync)
+            || node.last_known().mode & SET_ID != 0;
+        let Some(window) = self.window().filter(|_| !no) else { return Ok(None) };
+        let inside = node.size(Some(self.open))?.saturating_sub(at);
+        let len = inside.min(source.remaining() as u64).min(CHUNK - at % CHUNK);
+        if len == 0 {
+            return Ok(None);
+        }
+        let how = How { writable: true, hand_out: false, fetch: false };
+        let Some(pin) = self.pin(window, at, len, how) else { return Ok(None) };
+        let to = pin.bytes(at % CHUNK, len)?;
+        // SAFETY: the window's memory is writable or faults recoverably (`WindowMemory::new`); the chunk is
+        // mapped writable and stays this file's while `pin` lives, which is until the copy is over.
+        match unsafe { source.take_raw(to, len as usize) } {
+            Ok(bytes) => {
+                self.count(Tally::WindowWritten, bytes);
+                node.touched();
+                Ok(Some(bytes))
+            }
+            // Cut under our hands: by message the host extends the file again, as write(2) does.
+            Err(Errno::EIO) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Writes as much as one WRITE message carries.
+    fn write_by_message(&self, at: u64, source: &mut dyn Source) -> Result<Sent> {
+        let fs = &self.node.fs;
+        let room = MAX_OFFSET.saturating_sub(at);
+        if room == 0 {
+            return Err(Errno::EFBIG);
+        }
+        let mut buffer = fs.buffers.take();
+        let len = source.remaining().min(fs.agreement.max_write as usize).min(room.min(1 << 30) as usize);
+        let taken = source.take(&mut buffer[..len])?;
+        if taken == 0 {
+            return Ok(Sent { bytes: 0, all: false });
+        }
+        let bytes = fs.session.call(&Write { file: self.open, offset: at, data: &buffer[..taken] })?;
+        if bytes == 0 {
+            return Err(Errno::EIO);
+        }
+        self.count(Tally::MessageWritten, bytes);
+        self.node.wrote(at + bytes as u64);
+        Ok(Sent { bytes, all: bytes == taken })
+    }
+
+    /// Writes everything the source has, or up to the first failure.
+    pub(super) fn write_all(&self, offset: u64, source: &mut dyn Source, append: bool) -> Result<usize> {
+        let mut done = 0;
+        while source.remaining() > 0 {
+            let at = offset.saturating_add(done as u64);
+            let by_window = if append { Ok(None) } else { self.write_by_window(at, source) };
+            let sent = match by_window {
+                Ok(Some(bytes)) => Ok(Sent { bytes, all: bytes > 0 }),
+                Ok(None) => self.write_by_message(at, source),
+                Err(errno) => Err(errno),
+            };
+            match sent {
+                Ok(Sent { bytes, all }) => {
+                    done += bytes;
+                    if !all {
+                        break;
+                    }
+                }
+                Err(errno) if done == 0 => return Err(errno),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+}
