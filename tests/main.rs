@@ -1,0 +1,21 @@
+//! End-to-end tests: real programs in real machines, on every hypervisor present.
+//!
+//! A test is usually one line: run this command on the host and in the machine, and nothing may differ. What makes that
+//! line possible is [`vm`] (the builder) and `each_platform!`, which turns one body into a test for each hypervisor. A
+//! hypervisor that is missing skips its tests with a line on stderr, and fails them if the environment has `CI`.
+//!
+//! Data lies in folders of the build's own and is shared as a volume at `/data`, which is also the working directory on
+//! both sides; so no path differs, and nothing depends on where the repository lies.
+
+mod bad_input;
+mod control;
+mod data;
+mod failures;
+mod files;
+mod observation;
+mod outcome;
+mod platform;
+mod programs;
+mod shares;
+mod streams;
+mod vm;

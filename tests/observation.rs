@@ -1,0 +1,77 @@
+//! --stats, --trace and --verbose: that they tell the truth.
+
+use crate::data;
+use crate::each_platform;
+use crate::platform::Platform;
+
+/// The number beside `label` in a block of --stats; 0 if it is not shown.
+fn figure(block: &str, label: &str) -> u64 {
+    let row = block.lines().find_map(|line| line.strip_prefix("    ")?.strip_prefix(label)?.strip_prefix(' '));
+    row.map_or(0, |row| row.trim().replace(',', "").parse().unwrap_or_else(|_| panic!("{label}: {row}")))
+}
+
+/// sha256sum of a file of `size` bytes, and its statistics.
+fn statistics(on: Platform, size: usize, window: &[&str]) -> String {
+    let folder = data::folder();
+    data::random_file(folder.path(), "big", size);
+    let vm = on.run(&["/usr/bin/sha256sum", "big"]).data(folder.path()).option(&["--stats"]).option(window);
+    vm.outcome().expect_status(0).err()
+}
+
+const SIZE: usize = 32 << 20;
+
+#[test]
+fn bytes_come_through_the_window_when_there_is_one() {
+    let Some(on) = Platform::Kvm.here() else { return };
+    for policy in ["clock", "lifo"] {
+        for (window, evictions) in [("2G", false), ("16M", true)] {
+            let block = statistics(on, SIZE, &["--dax-window", window, "--dax-policy", policy]);
+            assert!(figure(&block, "mappings") >= (SIZE >> 21) as u64, "{block}");
+            assert_eq!(figure(&block, "evictions") > 0, evictions, "{policy}, {window}: {block}");
+            // A message may still fetch a tail or a small file, not the contents.
+            assert!(figure(&block, "READ") <= 8, "{block}");
+        }
+    }
+}
+
+each_platform! {
+    fn bytes_come_by_messages_when_there_is_no_window(on) {
+        let block = statistics(on, SIZE, if on == Platform::Kvm { &["--dax-window", "0"] } else { &[] });
+        assert!(figure(&block, "READ") >= (SIZE >> 20) as u64, "{block}");
+        assert_eq!(figure(&block, "mappings"), 0, "{block}");
+        assert!(block.contains("off ("), "{block}");
+    }
+
+    fn statistics_tell_the_story_in_order(on) {
+        let block = on.run(&["/bin/true"]).option(&["--stats"]).outcome().expect_status(0).err();
+        let mut last = 0.0;
+        for moment in ["kernel entered", "shares mounted", "program's first instruction", "program ended", "machine gone"] {
+            let line = block.lines().find(|line| line.trim().starts_with(moment)).unwrap_or_else(|| panic!("{moment}: {block}"));
+            let time: f64 = line.trim()[moment.len()..].trim().strip_suffix(" ms").unwrap().parse().unwrap();
+            assert!(time >= last, "{moment}: {block}");
+            last = time;
+        }
+        assert!(figure(&block, "LOOKUP") > 0, "{block}");
+    }
+
+    fn a_trace_shows_calls_and_requests(on) {
+        let outcome = on.run(&["/bin/true"]).option(&["--trace", "syscalls,fuse"]).outcome().expect_status(0);
+        for word in ["exit_group(", "openat(", "LOOKUP"] {
+            assert!(outcome.err().contains(word), "no {word}: {}", outcome.err());
+        }
+    }
+
+    fn silence_is_the_default(on) { assert_eq!(on.run(&["/bin/true"]).outcome().expect_status(0).err(), ""); }
+
+    fn verbose_names_the_platform(on) {
+        let outcome = on.run(&["/bin/true"]).option(&["--verbose"]).outcome().expect_status(0);
+        assert!(outcome.err().contains(&format!("diolkos: platform: {}", on.option())), "{}", outcome.err());
+    }
+}
+
+#[test]
+fn a_platform_without_a_window_says_so_if_one_was_asked_for() {
+    let Some(on) = Platform::Qemu.here() else { return };
+    let outcome = on.run(&["/bin/true"]).option(&["--dax-window", "16M"]).outcome().expect_status(0);
+    outcome.expect_line(&["warning: --dax-window"]);
+}
