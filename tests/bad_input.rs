@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::data;
 use crate::outcome::Outcome;
 use crate::vm::diolkos;
 

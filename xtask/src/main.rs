@@ -1,2 +1,40 @@
-//! placeholder
-fn main() {}
+//! `cargo xtask …`: everything about this repository that is not `cargo build`, `run` or `test`.
+
+mod boot_time;
+mod cargo;
+mod lint;
+mod samples;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of the Diolkos repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Check format, lints (of the host's build and of the guest's) and documentation, as continuous integration does
+    Lint,
+    /// Measure the time from command to first program instruction and to exit, on each platform and on the host
+    BootTime(boot_time::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().task {
+        Task::Lint => lint::run(),
+        Task::BootTime(options) => boot_time::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("xtask: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
