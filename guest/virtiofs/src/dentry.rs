@@ -1,8 +1,8 @@
 //! The dentry cache: which name in which directory led where, or nowhere, until when.
 //!
 //! Its size is fixed: every positive entry keeps an inode, and with it a file open on the host. A clock hand
-//! finds the one to go. The cache drops nothing itself: what falls out is handed back, because dropping the last reference
-//! to an inode talks to the host, and the cache's lock is a spin lock.
+//! finds the one to go. The cache drops nothing itself: what falls out is handed back, because dropping the last
+//! reference to an inode talks to the host, and the cache's lock is a spin lock.
 
 use crate::attrs::believed;
 use crate::node::Node;

@@ -1,8 +1,9 @@
 //! The virtio-fs file system of the guest: a FUSE client, its caches, and the manager of its DAX window.
 //!
-//! It turns the host's directory into [`diolkos_vfs::Inode`]s and [`diolkos_vfs::File`]s. It knows no PCI, no rings and no page
-//! tables: messages go through a [`Transport`], page tables are reached through a [`Platform`], the window is
-//! [`WindowMemory`] that somebody else has found. So all of it runs in an ordinary test, against a real server.
+//! It turns the host's directory into [`diolkos_vfs::Inode`]s and [`diolkos_vfs::File`]s. It knows no PCI, no rings
+//! and no page tables: messages go through a [`Transport`], page tables are reached through a [`Platform`], the
+//! window is [`WindowMemory`] that somebody else has found. So all of it runs in an ordinary test, against a real
+//! server.
 //!
 //! ```text
 //!   Inode, File ─► inode, file, dir ─► fs: node table, dentries ─► session ─► Transport
@@ -10,15 +11,16 @@
 //!                        └─► window: manager, policy ─► backing ──────┘
 //! ```
 //!
-//! The host is not trusted: every reply is checked where it arrives (`session` for the frame, `ops` for the content), and what
-//! makes no sense is `EIO`. It can still lie about content, which is its own.
+//! The host is not trusted: every reply is checked where it arrives (`session` for the frame, `ops` for the content),
+//! and what makes no sense is `EIO`. It can still lie about content, which is its own.
 //!
 //! # Locking
 //! All locks are spin locks over a few memory accesses. None is held while the host is waited for, while bytes are
 //! copied, or while something of ours is dropped.
 //!
 //! Dropping the last reference to an inode or an open file of a share sends messages and may wait for their
-//! replies (RELEASE, REMOVEMAPPING): not under a spin lock. Dropping the pin of a [`diolkos_vfs::MappedRun`] never waits.
+//! replies (RELEASE, REMOVEMAPPING): not under a spin lock. Dropping the pin of a [`diolkos_vfs::MappedRun`] never
+//! waits.
 //!
 //! Making room in the window, shrinking a file and that last drop call [`Platform::revoke`]: whatever lock it takes on
 //! page tables may not be held by who calls [`diolkos_vfs::File::map`], reads, or drops a file.

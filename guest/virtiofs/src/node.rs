@@ -1,8 +1,8 @@
 //! The inode of a share: an identity the host gave us, with the lookups we owe back for it.
 //!
 //! One object for each inode however many names lead to it, found through [`Table`]. It lives as long as
-//! anything refers to it: a dentry, an open file, a mapping, the layer above. Its end takes its chunks out of the window first,
-//! and then gives back the lookups, exactly as many as were counted.
+//! anything refers to it: a dentry, an open file, a mapping, the layer above. Its end takes its chunks out of the
+//! window first, and then gives back the lookups, exactly as many as were counted.
 //!
 //! # Locking
 //! Dropping the last reference may wait for the host: not under a spin lock.

@@ -32,7 +32,8 @@ pub trait Platform: Send + Sync {
 
     /// Removes every page-table entry that leads to the guest-physical range `phys..phys + len`, on every CPU,
     /// before it returns. Called before window memory that [`diolkos_vfs::File::map`] gave out gets other content,
-    /// when the file behind it shrinks, and when that file is let go of. May sleep; never called with a spin lock of ours held.
+    /// when the file behind it shrinks, and when that file is let go of. May sleep; never called with a spin lock of
+    /// ours held.
     fn revoke(&self, phys: u64, len: u64);
 
     /// Lets other threads run and returns soon: called in a loop by a thread that needs what another one is

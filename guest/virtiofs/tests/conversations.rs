@@ -2,7 +2,7 @@
 
 use diolkos_common::cmdline::{CacheMode, DaxPolicy};
 use diolkos_vfs::{DirEntry, Errno, File, Inode, Name, OpenFlags, Result, SliceSink, SliceSource};
-use diolkos_virtiofs::{Mount, MountOptions, Platform, Tally, Transport, WindowMemory, mount};
+use diolkos_virtiofs::{Mount, MountOptions, NoDax, Platform, Tally, Transport, WindowMemory, mount};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
@@ -126,7 +126,8 @@ const DIRECTORY: u32 = 0o040755;
 const SYMLINK: u32 = 0o120777;
 const SIZE: u64 = 3000;
 
-/// A host that keeps to the rules: `f` is a regular file (node 2) of 3,000 bytes `F`, `l` a link (node 3), `d` a directory (node 4).
+/// A host that keeps to the rules: `f` is a regular file (node 2) of 3,000 bytes `F`, `l` a link (node 3), `d` a
+/// directory (node 4).
 fn honest(request: &Request) -> std::result::Result<Vec<u8>, i32> {
     let of_node = || match request.node {
         3 => attr_out(3, SYMLINK, 6),
@@ -569,7 +570,7 @@ fn operations_a_server_lacks_are_asked_for_once() {
     for name in lacking {
         assert_eq!(seen.iter().filter(|seen| **seen == name).count(), 1, "{name}");
     }
-    assert!(mount.no_dax().is_some());
+    assert_eq!(mount.no_dax(), Some(NoDax::Unsupported));
 }
 
 #[test]
@@ -586,4 +587,20 @@ fn a_mount_says_no_to_what_it_cannot_speak_to() {
     assert!(start(init(7, 31), CacheMode::Auto).1.is_ok());
     let rule = spoiling("GETATTR", |request| frame(request.unique, 0, &attr_out(1, REGULAR, 0)));
     assert_eq!(start(rule, CacheMode::Auto).1.err(), Some(Errno::ENOTDIR));
+}
+
+#[test]
+fn a_window_that_cannot_be_used_is_left_alone() {
+    let rule: Rule = Box::new(|request, mut answer| {
+        if request.is("INIT") {
+            answer.bytes[16 + 30] = 22;
+        }
+        answer
+    });
+    let (host, mount) = start(rule, CacheMode::Auto);
+    let mount = mount.unwrap();
+    assert_eq!(mount.no_dax(), Some(NoDax::Alignment));
+    let file = mount.root().lookup(n("f")).unwrap().open(OpenFlags::empty()).unwrap();
+    assert_eq!(read(&file, 5, 10).unwrap(), [b'F'; 10]);
+    assert!(!host.seen.lock().unwrap().contains(&"SETUPMAPPING"));
 }

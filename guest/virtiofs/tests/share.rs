@@ -192,6 +192,33 @@ fn a_file_cut_on_the_host_ends_where_it_ends_now() {
 }
 
 #[test]
+fn a_file_cut_under_a_read_gives_a_short_read() {
+    let rig = Setup::default().build();
+    let content = pattern(100 << 12);
+    let path = rig.put("f", &content);
+    let file = rig.open("f", OpenFlags::RDWR).unwrap();
+    let try_read = |offset: u64, limit: usize| {
+        let mut sink = Tolerant { bytes: Vec::new(), limit };
+        file.read_at(offset, &mut sink).map(|n| (n, sink.bytes))
+    };
+    assert!(try_read(0, 90 << 12).unwrap().1 == content[..90 << 12]);
+    let host = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    host.set_len(10 << 12).unwrap();
+    // No time has passed: the size in the cache is wrong, and the pages past the new end fault.
+    let (n, bytes) = try_read(0, 90 << 12).unwrap();
+    assert!(n == 10 << 12 && bytes == content[..10 << 12]);
+    host.set_len(5 << 12).unwrap();
+    assert_eq!(try_read(7 << 12, 100).unwrap(), (0, Vec::new()));
+    host.set_len(50 << 12).unwrap();
+    assert_eq!(file.inode().set_metadata(&SetMetadata::default()).unwrap().size, 50 << 12);
+    host.set_len(5 << 12).unwrap();
+    let mut source = Tolerant { bytes: b"written anyway".to_vec(), limit: 0 };
+    assert_eq!(file.write_at(20 << 12, &mut source).unwrap(), 14);
+    assert_eq!(std::fs::read(rig.path("f")).unwrap()[20 << 12..], *b"written anyway");
+    assert_eq!((rig.count("fuse.WRITE"), rig.tally(Tally::WindowWritten)), (1, 0));
+}
+
+#[test]
 fn a_file_replaced_on_the_host_is_another_file() {
     let rig = Setup::default().build();
     rig.put("f", b"old content");

@@ -1,9 +1,8 @@
 //! The open regular file: how its content moves.
 //!
 //! Content comes through the window where there is one and the host maps the file, else in READ messages;
-//! it leaves through the window where a writable mapping is there and the file does not grow, else in WRITE messages (data and size
-//! then change together). The two agree at once: behind both is the host's page cache.
-//!
+//! it leaves through the window where a writable mapping is there and the file does not grow, else in WRITE messages
+//! (data and size then change together). The two agree at once: behind both is the host's page cache.
 
 mod path;
 mod read;

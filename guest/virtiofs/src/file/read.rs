@@ -1,8 +1,8 @@
 //! Reading: through the window, or by message.
 //!
-//! The hard part is the end of the file. Nothing past it may be touched in the window, and the size we know is hearsay: so it is
-//! asked for again before a read is cut short by it. A file that claims to be empty may still have content (the host's procfs is
-//! like that): it is read by message, whose reply needs no size.
+//! The hard part is the end of the file. Nothing past it may be touched in the window, and the size we know is
+//! hearsay: so it is asked for again before a read is cut short by it. A file that claims to be empty may still have
+//! content (the host's procfs is like that): it is read by message, whose reply needs no size.
 
 use super::{How, MAX_OFFSET, OpenFile};
 use crate::counters::Tally;

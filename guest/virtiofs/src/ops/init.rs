@@ -9,10 +9,10 @@ bitflags! {
     /// that come back.
     ///
     /// Not among them, on purpose: EXPORT_SUPPORT (we never look up `.` and `..`), WRITEBACK_CACHE and CACHE_SYMLINKS
-    /// (there is no such cache), NO_OPEN_SUPPORT (a handle is kept for every open file), HAS_INODE_DAX (with it a server may turn
-    /// the window off file by file; a file that cannot be mapped is found out by trying), DONT_MASK and POSIX_ACL (the umask
-    /// has been applied by the system call), HANDLE_KILLPRIV_V2 (we would have to say on each write who may keep
-    /// set-user-id bits; HANDLE_KILLPRIV leaves it to the host, which knows).
+    /// (there is no such cache), NO_OPEN_SUPPORT (a handle is kept for every open file), HAS_INODE_DAX (with it a
+    /// server may turn the window off file by file; a file that cannot be mapped is found out by trying), DONT_MASK
+    /// and POSIX_ACL (the umask has been applied by the system call), HANDLE_KILLPRIV_V2 (we would have to say on
+    /// each write who may keep set-user-id bits; HANDLE_KILLPRIV leaves it to the host, which knows).
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) struct Features: u32 {
         /// Several reads of one file may be under way.

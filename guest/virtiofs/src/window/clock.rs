@@ -1,9 +1,9 @@
 //! The default policy: second chance, resistant to scans.
 //!
 //! A new chunk waits in a short queue, the *lobby*. It leaves it for the *ring* when it was used again
-//! while it waited, and for nothing when it was not. The ring is a clock: a chunk in it that was used since the hand last
-//! passed gets another round. Who is evicted from the lobby is remembered for a while and goes straight to the ring
-//! when it comes back.
+//! while it waited, and for nothing when it was not. The ring is a clock: a chunk in it that was used since the hand
+//! last passed gets another round. Who is evicted from the lobby is remembered for a while and goes straight to the
+//! ring when it comes back.
 //!
 //! The hard idea is what "used again" means. A scan with small reads uses each chunk hundreds of times and never comes
 //! back. But it only ever moves forward: so progress past the furthest byte touched so far is the first use still

@@ -1,8 +1,8 @@
 //! The thesis' policy, kept for comparison: the window is a stack of chunks, and the newest goes first.
 //!
 //! Chunks are put on top; runs of neighbours in one file that are neighbours in the window form a mapping.
-//! Making room pops chunks off the top, if need be part of a mapping. What the thesis did not have: chunks in use, which
-//! are passed over, and files that are forgotten, whose slots become holes that are filled lowest first.
+//! Making room pops chunks off the top, if need be part of a mapping. What the thesis did not have: chunks in use,
+//! which are passed over, and files that are forgotten, whose slots become holes that are filled lowest first.
 
 use super::policy::{Placement, Policy};
 use super::range::ChunkKey;

@@ -14,11 +14,12 @@
 //! ```
 //!
 //! A slot's content is only ever looked at after a SETUPMAPPING for it has succeeded, and replacing a chunk needs no
-//! REMOVEMAPPING: the new mapping takes the place of the old. After a *failed* one the slot may show the old file, part of the
-//! new one or nothing: it is unmapped before anybody may use it again, and given up when even that fails.
+//! REMOVEMAPPING: the new mapping takes the place of the old. After a *failed* one the slot may show the old file,
+//! part of the new one or nothing: it is unmapped before anybody may use it again, and given up when even that fails.
 //!
 //! # Locking
-//! One spin lock over the book-keeping, held for a few memory accesses and never while waiting. Dropping a [`Pin`] takes it.
+//! One spin lock over the book-keeping, held for a few memory accesses and never while waiting. Dropping a [`Pin`]
+//! takes it.
 
 use super::Backing;
 use super::policy::{Placement, Policy};

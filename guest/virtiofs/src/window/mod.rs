@@ -1,8 +1,8 @@
 //! The DAX window: a range of guest-physical memory in which the host maps file content.
 //!
 //! Two pieces. A [`Backing`] maps and unmaps a range, and thinks nothing (`fuse.rs`: two messages). The
-//! [`Manager`] decides: which slot a chunk of a file gets, who is evicted for it, who still uses it. The choice of victim
-//! is a [`Policy`]'s: [`clock`] or [`lifo`]. All of it runs against a stub window in the tests.
+//! [`Manager`] decides: which slot a chunk of a file gets, who is evicted for it, who still uses it. The choice of
+//! victim is a [`Policy`]'s: [`clock`] or [`lifo`]. All of it runs against a stub window in the tests.
 
 pub(crate) mod clock;
 pub(crate) mod fuse;
