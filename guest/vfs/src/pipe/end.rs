@@ -1,6 +1,6 @@
 //! An open end of a pipe, and pipe(2).
 
-use super::Channel;
+use super::{Channel, Openings};
 use crate::{
     Clock, Errno, File, FileType, Inode, InodeId, Metadata, OpenFlags, Poll, Result, SetMetadata, Sink, Source, StatFs,
     Timespec, WaitQueues,
@@ -23,10 +23,19 @@ pub struct PipeEnd {
 
 impl PipeEnd {
     pub(super) fn new(inode: Arc<dyn Inode>, channel: Arc<Channel>, flags: OpenFlags) -> Arc<Self> {
+        Self::meeting(inode, channel, flags).0
+    }
+
+    /// Also says what [`Channel::enter`] does.
+    pub(super) fn meeting(
+        inode: Arc<dyn Inode>,
+        channel: Arc<Channel>,
+        flags: OpenFlags,
+    ) -> (Arc<Self>, Option<Openings>) {
         let (reads, writes) = (flags.reads(), flags.writes());
-        channel.enter(reads, writes);
+        let before = channel.enter(reads, writes);
         let nonblocking = AtomicBool::new(flags.contains(OpenFlags::NONBLOCK));
-        Arc::new(Self { inode, channel, reads, writes, nonblocking })
+        (Arc::new(Self { inode, channel, reads, writes, nonblocking }), before)
     }
 
     /// Bytes waiting to be read (`FIONREAD`).

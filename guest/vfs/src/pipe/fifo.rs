@@ -46,21 +46,12 @@ impl Fifos {
         if writes && !reads && nonblocking && channel.state.lock().readers == 0 {
             return Err(Errno::ENXIO);
         }
-        // Who opens while we wait counts, even if it closes again before we look: so openings are counted, not ends.
-        let (seen_readers, seen_writers) = {
-            let state = channel.state.lock();
-            (state.reader_opens, state.writer_opens)
-        };
-        let end = PipeEnd::new(inode.clone(), channel.clone(), flags);
-        let waits = !nonblocking && reads != writes;
-        if waits {
+        let (end, before) = PipeEnd::meeting(inode.clone(), channel.clone(), flags);
+        if let Some(before) = before.filter(|_| !nonblocking && reads != writes) {
+            // Who opens while we sleep counts, even when it has closed again before we look.
             channel.when(false, |state| {
-                let there = if reads {
-                    state.writers > 0 || state.writer_opens != seen_writers
-                } else {
-                    state.readers > 0 || state.reader_opens != seen_readers
-                };
-                there.then_some(Ok(()))
+                let met = if reads { state.writer_opens != before.writer } else { state.reader_opens != before.reader };
+                met.then_some(Ok(()))
             })?;
         }
         Ok(end)

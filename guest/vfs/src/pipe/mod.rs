@@ -17,6 +17,7 @@ use crate::{Errno, Poll, Result, Sink, Source, WaitQueue};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec;
+use alloc::vec::Vec;
 use spin::Mutex;
 
 /// What a pipe holds, in bytes.
@@ -45,9 +46,23 @@ struct State {
     reading: bool,
 }
 
+/// How often the ends have been opened.
+struct Openings {
+    reader: u64,
+    writer: u64,
+}
+
 impl State {
     fn room(&self) -> usize {
         CAPACITY - self.bytes.len() - self.reserved
+    }
+
+    /// A copy of the first `most` bytes, or of all.
+    fn front(&self, most: usize) -> Vec<u8> {
+        let (first, second) = self.bytes.as_slices();
+        let first = &first[..first.len().min(most)];
+        let second = &second[..second.len().min(most - first.len())];
+        [first, second].concat()
     }
 }
 
@@ -56,15 +71,20 @@ impl Channel {
         Arc::new(Self { state: Mutex::default(), queue })
     }
 
-    /// Somebody comes to the ends named.
-    fn enter(&self, reads: bool, writes: bool) {
+    /// Somebody comes to the ends named. Returns how often the ends had been opened before, or `None` when
+    /// somebody stands at the other end already. That is judged in this very step: a partner that was
+    /// waiting only for us may be gone the moment after.
+    fn enter(&self, reads: bool, writes: bool) -> Option<Openings> {
         let mut state = self.state.lock();
+        let met = (reads && state.writers > 0) || (writes && state.readers > 0);
+        let before = Openings { reader: state.reader_opens, writer: state.writer_opens };
         state.readers += usize::from(reads);
         state.writers += usize::from(writes);
         state.reader_opens += u64::from(reads);
         state.writer_opens += u64::from(writes);
         drop(state);
         self.queue.wake_all();
+        (!met).then_some(before)
     }
 
     fn leave(&self, reads: bool, writes: bool) {
@@ -104,7 +124,7 @@ impl Channel {
                 return (state.writers == 0).then_some(Ok(None));
             }
             state.reading = true;
-            Some(Ok(Some(state.bytes.iter().take(room).copied().collect::<alloc::vec::Vec<u8>>())))
+            Some(Ok(Some(state.front(room))))
         })?;
         let Some(copy) = copy else { return Ok(0) };
         let put = sink.put(copy.as_slice().into());
