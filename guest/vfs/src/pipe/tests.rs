@@ -202,3 +202,14 @@ fn the_ends_of_a_fifo_wait_for_each_other() {
         assert_eq!(writing.join().unwrap(), Ok(3));
     }
 }
+
+#[test]
+fn a_partner_that_was_waiting_is_met_on_entering() {
+    // The writer waits; it may write and be gone before the reader that woke it looks again.
+    let channel = super::Channel::new(queues().wait_queue());
+    let before = channel.enter(false, true).expect("nobody reads yet");
+    assert_eq!((before.reader, before.writer), (0, 0));
+    assert!(channel.enter(true, false).is_none());
+    channel.leave(false, true);
+    assert!(channel.enter(true, false).is_some());
+}
