@@ -151,4 +151,5 @@ fn memory_map(ram: &[RamRange]) -> Vec<(u64, u64, u32)> {
     map
 }
 
-//TESTS
+#[cfg(test)]
+mod tests;

@@ -41,7 +41,7 @@ pub use kvm::{KvmError, ProbeError, probe};
 pub use layout::LayoutError;
 pub use machine::{Error, Machine};
 pub use memory::MemoryError;
-pub use outcome::{Finished, MachineStats, MemoryFault, Outcome, ShareStats};
+pub use outcome::{Finished, MachineStats, MemoryFault, Outcome, Remains, ShareStats};
 pub use stop::Stopper;
 pub use virtio::console::Stdio;
 pub use virtio::fs::share::ShareError;

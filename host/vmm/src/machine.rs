@@ -67,6 +67,7 @@ pub(crate) struct ShareHandle {
 pub struct Machine {
     pub(crate) vcpus: Vec<Vcpu>,
     pub(crate) bus: Arc<Bus>,
+    pub(crate) vm: Arc<Vm>,
     pub(crate) ram: Arc<Ram>,
     pub(crate) layout: Layout,
     pub(crate) boot: BootOptions,
@@ -108,11 +109,6 @@ impl Machine {
         parts.attach(Box::new(Rng::default()), None)?;
 
         map_memory(&vm, &ram, &shadow, &shares)?;
-        for device in &parts.devices {
-            for (address, fd) in device.doorbells() {
-                vm.doorbell(address, fd)?;
-            }
-        }
         let interrupters = parts.devices.iter().map(VirtioPci::interrupter).collect();
         let devices = parts.devices.into_iter().map(|device| Box::new(device) as Box<dyn PciDevice>).collect();
         let windows = layout.windows.iter().flatten().map(|place| place.base..place.base + place.len).collect();
@@ -121,7 +117,7 @@ impl Machine {
         let command_line = boot::place_command_line(boot.encode().len(), &kernel, layout.ram[0].len)?;
         let stopper = Stopper::new().map_err(|source| Error::Host { what: "stop signal", source })?;
         let built = Instant::now();
-        Ok(Self { vcpus, bus, ram, layout, boot, command_line, shares, interrupters, stopper, started, built })
+        Ok(Self { vcpus, bus, vm, ram, layout, boot, command_line, shares, interrupters, stopper, started, built })
     }
 
     /// Something that stops the machine, from any thread.
@@ -144,7 +140,7 @@ impl Parts {
             slot: self.devices.len() + 1,
             ram: self.ram.clone(),
             shadow: self.shadow.clone(),
-            sink: self.vm.clone(),
+            platform: self.vm.clone(),
             window,
         };
         let device = VirtioPci::new(device, at).map_err(|source| Error::Host { what: "doorbells", source })?;

@@ -8,7 +8,7 @@ use crate::bus::Bus;
 use crate::kvm::cpu;
 use crate::kvm::vcpu::Vcpu;
 use crate::machine::{Error, Machine, ShareHandle};
-use crate::outcome::{Finished, MachineStats, MemoryFault, Outcome, ShareStats};
+use crate::outcome::{Finished, MachineStats, MemoryFault, Outcome, Remains, ShareStats};
 use crate::worker::{borrow, eventfd, install_handler, interrupt, wait_readable};
 use diolkos_common::cmdline::ClockSample;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -56,7 +56,7 @@ impl Machine {
             first_entry: Mutex::default(),
         });
         self.write_boot_information()?;
-        let Self { vcpus, bus, shares, interrupters, stopper, started, built, .. } = self;
+        let Self { vcpus, bus, vm, shares, interrupters, stopper, started, built, .. } = self;
         let mut threads = Vec::with_capacity(vcpus.len());
         for (id, vcpu) in vcpus.into_iter().enumerate() {
             threads.push(start(id, vcpu, shared.clone())?);
@@ -98,7 +98,7 @@ impl Machine {
             first_entry,
             ended,
         };
-        Ok(Finished { outcome, stats })
+        Ok(Finished { outcome, stats, remains: Remains::new(bus, vm) })
     }
 
     fn write_boot_information(&self) -> Result<(), Error> {

@@ -6,7 +6,7 @@ pub mod vcpu;
 use crate::layout::KVM_TSS;
 use crate::memory::HostMapping;
 use crate::pci::msix::Message;
-use crate::virtio::interrupt::MsiSink;
+use crate::virtio::interrupt::Platform;
 use kvm_bindings::{
     CpuId, KVM_API_VERSION, KVM_CAP_SPLIT_IRQCHIP, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, kvm_enable_cap, kvm_msi,
     kvm_userspace_memory_region,
@@ -186,14 +186,6 @@ impl Vm {
         self.fd.check_extension(Cap::ReadonlyMem)
     }
 
-    /// Makes a guest's write at `address` signal `fd` without an exit.
-    ///
-    /// # Errors
-    /// [`KvmError`].
-    pub fn doorbell(&self, address: u64, fd: &EventFd) -> Result<(), KvmError> {
-        self.fd.register_ioevent(fd, &IoEventAddress::Mmio(address), NoDatamatch).map_err(failed("set an ioeventfd"))
-    }
-
     /// Makes processor `id`.
     ///
     /// # Errors
@@ -205,7 +197,7 @@ impl Vm {
 
 /// Devices are in this process, so a message is one call: no eventfd, and no routing table to keep up to date, each
 /// change of which would wait for all processors of the host.
-impl MsiSink for Vm {
+impl Platform for Vm {
     fn send(&self, message: Message) {
         let msi = kvm_msi {
             address_lo: message.address as u32,
@@ -217,5 +209,9 @@ impl MsiSink for Vm {
         if let Err(error) = self.fd.signal_msi(msi) {
             tracing::debug!("message {message:x?} went nowhere: {error}");
         }
+    }
+
+    fn doorbell(&self, address: u64, fd: &EventFd) -> Result<(), KvmError> {
+        self.fd.register_ioevent(fd, &IoEventAddress::Mmio(address), NoDatamatch).map_err(failed("set an ioeventfd"))
     }
 }

@@ -1,15 +1,23 @@
 //! The way back to the guest: MSI-X messages, and word of a device that failed.
 
+use crate::kvm::KvmError;
 use crate::layout::REGISTERS_EACH;
 use crate::pci::msix::{ENTRY, Message, MsixTable};
 use crate::shadow::Shadow;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use vmm_sys_util::eventfd::EventFd;
 
-/// Where messages go: KVM, or a test.
-pub trait MsiSink: Send + Sync {
-    /// Delivers one message.
+/// The virtual machine around a device: KVM, or a test.
+pub trait Platform: Send + Sync {
+    /// Delivers one message to the guest.
     fn send(&self, message: Message);
+
+    /// Makes a guest's write at `address` signal `fd` without an exit.
+    ///
+    /// # Errors
+    /// When the host cannot; the write then goes on being an exit.
+    fn doorbell(&self, address: u64, fd: &EventFd) -> Result<(), KvmError>;
 }
 
 /// Offset of the MSI-X table in a device's registers.
@@ -26,7 +34,7 @@ pub struct Interrupter {
     table: Mutex<MsixTable>,
     shadow: Arc<Shadow>,
     registers: u64,
-    sink: Arc<dyn MsiSink>,
+    platform: Arc<dyn Platform>,
     config_vector: AtomicU16,
     broken: AtomicBool,
     sent: AtomicU64,
@@ -34,12 +42,12 @@ pub struct Interrupter {
 
 impl Interrupter {
     /// Interrupts for the device whose registers are at guest-physical `registers`.
-    pub fn new(vectors: usize, shadow: Arc<Shadow>, registers: u64, sink: Arc<dyn MsiSink>) -> Self {
+    pub fn new(vectors: usize, shadow: Arc<Shadow>, registers: u64, platform: Arc<dyn Platform>) -> Self {
         let interrupter = Self {
             table: Mutex::new(MsixTable::new(vectors)),
             shadow,
             registers,
-            sink,
+            platform,
             config_vector: AtomicU16::new(crate::pci::msix::NO_VECTOR),
             broken: AtomicBool::new(false),
             sent: AtomicU64::new(0),
@@ -66,7 +74,7 @@ impl Interrupter {
 
     fn send(&self, messages: impl IntoIterator<Item = Message>) {
         for message in messages {
-            self.sink.send(message);
+            self.platform.send(message);
             self.sent.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -10,6 +10,8 @@ pub mod interrupt;
 pub mod pci;
 pub mod ring;
 pub mod rng;
+#[cfg(test)]
+pub mod testing;
 
 use ring::Ring;
 use std::io;

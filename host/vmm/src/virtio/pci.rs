@@ -8,7 +8,7 @@
 //! always zero (section 4.1.4.5 lets a driver with MSI-X ignore it).
 
 use super::common::{self, CommonConfig, Effect, QueueSetup};
-use super::interrupt::{Interrupter, MsiSink, PENDING, TABLE};
+use super::interrupt::{Interrupter, PENDING, Platform, TABLE};
 use super::ring::Ring;
 use super::{Activation, Device, F_EVENT_IDX};
 use crate::layout::{DOORBELLS, DOORBELLS_EACH, REGISTERS, REGISTERS_EACH, WindowPlace};
@@ -44,6 +44,10 @@ const CFG_ISR: u8 = 3;
 const CFG_DEVICE: u8 = 4;
 const CFG_SHARED_MEMORY: u8 = 8;
 
+/// After so many rings by exit a queue's doorbell becomes an ioeventfd. An exit costs some 25 us more; but the first
+/// ioeventfd of a machine makes its end wait for an RCU grace period, some 10 ms, which a short run had better not pay.
+const RINGS_BY_EXIT: u32 = 256;
+
 /// The id of the DAX window among shared-memory regions (section 5.11.4).
 const WINDOW_ID: u8 = 0;
 
@@ -56,8 +60,8 @@ pub struct Attachment {
     pub ram: Arc<Ram>,
     /// The registers' memory.
     pub shadow: Arc<Shadow>,
-    /// Where interrupts go.
-    pub sink: Arc<dyn MsiSink>,
+    /// The virtual machine.
+    pub platform: Arc<dyn Platform>,
     /// The DAX window, if the device has one.
     pub window: Option<WindowPlace>,
 }
@@ -67,13 +71,33 @@ pub struct VirtioPci {
     config: ConfigSpace,
     msix: usize,
     registers: u64,
-    doorbells: u64,
     chip: CommonConfig,
     device: Box<dyn Device>,
     interrupter: Arc<Interrupter>,
     shadow: Arc<Shadow>,
     ram: Arc<Ram>,
-    kicks: Vec<Arc<EventFd>>,
+    platform: Arc<dyn Platform>,
+    doorbells: Vec<Doorbell>,
+}
+
+/// How the driver rings for one queue.
+struct Doorbell {
+    address: u64,
+    kick: Arc<EventFd>,
+    rings_by_exit: u32,
+}
+
+impl Doorbell {
+    fn ring(&mut self, platform: &dyn Platform) {
+        // It can only fail when the counter is full, and then the device is being woken anyway.
+        let _ = self.kick.write(1);
+        self.rings_by_exit = self.rings_by_exit.saturating_add(1);
+        if self.rings_by_exit == RINGS_BY_EXIT
+            && let Err(error) = platform.doorbell(self.address, &self.kick)
+        {
+            tracing::debug!("doorbell {:#x} stays an exit: {error}", self.address);
+        }
+    }
 }
 
 impl VirtioPci {
@@ -88,32 +112,28 @@ impl VirtioPci {
         let vectors = (queues + 1).min(MAX_VECTORS);
         let mut config = config_space(&*device, registers, doorbells, at.window);
         let msix = config.add_capability(CAP_MSIX, &msix_body(vectors), &[0, 0xc0]);
-        let kicks = (0..queues).map(|_| Ok(Arc::new(eventfd()?))).collect::<io::Result<_>>()?;
-        let interrupter = Arc::new(Interrupter::new(vectors, at.shadow.clone(), registers, at.sink));
+        let doorbell = |index: usize| {
+            let address = doorbells + index as u64 * u64::from(NOTIFY_MULTIPLIER);
+            Ok(Doorbell { address, kick: Arc::new(eventfd()?), rings_by_exit: 0 })
+        };
+        let doorbells = (0..queues).map(doorbell).collect::<io::Result<_>>()?;
+        let interrupter = Arc::new(Interrupter::new(vectors, at.shadow.clone(), registers, at.platform.clone()));
         at.shadow.store(registers + DEVICE, &device.config()[..device.config().len().min(DEVICE_MAX)]);
         let chip = CommonConfig::new(device.features(), device.queues(), vectors as u16);
         let this = Self {
             config,
             msix,
             registers,
-            doorbells,
             chip,
             device,
             interrupter,
             shadow: at.shadow,
             ram: at.ram,
-            kicks,
+            platform: at.platform,
+            doorbells,
         };
         this.publish();
         Ok(this)
-    }
-
-    /// The doorbells: guest-physical address and eventfd of each queue.
-    pub fn doorbells(&self) -> impl Iterator<Item = (u64, &EventFd)> {
-        self.kicks
-            .iter()
-            .enumerate()
-            .map(|(i, kick)| (self.doorbells + i as u64 * u64::from(NOTIFY_MULTIPLIER), &**kick))
     }
 
     /// The device's interrupts, for their count.
@@ -130,14 +150,14 @@ impl VirtioPci {
     }
 
     fn start(&mut self) -> Result<(), Box<dyn std::error::Error>> {
-        let mut rings = Vec::with_capacity(self.kicks.len());
-        for (i, (setup, kick)) in self.chip.queues().iter().zip(&self.kicks).enumerate() {
+        let mut rings = Vec::with_capacity(self.doorbells.len());
+        for (i, (setup, doorbell)) in self.chip.queues().iter().zip(&self.doorbells).enumerate() {
             if !setup.enabled {
                 rings.push(None);
                 continue;
             }
             let queue = self.queue(setup).map_err(|e| format!("queue {i}: {e}"))?;
-            let (ram, kick) = (self.ram.clone(), kick.clone());
+            let (ram, kick) = (self.ram.clone(), doorbell.kick.clone());
             rings.push(Some(Ring::new(queue, ram, kick, self.interrupter.clone(), setup.vector)));
         }
         let activation = Activation { features: self.chip.features(), rings };
@@ -183,7 +203,7 @@ impl PciDevice for VirtioPci {
             Effect::Reset => {
                 self.device.reset();
                 self.interrupter.reset();
-                self.kicks.iter().for_each(|kick| clear(kick));
+                self.doorbells.iter().for_each(|doorbell| clear(&doorbell.kick));
             }
             Effect::Start => {
                 if let Err(error) = self.start() {
@@ -199,9 +219,8 @@ impl PciDevice for VirtioPci {
     }
 
     fn write_doorbell(&mut self, offset: u64, _data: &[u8]) {
-        if let Some(kick) = self.kicks.get((offset / u64::from(NOTIFY_MULTIPLIER)) as usize) {
-            // It can only fail when the counter is full, and then the device is being woken anyway.
-            let _ = kick.write(1);
+        if let Some(doorbell) = self.doorbells.get_mut((offset / u64::from(NOTIFY_MULTIPLIER)) as usize) {
+            doorbell.ring(&*self.platform);
         }
     }
 
@@ -268,4 +287,5 @@ fn msix_body(vectors: usize) -> Vec<u8> {
     body
 }
 
-//TESTS
+#[cfg(test)]
+mod tests;

@@ -141,4 +141,5 @@ impl Device for Console {
     }
 }
 
-//TESTS
+#[cfg(test)]
+mod tests;

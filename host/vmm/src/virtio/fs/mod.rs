@@ -104,4 +104,5 @@ fn run(control: &Control, mut rings: Vec<Ring>, server: &FileServer) {
     }
 }
 
-//TESTS
+#[cfg(test)]
+mod tests;
