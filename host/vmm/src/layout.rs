@@ -128,7 +128,7 @@ impl Layout {
     /// # Errors
     /// Names what does not fit.
     pub fn plan(memory: u64, windows: &[(&str, u64)], bits: u32) -> Result<Self, LayoutError> {
-        if memory % LARGE_PAGE != 0 {
+        if !memory.is_multiple_of(LARGE_PAGE) {
             return Err(LayoutError::MemoryUnaligned(memory));
         }
         if memory < MIN_MEMORY {

@@ -73,7 +73,7 @@ impl MsixTable {
     /// A guest's write to the table: naturally aligned, 4 or 8 bytes (other sizes are ignored, as the specification
     /// allows). Returns the messages this lets out.
     pub fn write(&mut self, offset: usize, data: &[u8]) -> Vec<Message> {
-        if !matches!(data.len(), 4 | 8) || offset % data.len() != 0 {
+        if !matches!(data.len(), 4 | 8) || !offset.is_multiple_of(data.len()) {
             return Vec::new();
         }
         for (i, word) in data.chunks_exact(4).enumerate() {

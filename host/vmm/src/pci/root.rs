@@ -73,7 +73,7 @@ impl PciRoot {
 
     fn write_config(&self, function: usize, offset: usize, data: &[u8]) {
         // Each device has function 0 only.
-        if function % 8 != 0 {
+        if !function.is_multiple_of(8) {
             return;
         }
         let index = function / 8;

@@ -210,7 +210,11 @@ impl CommonConfig {
             (32 | 40 | 48, 8) => queue.areas[((offset - 32) / 8) as usize] = value,
             (32 | 36 | 40 | 44 | 48 | 52, 4) => {
                 let area = &mut queue.areas[((offset - 32) / 8) as usize];
-                *area = if offset % 8 == 0 { *area & !0xffff_ffff | value } else { *area & 0xffff_ffff | value << 32 };
+                *area = if offset.is_multiple_of(8) {
+                    *area & !0xffff_ffff | value
+                } else {
+                    *area & 0xffff_ffff | value << 32
+                };
             }
             _ => {}
         }

@@ -91,7 +91,7 @@ impl Stream<'_> {
             if !ready {
                 continue;
             }
-            let mut slice = slice.clone();
+            let mut slice = slice;
             match self.file.as_fd().read_volatile(&mut slice).map_err(io_error) {
                 Ok(0) => return Ok(None),
                 Ok(n) => return Ok(Some(n as u32)),

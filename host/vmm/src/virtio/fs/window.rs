@@ -29,7 +29,7 @@ pub struct WindowRange {
 impl WindowRange {
     /// Checks a guest's range against a window of `window` bytes.
     pub fn new(window: u64, offset: u64, len: u64) -> Option<Self> {
-        let aligned = offset % PAGE == 0 && len % PAGE == 0;
+        let aligned = offset.is_multiple_of(PAGE) && len.is_multiple_of(PAGE);
         let end = offset.checked_add(len)?;
         (aligned && len > 0 && end <= window).then_some(Self { offset, len })
     }
@@ -140,7 +140,7 @@ impl Window {
     /// read-only share, `EACCES` for what is not a regular file, `ENOMEM` for too many runs, or what mmap(2) says.
     pub fn map(&self, range: WindowRange, file: BorrowedFd<'_>, file_offset: u64, write: bool) -> Result<(), Errno> {
         let end = file_offset.checked_add(range.len).ok_or(Errno::INVAL)?;
-        if file_offset % PAGE != 0 || i64::try_from(end).is_err() {
+        if !file_offset.is_multiple_of(PAGE) || i64::try_from(end).is_err() {
             return Err(Errno::INVAL);
         }
         if write && !self.writable {
