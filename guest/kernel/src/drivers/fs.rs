@@ -14,7 +14,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use diolkos_vfs::{Errno, Result};
 use diolkos_virtio::fs::{FsOptions, VirtioFs};
 use diolkos_virtio::{Device, DmaBuf, Error, Hal, PhysAddr, QueueError, Used};
@@ -44,6 +44,8 @@ pub struct FsDevice {
     tag: String,
     window: Option<WindowMemory>,
     replies: WaitQueue,
+    /// Callers that wait for an interrupt.
+    sleepers: AtomicUsize,
 }
 
 static DEVICES: Mutex<Vec<Arc<FsDevice>>> = Mutex::new(Vec::new());
@@ -60,7 +62,7 @@ pub(super) fn init(device: Device<KernelHal>) -> core::result::Result<(), Error>
         unsafe { WindowMemory::new(range.start().0, start, range.len()) }.ok()
     });
     let device = Mutex::new(device);
-    DEVICES.lock().push(Arc::new(FsDevice { device, tag, window, replies: WaitQueue::new() }));
+    DEVICES.lock().push(Arc::new(FsDevice { device, tag, window, replies: WaitQueue::new(), sleepers: AtomicUsize::new(0) }));
     Ok(())
 }
 
@@ -74,10 +76,13 @@ pub fn tags() -> Vec<String> {
     DEVICES.lock().iter().map(|device| device.tag.clone()).collect()
 }
 
-/// An interrupt of any of the devices.
+/// An interrupt, of whatever device.
 pub(super) fn interrupt() {
     for device in DEVICES.lock().iter() {
-        device.collect(true);
+        // Who polls has no use for more interrupts.
+        if device.sleepers.load(Ordering::Relaxed) > 0 {
+            device.collect(true);
+        }
     }
 }
 
@@ -215,6 +220,7 @@ impl FsDevice {
                     Err(_) => return Err(Errno::EIO),
                 }
             }
+            let _sleeper = Sleeper::new(self);
             let room = &mut || {
                 self.collect(true);
                 let mut device = self.device.lock();
@@ -234,13 +240,31 @@ impl FsDevice {
             done()
         });
         if !polled {
+            let _sleeper = Sleeper::new(self);
             self.collect(true);
             self.replies.wait_until(&mut || done(), None, false)?;
-            self.device.lock().requests()[0].disable_interrupts();
         }
         match pending.0.load(Ordering::Acquire) {
             FAILED => Err(Errno::EIO),
             len => Ok(len as usize),
+        }
+    }
+}
+
+/// A caller that waits for an interrupt; the last one to wake turns interrupts off.
+struct Sleeper<'a>(&'a FsDevice);
+
+impl<'a> Sleeper<'a> {
+    fn new(device: &'a FsDevice) -> Self {
+        device.sleepers.fetch_add(1, Ordering::Relaxed);
+        Self(device)
+    }
+}
+
+impl Drop for Sleeper<'_> {
+    fn drop(&mut self) {
+        if self.0.sleepers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.device.lock().requests()[0].disable_interrupts();
         }
     }
 }

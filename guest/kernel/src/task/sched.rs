@@ -52,10 +52,11 @@ pub fn wake(thread: &Arc<Thread>) {
     }
 }
 
-/// The timer fired: wake sleepers, and end the slice of whoever runs.
+/// An interrupt came: wake sleepers whose time has come, and end the slice of whoever runs if it is over.
 pub fn tick() {
-    timer::expire(time::monotonic_ns());
-    WANTED.store(true, Ordering::Relaxed);
+    if timer::expire(time::monotonic_ns()) {
+        WANTED.store(true, Ordering::Relaxed);
+    }
 }
 
 /// On the way back to the program: gives way if somebody waits for the processor and it is time.

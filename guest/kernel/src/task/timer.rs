@@ -65,11 +65,15 @@ pub fn set_slice(ns: Option<u64>) {
     }
 }
 
-/// Wakes everybody whose deadline has passed.
-pub fn expire(now: u64) {
+/// Wakes everybody whose deadline has passed. Returns whether a time slice is over.
+pub fn expire(now: u64) -> bool {
     let mut timers = TIMERS.lock();
+    if timers.armed.is_none_or(|deadline| deadline > now) {
+        return false;
+    }
     timers.armed = None;
-    if timers.slice.is_some_and(|end| end <= now) {
+    let slice_over = timers.slice.is_some_and(|end| end <= now);
+    if slice_over {
         timers.slice = None;
     }
     while let Some(entry) = timers.sleepers.first_entry() {
@@ -80,4 +84,5 @@ pub fn expire(now: u64) {
         sched::wake(&thread);
     }
     timers.arm();
+    slice_over
 }

@@ -12,14 +12,8 @@ const LVT_TIMER: u64 = 0x320;
 const TIMER_COUNT: u64 = 0x380;
 const TIMER_DIVIDE: u64 = 0x3e0;
 
-/// Vectors. All in one priority class (0xe0 to 0xee), so that one that is not ended blocks the others and the
-/// single interrupt stack is never overwritten; even only, see `monitor.s`.
-pub mod vector {
-    /// The timer.
-    pub const TIMER: u8 = 0xe0;
-    /// The first and last for devices.
-    pub const DEVICES: core::ops::RangeInclusive<u8> = 0xe2..=0xee;
-}
+/// The vector of all interrupts; see `trap` for why there is one. Even, see `monitor.s`.
+const VECTOR: u8 = 0xe0;
 
 fn register(offset: u64) -> *mut u32 {
     (PHYS_BASE + BASE + offset) as *mut u32
@@ -34,7 +28,7 @@ fn write(offset: u64, value: u32) {
 pub fn init() {
     write(SPURIOUS, 0x1ff);
     write(TIMER_DIVIDE, 0xb);
-    write(LVT_TIMER, vector::TIMER as u32);
+    write(LVT_TIMER, VECTOR as u32);
 }
 
 /// Ends the interrupt in service.
@@ -49,9 +43,9 @@ pub fn set_timer(ns: Option<u64>) {
     write(TIMER_COUNT, ticks);
 }
 
-/// The address and data of a message that raises `vector` here (SDM volume 3, section 11.11).
-pub fn message(vector: u8) -> (u64, u32) {
+/// The address and data of a message that interrupts this processor (SDM volume 3, section 11.11).
+pub fn message() -> (u64, u32) {
     // SAFETY: as in write; reading the id has no effect.
     let id = unsafe { read_volatile(register(ID)) } >> 24;
-    (BASE | (id as u64) << 12, vector as u32)
+    (BASE | (id as u64) << 12, VECTOR as u32)
 }

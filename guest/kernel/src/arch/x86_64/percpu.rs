@@ -43,18 +43,16 @@ pub fn set_mask(masked: bool) {
     write!(MASK, masked as u64);
 }
 
-/// Takes all recorded vectors: bit `n` stands for vector `0xc0 + n`.
-pub fn take_pending() -> u64 {
-    if read!(PENDING) == 0 {
-        return 0;
+/// Whether interrupts were recorded; they count as taken then.
+pub fn take_pending() -> bool {
+    if !has_pending() {
+        return false;
     }
-    let mut bits = 0u64;
-    // SAFETY: as above; xchg is atomic against an interrupt that records a bit.
-    unsafe { asm!("xchg {}, gs:[{}]", inout(reg) bits, const PENDING, options(nostack, preserves_flags)) }
-    bits
+    write!(PENDING, 0);
+    true
 }
 
-/// Whether a vector is recorded.
+/// Whether an interrupt is recorded.
 pub fn has_pending() -> bool {
     read!(PENDING) != 0
 }

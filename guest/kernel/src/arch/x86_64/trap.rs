@@ -13,44 +13,50 @@ unsafe extern "C" {
 }
 
 const PAGE_FAULT: u64 = 14;
-const FIRST_INTERRUPT: u64 = 0xc0;
 
-/// Who serves a device's vector.
+/// Who looks for news.
 type Handler = fn();
-const VECTORS: usize = 8;
-static HANDLERS: [AtomicUsize; VECTORS] = [const { AtomicUsize::new(0) }; VECTORS];
+const MAX_HANDLERS: usize = 8;
+static HANDLERS: [AtomicUsize; MAX_HANDLERS] = [const { AtomicUsize::new(0) }; MAX_HANDLERS];
 
-/// Has `handler` called whenever `vector` (one of [`lapic::vector::DEVICES`], even) is raised. It may neither sleep
-/// nor allocate.
-pub fn handle(vector: u8, handler: Handler) {
-    HANDLERS[(vector as usize - 0xe0) / 2].store(handler as usize, Ordering::Release);
+/// Has `handler` called at every interrupt. It looks whether its device has news, and neither sleeps nor allocates.
+///
+/// # Panics
+/// With more handlers than there are kinds of devices.
+pub fn on_interrupt(handler: Handler) {
+    let handler = handler as usize;
+    for slot in &HANDLERS {
+        match slot.compare_exchange(0, handler, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return,
+            Err(present) if present == handler => return,
+            Err(_) => {}
+        }
+    }
+    panic!("more interrupt handlers than kinds of devices");
 }
 
-fn interrupt(vector: u64) {
+/// All interrupts have one vector and mean one thing: somebody has news. A host that delivers an interrupt twice (see
+/// `monitor.s`) can also put a second one on top of a first that has not run an instruction; with two vectors the
+/// first would be lost. With one there is nothing to tell apart, and everybody is asked.
+fn interrupt() {
     stats::INTERRUPTS.count();
+    // Ended first: what happens from here on raises it again.
     lapic::end_of_interrupt();
-    if vector == lapic::vector::TIMER as u64 {
-        task::sched::tick();
-    } else if let Some(slot) = HANDLERS.get((vector.wrapping_sub(0xe0) / 2) as usize) {
+    task::sched::tick();
+    for slot in &HANDLERS {
         let handler = slot.load(Ordering::Acquire);
-        if handler != 0 {
-            // SAFETY: only `handle` stores here, and it stores a `Handler`.
-            unsafe { core::mem::transmute::<usize, Handler>(handler)() }
+        if handler == 0 {
+            return;
         }
+        // SAFETY: only `on_interrupt` stores here, and it stores a `Handler`.
+        unsafe { core::mem::transmute::<usize, Handler>(handler)() }
     }
 }
 
 /// Serves what was recorded while interrupts were masked. Called with the mask set, at points where no lock is held.
 pub fn serve_pending() {
-    loop {
-        let mut bits = percpu::take_pending();
-        if bits == 0 {
-            return;
-        }
-        while bits != 0 {
-            interrupt(FIRST_INTERRUPT + bits.trailing_zeros() as u64);
-            bits &= bits - 1;
-        }
+    while percpu::take_pending() {
+        interrupt();
     }
 }
 
@@ -96,7 +102,7 @@ extern "C" fn system_call_entry(frame: &mut Frame) {
 #[unsafe(no_mangle)]
 extern "C" fn trap_entry(frame: &mut Frame) {
     if frame.vector >= 32 {
-        interrupt(frame.vector);
+        interrupt();
     } else {
         exception(frame);
     }
