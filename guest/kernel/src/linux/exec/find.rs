@@ -182,13 +182,14 @@ pub fn program(namespace: &Namespace, start: &Location, path: &[u8], mut args: V
     Err(Failure::new(Errno::ELOOP, path, "too many scripts interpret one another"))
 }
 
-/// A script whose interpreter is missing counts as not executable, in a shell too.
+/// What is wrong with an interpreter is told of the file that names it. A missing one counts as "not found", as
+/// in bash and dash.
 fn bad_interpreter(script: &[u8], interpreter: &[u8], failure: Failure) -> Failure {
     let why = match failure.errno {
         Errno::ENOENT => format!("its interpreter {} does not exist", show(interpreter)),
         _ => format!("its interpreter cannot be run: {}", failure.message),
     };
-    Failure::new(failure.errno, script, &why)
+    Failure { status: failure.status, ..Failure::new(failure.errno, script, &why) }
 }
 
 /// The dynamic linker that `program` names.
