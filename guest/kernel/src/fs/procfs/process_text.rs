@@ -241,7 +241,11 @@ pub fn limits(values: &[Limit; 16]) -> String {
     let mut text = alloc::format!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
     for (number, name, unit) in ROWS {
         let (soft, hard) = values[number];
-        let _ = writeln!(text, "{name:<25} {:<20} {:<20} {unit:<10}", show(soft), show(hard));
+        let _ = write!(text, "{name:<25} {:<20} {:<20} ", show(soft), show(hard));
+        if !unit.is_empty() {
+            let _ = write!(text, "{unit:<10}");
+        }
+        text.push('\n');
     }
     text
 }
@@ -354,6 +358,6 @@ mod tests {
         assert_eq!(lines.len(), 17);
         assert_eq!(lines[0], "Limit                     Soft Limit           Hard Limit           Units     ");
         assert_eq!(lines[8], "Max open files            1024                 4096                 files     ");
-        assert_eq!(lines[14], "Max nice priority         unlimited            unlimited                      ");
+        assert_eq!(lines[14], "Max nice priority         unlimited            unlimited            ");
     }
 }
