@@ -47,11 +47,11 @@ pub(super) fn refuse(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
 }
 
-/// Methods of `FileSystem` passed on to `self.0` as they are.
+/// Methods of `FileSystem` passed on to a field as they are.
 macro_rules! forward {
-    ($($name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
+    ($field:tt: $($name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
         $(fn $name(&self, $($arg: $type),*) -> $result {
-            self.0.$name($($arg),*)
+            self.$field.$name($($arg),*)
         })*
     };
 }
@@ -270,7 +270,7 @@ impl<F: FileSystem<Inode = u64, Handle = u64>> FileSystem for Guard<F> {
         self.0.setupmapping(ctx, inode, handle, foffset, len, flags, moffset, window)
     }
 
-    forward! {
+    forward! { 0:
         destroy() -> ();
         forget(ctx: &Context, inode: u64, count: u64) -> ();
         batch_forget(ctx: &Context, requests: Vec<(u64, u64)>) -> ();

@@ -3,6 +3,7 @@
 //! One thread serves both queues, urgent ones first; the server behind it is in this process ([`server`]).
 
 mod guard;
+mod listing;
 mod readonly;
 pub mod requests;
 pub mod server;

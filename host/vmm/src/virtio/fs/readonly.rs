@@ -61,7 +61,7 @@ impl<F: FileSystem<Inode = u64, Handle = u64>> FileSystem for ReadOnly<F> {
         self.0.setupmapping(ctx, inode, handle, foffset, len, flags, moffset, vu_req)
     }
 
-    forward! {
+    forward! { 0:
         init(capable: FsOptions) -> io::Result<FsOptions>;
         destroy() -> ();
         lookup(ctx: &Context, parent: u64, name: &CStr) -> io::Result<Entry>;

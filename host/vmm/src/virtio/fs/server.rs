@@ -1,10 +1,11 @@
 //! The file server: a request in a descriptor chain in, its reply in the same chain out.
 //!
-//! fuse-backend-rs does the work behind [`Guard`] and, for a read-only share, [`ReadOnly`]. What we add is the promise
+//! fuse-backend-rs does the work behind [`Listings`], [`Guard`] and, for a read-only share, [`ReadOnly`]. What we add is the promise
 //! that every request which wants a reply gets one, and that nothing a guest sends ends the VMM: a malformed message
 //! is answered with an error, and so is one that makes the library panic.
 
 use super::guard::{Guard, Privilege};
+use super::listing::Listings;
 use super::readonly::ReadOnly;
 use super::requests::{BATCH_FORGET, DESTROY, FORGET, Requests};
 use super::share::Share;
@@ -83,7 +84,7 @@ impl FileServer {
             allow_direct_io: false,
             ..Config::default()
         };
-        let guarded = Guard(PassthroughFs::<()>::new(config)?, Privilege::current());
+        let guarded = Guard(Listings::new(PassthroughFs::<()>::new(config)?), Privilege::current());
         let server: Box<dyn Answer> =
             if writable { Box::new(Server::new(guarded)) } else { Box::new(Server::new(ReadOnly(guarded))) };
         Ok(Self { server, window, requests: Arc::default(), _share: share })
