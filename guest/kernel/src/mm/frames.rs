@@ -225,3 +225,64 @@ pub fn usage() -> (u64, u64) {
     let frames = FRAMES.lock();
     (frames.free, frames.total)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+
+    /// Memory where the direct map would have it, so that the allocator's own links work.
+    fn machine(start: u64, len: u64) -> Frames {
+        let at = pointer(start).cast();
+        // SAFETY: the range belongs to this test alone; NOREPLACE makes sure.
+        let mapped = unsafe {
+            let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE | MapFlags::NORESERVE;
+            mmap_anonymous(at, len as usize, ProtFlags::READ | ProtFlags::WRITE, flags)
+        };
+        assert_eq!(mapped.unwrap(), at);
+        let mut frames = Frames { regions: [None; MAX_REGIONS], lists: [0; MAX_ORDER + 1], free: 0, total: 0 };
+        let first = (start + len / PAGE_SIZE).next_multiple_of(BLOCK);
+        let region = Region { start: first, end: start + len, frontier: first, map: pointer(start) };
+        frames.free = region.end - region.start;
+        frames.regions[0] = Some(region);
+        frames
+    }
+
+    #[test]
+    fn blocks_are_aligned_and_never_overlap() {
+        let mut frames = machine(0x10_0000_0000, 64 << 20);
+        let mut taken: Vec<(u64, u64)> = Vec::new();
+        for i in 0.. {
+            let order = i % 11;
+            let Some(block) = frames.allocate(order) else { break };
+            let size = PAGE_SIZE << order;
+            assert_eq!(block % size, 0);
+            assert!(taken.iter().all(|(start, end)| block + size <= *start || *end <= block));
+            taken.push((block, block + size));
+        }
+        assert!(taken.len() > 20);
+    }
+
+    #[test]
+    fn what_is_given_back_in_pieces_grows_together_again() {
+        let mut frames = machine(0x20_0000_0000, 32 << 20);
+        let all = frames.free;
+        let blocks: Vec<u64> = core::iter::from_fn(|| frames.allocate(LARGE_ORDER)).collect();
+        assert_eq!(frames.free, 0);
+        for block in &blocks {
+            for page in (0..1 << LARGE_ORDER).rev() {
+                frames.release(block + page * PAGE_SIZE, 0);
+            }
+        }
+        assert_eq!(frames.free, all);
+        let whole = core::iter::from_fn(|| frames.allocate(MAX_ORDER)).count() as u64;
+        assert_eq!(whole * BLOCK, all);
+    }
+
+    #[test]
+    fn an_allocator_without_memory_says_so() {
+        let mut frames = Frames { regions: [None; MAX_REGIONS], lists: [0; MAX_ORDER + 1], free: 0, total: 0 };
+        assert_eq!(frames.allocate(0), None);
+    }
+}

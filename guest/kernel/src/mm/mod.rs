@@ -7,7 +7,6 @@
 pub mod areas;
 #[cfg(guest)]
 mod fault;
-#[cfg(guest)]
 pub mod frames;
 #[cfg(guest)]
 mod heap;
