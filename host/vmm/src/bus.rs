@@ -4,10 +4,11 @@ use crate::kvm::vcpu::Exit;
 use crate::outcome::{MemoryFault, Outcome};
 use crate::pci::PciRoot;
 use diolkos_common::ports;
-use diolkos_common::report::{Decoder, End, Record};
+use diolkos_common::report::{DecodeError, Decoder, End, HEADER_LEN, Record, record_len};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 /// What is behind the report port.
 struct Report {
@@ -21,22 +22,34 @@ pub struct Bus {
     /// The devices.
     pub pci: PciRoot,
     report: Mutex<Report>,
+    ram: GuestMemoryMmap,
     windows: Vec<Range<u64>>,
     unclaimed: AtomicU64,
 }
 
 impl Bus {
-    /// A bus before `pci` and a report port that hands records to `on_record`. The guest-physical addresses in
+    /// A bus before `pci`, `ram` and a report port that hands records to `on_record`. The guest-physical addresses in
     /// `windows` are memory; an exit for one is a fault.
-    pub fn new(pci: PciRoot, windows: Vec<Range<u64>>, on_record: Box<dyn FnMut(Record) + Send>) -> Self {
+    pub fn new(
+        pci: PciRoot,
+        ram: GuestMemoryMmap,
+        windows: Vec<Range<u64>>,
+        on_record: Box<dyn FnMut(Record) + Send>,
+    ) -> Self {
         let report = Report { decoder: Decoder::default(), on_record, end: None };
-        Self { pci, report: Mutex::new(report), windows, unclaimed: AtomicU64::new(0) }
+        Self { pci, report: Mutex::new(report), ram, windows, unclaimed: AtomicU64::new(0) }
     }
 
     /// Deals with an exit. `Some` when the machine has to end, and how.
     pub fn handle(&self, exit: Exit<'_>) -> Option<Outcome> {
         let claimed = match exit {
             Exit::PortWrite(ports::REPORT, data) => return self.report(data).err(),
+            Exit::PortWrite(ports::REPORT_MEMORY, data) => {
+                return match self.record_in_memory(data) {
+                    Ok(record) => self.report(&record).err(),
+                    Err(outcome) => Some(outcome),
+                };
+            }
             Exit::PortWrite(ports::POWER_OFF, _) => return Some(Outcome::PoweredOff),
             Exit::PortWrite(port, data) => self.pci.write_port(port, data),
             Exit::PortRead(port, data) => {
@@ -65,6 +78,20 @@ impl Bus {
 
     fn in_window(&self, address: u64) -> bool {
         self.windows.iter().any(|window| window.contains(&address))
+    }
+
+    /// Copies the record that begins the page whose number the guest wrote.
+    fn record_in_memory(&self, data: &[u8]) -> Result<Vec<u8>, Outcome> {
+        let outside = |_| Outcome::BadReport(DecodeError::Unreachable);
+        let page: [u8; 4] = data.try_into().map_err(|_| Outcome::BadReport(DecodeError::Unreachable))?;
+        let start = GuestAddress(u64::from(u32::from_le_bytes(page)) << 12);
+        let mut header = [0; HEADER_LEN];
+        self.ram.read_slice(&mut header, start).map_err(outside)?;
+        let mut record = vec![0; record_len(header).map_err(Outcome::BadReport)?];
+        self.ram.read_slice(&mut record, start).map_err(outside)?;
+        // The guest may have written a second header meanwhile; the first one was checked, and counts.
+        record[..HEADER_LEN].copy_from_slice(&header);
+        Ok(record)
     }
 
     fn report(&self, data: &[u8]) -> Result<(), Outcome> {

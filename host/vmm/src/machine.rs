@@ -112,7 +112,7 @@ impl Machine {
         let interrupters = parts.devices.iter().map(VirtioPci::interrupter).collect();
         let devices = parts.devices.into_iter().map(|device| Box::new(device) as Box<dyn PciDevice>).collect();
         let windows = layout.windows.iter().flatten().map(|place| place.base..place.base + place.len).collect();
-        let bus = Arc::new(Bus::new(PciRoot::new(shadow, devices), windows, config.on_record));
+        let bus = Arc::new(Bus::new(PciRoot::new(shadow, devices), ram.memory().clone(), windows, config.on_record));
         let (vcpus, boot) = processors(&vm, &host, &kernel, config.boot)?;
         let command_line = boot::place_command_line(boot.encode().len(), &kernel, layout.ram[0].len)?;
         let stopper = Stopper::new().map_err(|source| Error::Host { what: "stop signal", source })?;

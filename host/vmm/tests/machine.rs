@@ -63,7 +63,7 @@ fn a_guest_turns_the_machine_off() {
     }
     let finished = run(config("power_off"));
     assert_eq!(finished.outcome, Outcome::PoweredOff);
-    assert_eq!(exits(&finished, "port_write"), 1);
+    assert_eq!(exits(&finished, "power_off"), 1);
     assert!(finished.stats.first_entry.is_some());
 }
 
@@ -161,7 +161,7 @@ fn configuration_space_is_read_without_leaving_the_guest() {
          succeed",
     ));
     assert_eq!(finished.outcome, Outcome::Ended(End::Exited(0)));
-    assert_eq!(exits(&finished, "mmio_read"), 0, "{:?}", finished.stats.exits);
+    assert_eq!(exits(&finished, "register_read"), 0, "{:?}", finished.stats.exits);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn bars_are_sized_through_memory_and_ports_alike() {
          succeed",
     ));
     assert_eq!(finished.outcome, Outcome::Ended(End::Exited(0)));
-    assert_eq!((exits(&finished, "mmio_write"), exits(&finished, "mmio_read")), (1, 0));
+    assert_eq!((exits(&finished, "config_write"), exits(&finished, "register_read")), (1, 0));
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_device_is_negotiated_and_reset_through_its_registers() {
          succeed",
     ));
     assert_eq!(finished.outcome, Outcome::Ended(End::Exited(0)));
-    assert_eq!(exits(&finished, "mmio_read"), 0);
+    assert_eq!(exits(&finished, "register_read"), 0);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! A processor as a function: run it, get the reason why it stopped.
 
 use super::Vm;
+use crate::layout::{DOORBELLS, DOORBELLS_END, ECAM, REGISTERS};
+use crate::pci::root::{CONFIG_ADDRESS, CONFIG_DATA_END};
+use diolkos_common::ports;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use std::sync::Arc;
 
@@ -31,10 +34,18 @@ impl Exit<'_> {
     /// The name under which it is counted.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::PortWrite(..) => "port_write",
-            Self::PortRead(..) => "port_read",
-            Self::MemoryWrite(..) => "mmio_write",
-            Self::MemoryRead(..) => "mmio_read",
+            Self::PortWrite(ports::REPORT, _) => "report",
+            Self::PortWrite(ports::POWER_OFF, _) => "power_off",
+            Self::PortWrite(CONFIG_ADDRESS..=CONFIG_DATA_END, _) => "pci_port_write",
+            Self::PortRead(CONFIG_ADDRESS..=CONFIG_DATA_END, _) => "pci_port_read",
+            Self::PortWrite(..) => "other_port_write",
+            Self::PortRead(..) => "other_port_read",
+            Self::MemoryWrite(ECAM..REGISTERS, _) => "config_write",
+            Self::MemoryWrite(REGISTERS..DOORBELLS, _) => "register_write",
+            Self::MemoryWrite(DOORBELLS..DOORBELLS_END, _) => "doorbell",
+            Self::MemoryRead(ECAM..DOORBELLS, _) => "register_read",
+            Self::MemoryWrite(..) => "other_memory_write",
+            Self::MemoryRead(..) => "other_memory_read",
             Self::Interrupted => "interrupted",
             Self::Halted => "halt",
             Self::TripleFault => "triple_fault",

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub const CONFIG_ADDRESS: u16 = 0xcf8;
 /// First data port.
 pub const CONFIG_DATA: u16 = 0xcfc;
+/// Last data port.
+pub const CONFIG_DATA_END: u16 = 0xcff;
 
 /// A device on the bus, as the bus sees it.
 pub trait PciDevice: Send {
@@ -129,7 +131,7 @@ impl PciRoot {
                 }
                 true
             }
-            CONFIG_DATA..=0xcff => {
+            CONFIG_DATA..=CONFIG_DATA_END => {
                 if let Some((function, offset)) = self.selected(port)
                     && offset % 4 + data.len() <= 4
                 {
@@ -148,7 +150,7 @@ impl PciRoot {
                 data.copy_from_slice(&self.address.load(Ordering::Relaxed).to_le_bytes());
                 true
             }
-            CONFIG_DATA..=0xcff => {
+            CONFIG_DATA..=CONFIG_DATA_END => {
                 match self.selected(port) {
                     Some((function, offset)) if offset % 4 + data.len() <= 4 && function / 8 < self.slots.len() => {
                         self.shadow.load(ECAM + (function * 4096 + offset) as u64, data);
