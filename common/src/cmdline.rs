@@ -102,6 +102,8 @@ pub struct BootOptions {
     pub clock: Option<ClockSample>,
     /// Guest-physical address of bus 0's PCI configuration space as memory (ECAM); port I/O is used without it.
     pub ecam: Option<u64>,
+    /// Whether the machine has [`crate::ports::REPORT_MEMORY`].
+    pub report_memory: bool,
     /// The terminal.
     pub terminal: Terminal,
 }
@@ -176,6 +178,7 @@ impl BootOptions {
             (self.trace.fuse, "trace_fuse"),
             (self.verbose, "verbose"),
             (self.stats, "stats"),
+            (self.report_memory, "report_memory"),
         ] {
             if on {
                 word(key, &[]);
@@ -253,6 +256,7 @@ impl BootOptions {
             "trace_fuse" => self.trace.fuse = true,
             "verbose" => self.verbose = true,
             "stats" => self.stats = true,
+            "report_memory" => self.report_memory = true,
             "tsc_khz" => self.tsc_khz = number(0)?,
             "clock" => self.clock = Some(ClockSample { wall_ns: number(0)?, host_tsc: number(1)? }),
             "ecam" => self.ecam = Some(number(0)?),
@@ -310,6 +314,7 @@ mod tests {
             tsc_khz: 2_596_000,
             clock: Some(ClockSample { wall_ns: u64::MAX, host_tsc: 1 }),
             ecam: Some(0xe000_0000),
+            report_memory: true,
             terminal: Terminal { streams: [true, false, true], size: (80, 24) },
         }
     }

@@ -7,6 +7,9 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+/// Bytes before the payload.
+pub const HEADER_LEN: usize = HEADER;
+
 /// Longest payload a decoder accepts, in bytes. It bounds what a hostile guest can make the host hold.
 pub const MAX_PAYLOAD: usize = 256 * 1024;
 
@@ -63,6 +66,8 @@ pub enum DecodeError {
     UnknownTag(u8),
     /// A payload of the wrong length for its tag.
     Malformed(u8),
+    /// A record said to be in memory lies outside of it.
+    Unreachable,
 }
 
 impl core::fmt::Display for DecodeError {
@@ -71,6 +76,7 @@ impl core::fmt::Display for DecodeError {
             Self::TooLong(n) => write!(f, "record of {n} bytes is over the limit"),
             Self::UnknownTag(t) => write!(f, "unknown record tag {t}"),
             Self::Malformed(t) => write!(f, "malformed record with tag {t}"),
+            Self::Unreachable => f.write_str("record outside guest memory"),
         }
     }
 }
@@ -146,6 +152,16 @@ pub fn encode_panicked(buffer: &mut [u8], message: core::fmt::Arguments<'_>) -> 
     length
 }
 
+/// The whole length of the record that begins with `header`, in bytes.
+///
+/// # Errors
+/// [`DecodeError::TooLong`].
+pub fn record_len(header: [u8; HEADER_LEN]) -> Result<usize, DecodeError> {
+    let [_, a, b, c, d] = header;
+    let length = u32::from_le_bytes([a, b, c, d]);
+    if length as usize > MAX_PAYLOAD { Err(DecodeError::TooLong(length)) } else { Ok(HEADER + length as usize) }
+}
+
 /// Takes the stream in pieces and gives back whole records.
 #[derive(Debug, Default)]
 pub struct Decoder {
@@ -162,13 +178,9 @@ impl Decoder {
         let mut records = Vec::new();
         let mut at = 0;
         while let Some((header, rest)) = self.pending[at..].split_first_chunk::<HEADER>() {
-            let [tag, a, b, c, d] = *header;
-            let length = u32::from_le_bytes([a, b, c, d]);
-            if length as usize > MAX_PAYLOAD {
-                return Err(DecodeError::TooLong(length));
-            }
-            let Some(payload) = rest.get(..length as usize) else { break };
-            records.push(Record::decode(tag, payload)?);
+            let length = record_len(*header)? - HEADER;
+            let Some(payload) = rest.get(..length) else { break };
+            records.push(Record::decode(header[0], payload)?);
             at += HEADER + payload.len();
         }
         self.pending.drain(..at);

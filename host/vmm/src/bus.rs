@@ -137,7 +137,32 @@ mod tests {
         let sink = records.clone();
         let pci = PciRoot::new(Shadow::new().unwrap(), Vec::new());
         let window = 1 << 32..(1 << 32) + 4096;
-        (Bus::new(pci, vec![window], Box::new(move |record| sink.lock().unwrap().push(record))), records)
+        let ram = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
+        (Bus::new(pci, ram, vec![window], Box::new(move |record| sink.lock().unwrap().push(record))), records)
+    }
+
+    #[test]
+    fn a_whole_record_is_taken_from_memory() {
+        let (bus, records) = bus();
+        bus.ram.write_slice(&Record::Trace("t".into()).encode(), GuestAddress(0x3000)).unwrap();
+        assert_eq!(bus.handle(Exit::PortWrite(ports::REPORT_MEMORY, &3u32.to_le_bytes())), None);
+        assert_eq!(*records.lock().unwrap(), [Record::Trace("t".into())]);
+    }
+
+    #[test]
+    fn a_record_that_is_not_in_memory_ends_the_machine() {
+        let refused = |bus: &Bus, data: &[u8]| {
+            let outcome = bus.handle(Exit::PortWrite(ports::REPORT_MEMORY, data));
+            assert!(matches!(outcome, Some(Outcome::BadReport(_))), "{outcome:?}");
+        };
+        let (bus, _) = bus();
+        refused(&bus, &u32::MAX.to_le_bytes());
+        refused(&bus, &[1]);
+        // A record in the last page that claims to be longer than what is left.
+        bus.ram.write_slice(&[3, 1, 16, 0, 0], GuestAddress((1 << 20) - 4096)).unwrap();
+        refused(&bus, &255u32.to_le_bytes());
+        bus.ram.write_slice(&[3, 0, 0, 0, 0xff], GuestAddress(0x1000)).unwrap();
+        refused(&bus, &1u32.to_le_bytes());
     }
 
     #[test]

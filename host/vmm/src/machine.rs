@@ -204,6 +204,7 @@ fn processors(
         vcpus.push(Vcpu::new(fd, vm.clone()));
     }
     boot.ecam = Some(ECAM);
+    boot.report_memory = true;
     boot.clock = Some(ClockSample { wall_ns: u64::MAX, host_tsc: u64::MAX });
     Ok((vcpus, boot))
 }

@@ -4,8 +4,8 @@ mod pvh;
 mod root;
 
 use crate::arch::{lapic, percpu, rdtsc, trap, xstate};
-use crate::mm::{frames, paging};
 use crate::fs::tty;
+use crate::mm::{frames, paging};
 use crate::{drivers, linux, report, stats, task, time};
 use alloc::boxed::Box;
 use alloc::format;
@@ -14,7 +14,6 @@ use core::fmt::Display;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 use diolkos_common::cmdline::BootOptions;
-use diolkos_common::ports;
 use diolkos_common::report::{End, Record, encode_panicked};
 use diolkos_virtio::console::Stream;
 use spin::Once;
@@ -34,10 +33,14 @@ extern "C" fn kernel_start(start_info: u64) -> ! {
     percpu::load(0);
     let machine = pvh::StartInfo::read(start_info).unwrap_or_else(|error| failed(error));
     machine.add_low_memory();
-    paging::protect_kernel().unwrap_or_else(|_| failed("too little memory for page tables; give the machine more with --memory"));
+    paging::protect_kernel()
+        .unwrap_or_else(|_| failed("too little memory for page tables; give the machine more with --memory"));
     machine.add_high_memory().unwrap_or_else(|errno| failed(format!("memory above 4 GiB: {errno}")));
     let options = BootOptions::parse(&machine.command_line()).unwrap_or_else(|error| failed(error));
     report::set_verbose(options.verbose);
+    if options.report_memory {
+        report::use_memory();
+    }
     time::init(entry, options.tsc_khz, options.clock).unwrap_or_else(|error| failed(error));
     OPTIONS.call_once(|| options);
     lapic::init();
@@ -94,7 +97,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
             Some(at) => encode_panicked(&mut buffer, format_args!("{} ({}:{})", info.message(), at.file(), at.line())),
             None => encode_panicked(&mut buffer, format_args!("{}", info.message())),
         };
-        crate::arch::port::write_bytes(ports::REPORT, &buffer[..len]);
+        report::send_bytes(&buffer[..len]);
     }
     report::power_off()
 }

@@ -50,7 +50,8 @@ pub fn mount(options: &BootOptions) -> Result<Arc<Namespace>, String> {
         wait_queues: Arc::new(waiting::new_queue),
     };
     let inode = share_root(root, devices::FIRST_SHARE)?;
-    let namespace = Namespace::new(inode, share_spec(root), config).map_err(|errno| format!("share '{}': {errno}", root.tag))?;
+    let namespace =
+        Namespace::new(inode, share_spec(root), config).map_err(|errno| format!("share '{}': {errno}", root.tag))?;
     let namespace = Arc::new(namespace);
     mount_memory(&namespace, options)?;
     for (share, dev) in others.iter().zip(devices::FIRST_SHARE + 1..) {
@@ -74,8 +75,9 @@ fn share_spec(share: &Share) -> MountSpec {
 
 /// Mounts a share's device and gives its root directory.
 fn share_root(share: &Share, dev: u64) -> Result<Arc<dyn Inode>, String> {
-    let device: Arc<FsDevice> = by_tag(&share.tag)
-        .ok_or_else(|| format!("no file system device has the tag '{}'; the tags are: {}", share.tag, tags().join(", ")))?;
+    let device: Arc<FsDevice> = by_tag(&share.tag).ok_or_else(|| {
+        format!("no file system device has the tag '{}'; the tags are: {}", share.tag, tags().join(", "))
+    })?;
     let options = options();
     let window = device.window();
     let mount_options = MountOptions {
