@@ -15,7 +15,11 @@ static WALL_BASE_NS: AtomicU64 = AtomicU64::new(0);
 /// # Errors
 /// Nobody knows how fast the counter runs.
 pub fn init(base: u64, tsc_khz: u64, clock: Option<ClockSample>) -> Result<(), &'static str> {
-    let khz = if tsc_khz != 0 { tsc_khz } else { ask_processor().ok_or("the frequency of the TSC is not known; give tsc_khz=")? };
+    let khz = if tsc_khz != 0 {
+        tsc_khz
+    } else {
+        ask_processor().ok_or("the frequency of the TSC is not known; give tsc_khz=")?
+    };
     TSC_KHZ.store(khz, Ordering::Relaxed);
     BASE.store(base, Ordering::Relaxed);
     // ns per tick * 2^32 = 10^6 * 2^32 / kHz; khz is at least 1000 (checked), so this fits.

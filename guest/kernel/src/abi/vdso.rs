@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn the_version_hash_is_the_one_programs_hard_code() {
-        assert_eq!(hash("LINUX_2.6"), 0x3ae7_5f6);
+        assert_eq!(hash("LINUX_2.6"), 0x03ae_75f6);
     }
 
     #[test]

@@ -62,7 +62,13 @@ pub(super) fn init(device: Device<KernelHal>) -> core::result::Result<(), Error>
         unsafe { WindowMemory::new(range.start().0, start, range.len()) }.ok()
     });
     let device = Mutex::new(device);
-    DEVICES.lock().push(Arc::new(FsDevice { device, tag, window, replies: WaitQueue::new(), sleepers: AtomicUsize::new(0) }));
+    DEVICES.lock().push(Arc::new(FsDevice {
+        device,
+        tag,
+        window,
+        replies: WaitQueue::new(),
+        sleepers: AtomicUsize::new(0),
+    }));
     Ok(())
 }
 

@@ -21,7 +21,8 @@ const BUS_SIZE: u64 = 1 << 20;
 impl ConfigSpace {
     /// By memory at guest-physical `ecam` (below 4 GiB, where everything is mapped), or by ports.
     pub fn new(ecam: Option<u64>) -> Self {
-        let usable = |base: &u64| base.checked_add(BUS_SIZE).is_some_and(|end| end <= 1 << 32 && !frames::is_ram(*base, end));
+        let usable =
+            |base: &u64| base.checked_add(BUS_SIZE).is_some_and(|end| end <= 1 << 32 && !frames::is_ram(*base, end));
         match ecam.filter(usable) {
             Some(base) => Self::Ecam(frames::pointer(base)),
             None => Self::Ports(Mutex::new(())),

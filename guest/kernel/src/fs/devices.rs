@@ -31,6 +31,8 @@ pub const SHM: u64 = join_device(0, 21);
 pub const TMP: u64 = join_device(0, 22);
 /// `/run`.
 pub const RUN: u64 = join_device(0, 23);
+/// `/sys`.
+pub const SYS: u64 = join_device(0, 24);
 /// The first share; the others count on.
 pub const FIRST_SHARE: u64 = join_device(0, 64);
 

@@ -21,6 +21,8 @@ pub mod readiness;
 pub mod socket_pair;
 pub mod stat;
 #[cfg(guest)]
+pub mod sysfs;
+#[cfg(guest)]
 pub mod tty;
 #[cfg(guest)]
 pub mod waiting;

@@ -1,9 +1,8 @@
 //! Clocks: reading them, and sleeping by them.
 //!
-//! Two are real, the monotonic and the wall clock. The processor-time clocks show the time since the process started,
-//! an upper bound, until the scheduler accounts for it.
+//! Two run by themselves, the monotonic and the wall clock; the others count the processor time of a process or a
+//! thread, and nobody can sleep by them.
 
-use super::process::Process;
 use super::table::Calls;
 use super::{Call, signal};
 use crate::mm::user::UserPtr;
@@ -37,8 +36,10 @@ pub enum Clock {
     Wall,
     /// Time since the kernel started.
     Monotonic,
-    /// Processor time of the process or a thread.
-    Cpu,
+    /// Processor time of the process.
+    ProcessTime,
+    /// Processor time of a thread; 0 is the caller.
+    ThreadTime(u32),
 }
 
 impl Clock {
@@ -48,9 +49,16 @@ impl Clock {
     /// `EINVAL`.
     pub fn decode(id: u64) -> Result<Self> {
         let id = id as i32;
-        // Negative ids name the clock of a process or thread, or a device (clock_getcpuclockid(3)); ours only.
+        // Negative ids name the clock of a process or a thread, or a device: the complement of the number, then three
+        // bits: 4 for a thread, and the kind of clock (clock_getcpuclockid(3)). All kinds count the same here.
         if id < 0 {
-            return if id & 7 == 3 { Err(Errno::EINVAL) } else { Ok(Self::Cpu) };
+            const DEVICE: i32 = 3;
+            let number = !(id >> 3) as u32;
+            return match id & 3 {
+                DEVICE => Err(Errno::EINVAL),
+                _ if id & 4 != 0 => Ok(Self::ThreadTime(number)),
+                _ => Ok(Self::ProcessTime),
+            };
         }
         match id as u32 {
             raw::CLOCK_REALTIME | raw::CLOCK_REALTIME_COARSE | raw::CLOCK_REALTIME_ALARM | raw::CLOCK_TAI => {
@@ -61,24 +69,30 @@ impl Clock {
             | raw::CLOCK_MONOTONIC_COARSE
             | raw::CLOCK_BOOTTIME
             | raw::CLOCK_BOOTTIME_ALARM => Ok(Self::Monotonic),
-            raw::CLOCK_PROCESS_CPUTIME_ID | raw::CLOCK_THREAD_CPUTIME_ID => Ok(Self::Cpu),
+            raw::CLOCK_PROCESS_CPUTIME_ID => Ok(Self::ProcessTime),
+            raw::CLOCK_THREAD_CPUTIME_ID => Ok(Self::ThreadTime(0)),
             _ => Err(Errno::EINVAL),
         }
     }
 
     /// Its time in nanoseconds.
-    pub fn now(self, process: &Process) -> u64 {
+    ///
+    /// # Errors
+    /// `EINVAL` for a thread that is not there.
+    fn now(self, call: &Call<'_>) -> Result<u64> {
         match self {
-            Self::Wall => time::wall_ns(),
-            Self::Monotonic => time::monotonic_ns(),
-            Self::Cpu => cpu_ns(process),
+            Self::Wall => Ok(time::wall_ns()),
+            Self::Monotonic => Ok(time::monotonic_ns()),
+            Self::ProcessTime => Ok(call.process.ran_ns()),
+            Self::ThreadTime(0) => Ok(call.thread.ran_ns()),
+            Self::ThreadTime(tid) => Ok(call.process.thread(tid).ok_or(Errno::EINVAL)?.ran_ns()),
         }
     }
-}
 
-/// Processor time of a process, as far as it is known: an upper bound.
-pub fn cpu_ns(process: &Process) -> u64 {
-    time::monotonic_ns().saturating_sub(process.started_ns)
+    /// Whether it counts processor time.
+    pub fn counts_processor(self) -> bool {
+        matches!(self, Self::ProcessTime | Self::ThreadTime(_))
+    }
 }
 
 /// When the monotonic clock will show what the wall clock shows at `wall` nanoseconds; 0 for the past.
@@ -110,7 +124,7 @@ pub fn write_timespec(address: u64, ns: u64) -> Result<()> {
 /// clock_gettime(2).
 fn clock_gettime(call: &mut Call<'_>) -> Result<u64> {
     let clock = Clock::decode(call.args[0])?;
-    write_timespec(call.args[1], clock.now(call.process))?;
+    write_timespec(call.args[1], clock.now(call)?)?;
     Ok(0)
 }
 
@@ -152,8 +166,8 @@ fn clock_nanosleep(call: &mut Call<'_>) -> Result<u64> {
     let [id, flags, request, remaining, ..] = call.args;
     let clock = match Clock::decode(id)? {
         // The thread's own clock does not run while it sleeps (clock_nanosleep(2)).
-        Clock::Cpu if id as u32 == raw::CLOCK_THREAD_CPUTIME_ID => return Err(Errno::EINVAL),
-        Clock::Cpu => return Err(Errno::EOPNOTSUPP),
+        Clock::ThreadTime(_) => return Err(Errno::EINVAL),
+        Clock::ProcessTime => return Err(Errno::EOPNOTSUPP),
         clock => clock,
     };
     let ns = read_timespec(request)?;

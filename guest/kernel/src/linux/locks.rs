@@ -79,6 +79,10 @@ fn flock(call: &mut Call<'_>) -> Result<u64> {
     let file = call.file(call.args[0])?;
     let operation = call.args[1] as u32;
     let wait = operation & raw::LOCK_NB == 0;
+    if operation & raw::LOCK_MAND != 0 {
+        // Once a lock for servers of other systems; since Linux 5.16 accepted and ignored.
+        return Ok(0);
+    }
     let (id, owner) = (file.inode().id(), owner_of(&file));
     let exclusive = match operation & !raw::LOCK_NB {
         raw::LOCK_SH => false,

@@ -274,8 +274,8 @@ fn mincore(call: &mut Call<'_>) -> Result<u64> {
     Ok(0)
 }
 
-/// msync(2). Shared memory of a file is the host's own page cache, so everybody sees it at once; that it has reached
-/// the disk is for fsync(2) to ask.
+/// msync(2). Shared memory of a file is the host's own page cache, so everybody sees it at once; what is left to do
+/// for `MS_SYNC` is to have it reach the disk.
 fn msync(call: &mut Call<'_>) -> Result<u64> {
     let [start, len, flags, ..] = call.args;
     let flags = flags as u32;
@@ -285,6 +285,11 @@ fn msync(call: &mut Call<'_>) -> Result<u64> {
     }
     let len = page_up(len).ok_or(Errno::ENOMEM)?;
     check_mapped(call, start, len)?;
+    if flags & raw::MS_SYNC != 0 {
+        for file in call.process.space().shared_files(start, start + len) {
+            file.fsync(true)?;
+        }
+    }
     Ok(0)
 }
 

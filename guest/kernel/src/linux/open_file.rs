@@ -40,6 +40,12 @@ pub enum Whence {
     Hole,
 }
 
+/// No transfer reaches past the largest offset there is (`rw_verify_area` in Linux' fs/read_write.c).
+fn check_end(offset: u64, len: usize) -> Result<()> {
+    let end = offset.checked_add(len as u64);
+    if end.is_some_and(|end| end <= i64::MAX as u64) { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
 impl OpenFile {
     /// An open file with the place it was found at and the flags it was opened with.
     pub fn new(file: Arc<dyn File>, location: Location, flags: OpenFlags) -> Self {
@@ -105,6 +111,7 @@ impl OpenFile {
             return self.file.read_at(0, sink);
         }
         let position = self.position.hold();
+        check_end(position.get(), sink.room())?;
         let n = self.file.read_at(position.get(), sink)?;
         position.set(position.get().saturating_add(n as u64));
         Ok(n)
@@ -113,7 +120,7 @@ impl OpenFile {
     /// Writes at the position, or with `O_APPEND` at the end, and moves it.
     ///
     /// # Errors
-    /// `EBADF` when not open for writing, `EFBIG`; what the file says.
+    /// `EBADF` when not open for writing, `EINVAL` past the largest offset; what the file says.
     pub fn write(&self, source: &mut dyn Source) -> Result<usize> {
         self.write_and_move(source, self.flags().contains(OpenFlags::APPEND))
     }
@@ -151,6 +158,7 @@ impl OpenFile {
             return Err(Errno::ESPIPE);
         }
         self.check_readable()?;
+        check_end(offset, sink.room())?;
         self.file.read_at(offset, sink)
     }
 
@@ -158,7 +166,7 @@ impl OpenFile {
     /// pwrite(2) (see BUGS there).
     ///
     /// # Errors
-    /// `EBADF`, `ESPIPE` for a stream, `EFBIG`; what the file says.
+    /// `EBADF`, `ESPIPE` for a stream, `EINVAL` past the largest offset; what the file says.
     pub fn write_at(&self, offset: u64, source: &mut dyn Source, append: bool) -> Result<usize> {
         if self.file.is_stream() {
             return Err(Errno::ESPIPE);
@@ -180,12 +188,8 @@ impl OpenFile {
     }
 
     fn put_at(&self, offset: u64, source: &mut dyn Source) -> Result<usize> {
-        match source.remaining() {
-            0 => Ok(0),
-            // The last offset a file may have (lseek's range); a write that would pass it fails as in Linux.
-            n if offset > i64::MAX as u64 - n as u64 => Err(Errno::EFBIG),
-            _ => self.file.write_at(offset, source),
-        }
+        check_end(offset, source.remaining())?;
+        if source.remaining() == 0 { Ok(0) } else { self.file.write_at(offset, source) }
     }
 
     /// Makes `n` written bytes safe if the file was opened so that every write is.

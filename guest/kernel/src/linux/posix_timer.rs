@@ -1,7 +1,7 @@
 //! Timers that send signals: alarm(2), setitimer(2), timer_create(2).
 //!
 //! Each process with a timer has one kernel thread that sleeps to the next deadline. Timers of processor time are not
-//! there, since nobody counts it yet.
+//! there: the scheduler counts it but cannot be woken by it.
 
 use super::clock::{Clock, SECOND, wall_to_monotonic};
 use super::process::{Process, UserThread};
@@ -269,7 +269,7 @@ plain!(SigEvent);
 fn timer_create(call: &mut Call<'_>) -> Result<u64> {
     let [clock, event, id, ..] = call.args;
     let clock = Clock::decode(clock)?;
-    if clock == Clock::Cpu {
+    if clock.counts_processor() {
         return Err(Errno::EOPNOTSUPP);
     }
     let event = UserPtr::<SigEvent>::nullable(event).map(UserPtr::read).transpose()?;

@@ -71,6 +71,8 @@ pub struct Process {
     pub no_new_privs: AtomicBool,
     /// Monotonic time of its start, nanoseconds.
     pub started_ns: u64,
+    /// Processor time of threads that have ended, nanoseconds.
+    ended_ns: AtomicU64,
     threads: Mutex<BTreeMap<u32, Arc<UserThread>>>,
     next_tid: AtomicU32,
 }
@@ -91,6 +93,7 @@ impl Process {
             dumpable: AtomicU32::new(1),
             no_new_privs: AtomicBool::new(false),
             started_ns: time::monotonic_ns(),
+            ended_ns: AtomicU64::new(0),
             threads: Mutex::default(),
             next_tid: AtomicU32::new(pid),
         })
@@ -161,8 +164,16 @@ impl Process {
             let mut threads = self.threads.lock();
             (threads.remove(&tid), threads.len())
         };
-        drop(removed);
+        if let Some(thread) = removed {
+            self.ended_ns.fetch_add(thread.ran_ns(), Ordering::Relaxed);
+        }
         left
+    }
+
+    /// Processor time of all its threads, in nanoseconds. What the kernel did for them is in it.
+    pub fn ran_ns(&self) -> u64 {
+        let running: u64 = self.threads().iter().map(|thread| thread.ran_ns()).sum();
+        self.ended_ns.load(Ordering::Relaxed) + running
     }
 }
 
@@ -210,6 +221,11 @@ impl UserThread {
     /// The kernel's thread.
     pub fn kernel(&self) -> Option<Arc<Thread>> {
         self.kernel.lock().upgrade()
+    }
+
+    /// Processor time it has had, in nanoseconds.
+    pub fn ran_ns(&self) -> u64 {
+        self.kernel().map_or(0, |kernel| kernel.ran_ns())
     }
 
     /// Has it look for signals: at once if it sleeps interruptibly, else on its way back to the program.

@@ -22,10 +22,10 @@ pub const CALLS: Calls = &[
     (Sysno::lseek, lseek),
 ];
 
-/// The one buffer of a call; a length that is negative as an `ssize_t` is refused (read(2)).
+/// The one buffer of a call. A length that is negative as an `ssize_t` leaves user space wherever it starts.
 fn one_buffer(address: u64, len: u64) -> Result<UserBuffers> {
     if len > i64::MAX as u64 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EFAULT);
     }
     UserBuffers::new(address, len as usize)
 }

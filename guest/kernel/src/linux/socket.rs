@@ -35,6 +35,7 @@ pub const CALLS: Calls = &[
 /// From `linux/net.h`, which the bindings lack: the family of local sockets, and the type with its two flags.
 const AF_UNIX: u32 = 1;
 const SOCK_STREAM: u32 = 1;
+const SOCK_TYPE_MASK: u32 = 0xf;
 const SOCK_FLAGS: OpenFlags = OpenFlags::CLOEXEC.union(OpenFlags::NONBLOCK);
 
 /// socket(2): no family is there that a socket could reach anybody in.
@@ -48,14 +49,17 @@ fn socketpair(call: &mut Call<'_>) -> Result<u64> {
     if family as u32 != AF_UNIX {
         return Err(Errno::EAFNOSUPPORT);
     }
-    let flags = OpenFlags::from_bits_retain(kind as u32) & SOCK_FLAGS;
-    if kind as u32 & !SOCK_FLAGS.bits() != SOCK_STREAM {
+    let flags = OpenFlags::from_bits_retain(kind as u32 & !SOCK_TYPE_MASK);
+    if !SOCK_FLAGS.contains(flags) {
+        return Err(Errno::EINVAL);
+    }
+    if kind as u32 & SOCK_TYPE_MASK != SOCK_STREAM {
         return Err(Errno::ESOCKTNOSUPPORT);
     }
     if !matches!(protocol as u32, 0 | AF_UNIX) {
         return Err(Errno::EPROTONOSUPPORT);
     }
-    let status = flags & OpenFlags::NONBLOCK | OpenFlags::RDWR;
+    let status = (flags & OpenFlags::NONBLOCK) | OpenFlags::RDWR;
     let pair = socket_pair::pair().map(|(end, shown)| OpenFile::unnamed(Arc::new(end), &shown, status));
     install_pair(call, pair, flags.contains(OpenFlags::CLOEXEC), to)
 }

@@ -1,7 +1,7 @@
-//! What a process has used: getrusage(2), times(2). Processor time is an upper bound, see [`super::clock`].
+//! What a process has used: getrusage(2), times(2). The kernel's share of processor time is not told apart.
 
 use super::Call;
-use super::clock::{SECOND, cpu_ns};
+use super::clock::SECOND;
 use super::table::Calls;
 use crate::mm::user::UserPtr;
 use crate::{stats, time};
@@ -18,13 +18,15 @@ const RUSAGE_WORDS: usize = 18;
 /// getrusage(2).
 fn getrusage(call: &mut Call<'_>) -> Result<u64> {
     const RUSAGE_CHILDREN: i32 = -1;
+    const RUSAGE_SELF: i32 = 0;
+    const RUSAGE_THREAD: i32 = 1;
     const MAX_RSS: usize = 4;
     const MINOR_FAULTS: usize = 6;
     let mut words = [0u64; RUSAGE_WORDS];
     match call.args[0] as i32 {
         RUSAGE_CHILDREN => {}
-        0 | 1 => {
-            let used = cpu_ns(call.process);
+        which @ (RUSAGE_SELF | RUSAGE_THREAD) => {
+            let used = if which == RUSAGE_SELF { call.process.ran_ns() } else { call.thread.ran_ns() };
             words[0] = used / SECOND;
             words[1] = used % SECOND / 1000;
             let (_, resident) = call.process.space().usage();
@@ -42,7 +44,7 @@ fn getrusage(call: &mut Call<'_>) -> Result<u64> {
 fn times(call: &mut Call<'_>) -> Result<u64> {
     const TICK_NS: u64 = SECOND / 100;
     if let Some(user) = UserPtr::<u64>::nullable(call.args[0]) {
-        user.write_slice(&[cpu_ns(call.process) / TICK_NS, 0, 0, 0])?;
+        user.write_slice(&[call.process.ran_ns() / TICK_NS, 0, 0, 0])?;
     }
     Ok(time::monotonic_ns() / TICK_NS)
 }

@@ -165,7 +165,16 @@ mod tests {
 
     fn area(start: u64, end: u64, prot: Prot) -> Vma {
         let all = Prot::all();
-        Vma { start, end, prot, max_prot: all, shared: false, grows_down: false, backing: Backing::Anonymous, name: None }
+        Vma {
+            start,
+            end,
+            prot,
+            max_prot: all,
+            shared: false,
+            grows_down: false,
+            backing: Backing::Anonymous,
+            name: None,
+        }
     }
 
     fn bounds(areas: &Areas) -> Vec<(u64, u64)> {

@@ -3,10 +3,10 @@
 
 use super::{PAGE_SIZE, frames};
 use core::alloc::Layout;
+use talc::TalcLock;
 use talc::base::Talc;
 use talc::base::binning::Binning;
 use talc::source::Source;
-use talc::TalcLock;
 
 /// How much the heap grows by at least: 1 MiB.
 const GROWTH_ORDER: usize = 8;

@@ -15,7 +15,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::mem;
-use diolkos_vfs::{Access, Errno, Result};
+use diolkos_vfs::{Access, Errno, File, Result};
 use spin::Mutex;
 
 pub use super::fault::{Touch, page_fault};
@@ -205,9 +205,7 @@ impl Inner {
             _ => Err(Errno::ENOMEM),
         };
         match place {
-            Place::Anywhere(hint) => {
-                self.areas.find_room(hint & !(PAGE_SIZE - 1), len, MMAP_TOP).ok_or(Errno::ENOMEM)
-            }
+            Place::Anywhere(hint) => self.areas.find_room(hint & !(PAGE_SIZE - 1), len, MMAP_TOP).ok_or(Errno::ENOMEM),
             Place::Fixed(start) => {
                 fixed(start)?;
                 self.unmap(start, start + len)?;
@@ -237,7 +235,15 @@ impl AddressSpace {
     /// `ENOMEM`.
     pub fn new() -> Result<Arc<Self>> {
         let tables = Tables::new()?;
-        let inner = Inner { areas: Areas::default(), tables, version: 0, owned: 0, pins: BTreeMap::new(), removed: Vec::new(), brk: (0, 0) };
+        let inner = Inner {
+            areas: Areas::default(),
+            tables,
+            version: 0,
+            owned: 0,
+            pins: BTreeMap::new(),
+            removed: Vec::new(),
+            brk: (0, 0),
+        };
         let space = Arc::new(Self { inner: Mutex::new(inner) });
         let mut spaces = SPACES.lock();
         spaces.retain(|space| space.strong_count() > 0);
@@ -278,7 +284,8 @@ impl AddressSpace {
             }
             // Shared writing needs memory that is the file's own; copies cannot be written back yet.
             let must_be_memory = shared && max_prot.contains(Prot::WRITE) && prot.contains(Prot::WRITE);
-            if must_be_memory && *offset < file.inode().metadata()?.size && file.map(*offset, Access::Write)?.is_none() {
+            if must_be_memory && *offset < file.inode().metadata()?.size && file.map(*offset, Access::Write)?.is_none()
+            {
                 return Err(Errno::ENODEV);
             }
         }
@@ -454,6 +461,18 @@ impl AddressSpace {
     pub fn areas(&self) -> Vec<VmaInfo> {
         let areas: Vec<Vma> = self.inner.lock().areas.iter().cloned().collect();
         areas.iter().map(info).collect()
+    }
+
+    /// The files that are mapped to be shared somewhere in a range: what msync(2) concerns.
+    pub fn shared_files(&self, start: u64, end: u64) -> Vec<Arc<dyn File>> {
+        let inner = self.inner.lock();
+        let shared = inner.areas.overlapping(start, end).filter(|vma| vma.shared);
+        shared
+            .filter_map(|vma| match &vma.backing {
+                Backing::File { file, .. } => Some(file.clone()),
+                Backing::Anonymous => None,
+            })
+            .collect()
     }
 
     /// Bytes mapped, and bytes of RAM in use by anonymous and copied pages (for `/proc/self/status`, getrusage).

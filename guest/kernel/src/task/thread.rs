@@ -7,6 +7,7 @@ use crate::mm::AddressSpace;
 use crate::mm::stack::Stack;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use crate::time;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use diolkos_vfs::Result;
 use spin::Mutex;
@@ -32,7 +33,12 @@ pub struct Thread {
     pub(super) awake: AtomicBool,
     /// Set when a signal wants an interruptible sleep to end.
     interrupted: AtomicBool,
+    /// Nanoseconds it has run, up to its last switch.
+    ran_ns: AtomicU64,
 }
+
+/// Monotonic time of the last switch: since then the running thread runs.
+static SWITCHED_NS: AtomicU64 = AtomicU64::new(0);
 
 impl Thread {
     fn new(space: Option<Arc<AddressSpace>>, user: Option<Arc<UserThread>>, body: Option<Body>) -> Result<Arc<Self>> {
@@ -48,6 +54,7 @@ impl Thread {
             xstate: Mutex::new(Box::new(xstate::Area::initial())),
             awake: AtomicBool::new(true),
             interrupted: AtomicBool::new(false),
+            ran_ns: AtomicU64::new(0),
         });
         // SAFETY: the stack is new. The argument is borrowed: the scheduler holds the thread while it runs.
         let start = unsafe { arch::first_stack(top, Arc::as_ptr(&thread) as u64) };
@@ -66,11 +73,21 @@ impl Thread {
         self.interrupted.swap(false, Ordering::SeqCst)
     }
 
+    /// Nanoseconds of processor time it has had.
+    pub fn ran_ns(&self) -> u64 {
+        let running = sched::try_current().is_some_and(|current| core::ptr::eq(current, self));
+        let since = time::monotonic_ns().saturating_sub(SWITCHED_NS.load(Ordering::Relaxed));
+        self.ran_ns.load(Ordering::Relaxed) + if running { since } else { 0 }
+    }
+
     /// Gives the processor from `self` to `next`. Returns when somebody gives it back.
     ///
     /// # Safety
     /// `self` runs here, `next` runs nowhere, and both are kept alive by the scheduler until the switch back.
     pub(super) unsafe fn switch_to(&self, next: &Self) {
+        let now = time::monotonic_ns();
+        let since = SWITCHED_NS.swap(now, Ordering::Relaxed);
+        self.ran_ns.fetch_add(now.saturating_sub(since), Ordering::Relaxed);
         if self.user.is_some() {
             self.fs_base.store(arch::fs_base(), Ordering::Relaxed);
             xstate::save(&mut self.xstate.lock());

@@ -12,8 +12,8 @@ pub mod port;
 pub mod trap;
 pub mod xstate;
 
-pub use frame::Frame;
 use core::arch::{asm, global_asm};
+pub use frame::Frame;
 
 global_asm!(
     include_str!("boot.s"),

@@ -78,4 +78,3 @@ pub fn set_current(thread: u64, stack_low: u64, stack_top: u64) {
 pub fn stack() -> (u64, u64) {
     (read!(STACK_LOW), read!(STACK_TOP))
 }
-

@@ -77,8 +77,10 @@ pub fn leave_to_program() {
     unmask();
 }
 
+/// Whether the program was running. A program that jumped into the kernel's half is known by its stack: the kernel
+/// never runs on one below `USER_TOP`.
 fn from_program(frame: &Frame) -> bool {
-    frame.rip < USER_TOP
+    frame.rip < USER_TOP || frame.rsp < USER_TOP
 }
 
 /// Everything that is due before the program runs on.
@@ -139,12 +141,22 @@ fn in_copy(rip: u64) -> bool {
 
 fn die(frame: &Frame) -> ! {
     let (low, top) = percpu::stack();
-    let stack = if frame.rsp < low && frame.rsp >= low - crate::mm::PAGE_SIZE { " (kernel stack overflow)" } else { "" };
+    let stack =
+        if frame.rsp < low && frame.rsp >= low - crate::mm::PAGE_SIZE { " (kernel stack overflow)" } else { "" };
     panic!(
         "exception {} in the kernel{stack}: rip {:#x} address {:#x} error {:#x} rsp {:#x} (stack {low:#x}..{top:#x}) \
          rax {:#x} rbx {:#x} rcx {:#x} rdx {:#x} rsi {:#x} rdi {:#x}",
-        frame.vector, frame.rip, frame.cr2, frame.error, frame.rsp, frame.rax, frame.rbx, frame.rcx, frame.rdx,
-        frame.rsi, frame.rdi
+        frame.vector,
+        frame.rip,
+        frame.cr2,
+        frame.error,
+        frame.rsp,
+        frame.rax,
+        frame.rbx,
+        frame.rcx,
+        frame.rdx,
+        frame.rsi,
+        frame.rdi
     )
 }
 

@@ -13,4 +13,4 @@ mod system;
 pub mod system_text;
 
 #[cfg(guest)]
-pub use system::root;
+pub use system::{CPUS, root};
