@@ -46,8 +46,8 @@ impl Platform {
     /// How long a run may take before it counts as hung.
     pub fn patience(self) -> Duration {
         match self {
-            Self::Kvm => Duration::from_secs(60),
-            Self::Qemu => Duration::from_secs(180),
+            Self::Kvm => Duration::from_secs(30),
+            Self::Qemu => Duration::from_secs(120),
         }
     }
 

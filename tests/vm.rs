@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
 use crate::outcome::Outcome;
 use crate::platform::Platform;
 
@@ -97,9 +100,24 @@ impl<'a> Vm<'a> {
         command
     }
 
-    /// Starts it with pipes for all three streams; the test talks to it.
+    /// Starts it with pipes for all three streams; the test talks to it. A run that hangs is killed, so that a test which
+    /// waits for its next word fails instead of waiting for ever.
     pub fn start(&self) -> Child {
-        start(self.command())
+        self.watched(self.command())
+    }
+
+    /// The same for a command that the test made from [`Vm::command`].
+    pub fn watched(&self, command: Command) -> Child {
+        let child = start(command);
+        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        let patience = Timespec { tv_sec: self.on.patience().as_secs() as i64, tv_nsec: 0 };
+        thread::spawn(move || {
+            let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience)).unwrap() != 0;
+            if !ended {
+                pidfd_send_signal(&process, Signal::KILL).unwrap();
+            }
+        });
+        child
     }
 
     /// Runs it to its end.

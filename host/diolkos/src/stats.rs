@@ -64,13 +64,15 @@ pub fn print(summary: &Summary) {
 fn render(summary: &Summary, khz: u64) -> String {
     let mut guest = summary.counters.as_ref().map(|counters| groups(&counters.text)).unwrap_or_default();
     let times = guest.remove("time").unwrap_or_default();
-    let mut sections = vec![time_section(summary, times, khz), window_section(summary, guest.remove("window"))];
+    let refusals = guest.remove("dax").unwrap_or_default();
+    let window = window_section(summary, guest.remove("window").unwrap_or_default(), &refusals);
+    let mut sections = vec![time_section(summary, times, khz), window];
     for (name, title) in GROUPS {
         let rows = guest.remove(name).unwrap_or_default();
         let mut rows: Vec<_> = rows.into_iter().filter(|(_, value)| *value != 0).collect();
         if name == "fuse" {
-            // The operation that happened most is the one to look at.
-            rows.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+            // The operation that happened most is the one to look at; what is no operation comes after them.
+            rows.sort_by(|a, b| is_bytes(&a.0).cmp(&is_bytes(&b.0)).then(b.1.cmp(&a.1)).then_with(|| a.0.cmp(&b.0)));
         }
         sections.push(section(title, rows));
     }
@@ -100,10 +102,14 @@ fn groups(text: &str) -> BTreeMap<String, Vec<(String, u64)>> {
 
 fn section(title: &str, rows: Vec<(String, u64)>) -> Section {
     let show = |(name, value): (String, u64)| {
-        let value = if name.ends_with("bytes") { bytes(value) } else { count(value) };
+        let value = if is_bytes(&name) { bytes(value) } else { count(value) };
         (name.replace('_', " "), value)
     };
     Section { title: title.to_owned(), rows: rows.into_iter().map(show).collect() }
+}
+
+fn is_bytes(name: &str) -> bool {
+    name.split('_').any(|word| word == "bytes")
 }
 
 /// The guest's moments are TSC values; the one of the report itself ties them to the host's clock.
@@ -127,16 +133,19 @@ fn time_section(summary: &Summary, times: Vec<(String, u64)>, khz: u64) -> Secti
     Section { title: "time since the command began".to_owned(), rows }
 }
 
-fn window_section(summary: &Summary, counters: Option<Vec<(String, u64)>>) -> Section {
+/// `refusals` are the guest's own reasons not to use a window, as `off.REASON`.
+fn window_section(summary: &Summary, counters: Vec<(String, u64)>, refusals: &[(String, u64)]) -> Section {
     let policy = match summary.policy {
         WindowPolicy::Clock => "clock",
         WindowPolicy::Lifo => "lifo",
     };
-    let (title, state) = match summary.window {
-        Ok(size) => ("dax window", format!("{} a share, policy {policy}", MemorySize(size))),
-        Err(why) => ("dax window", format!("off ({why})")),
+    let refusal = refusals.iter().find_map(|(name, _)| name.strip_prefix("off."));
+    let state = match (summary.window, refusal) {
+        (Err(why), _) => format!("off ({why})"),
+        (Ok(_), Some(why)) => format!("off ({why})"),
+        (Ok(size), None) => format!("{} a share, policy {policy}", MemorySize(size)),
     };
-    let mut section = section(title, counters.unwrap_or_default());
+    let mut section = section("dax window", counters);
     section.rows.insert(0, ("size".to_owned(), state));
     section
 }
@@ -247,6 +256,14 @@ mod tests {
         assert_eq!(value(&block, "packets"), "5");
         assert_eq!(value(&block, "odd"), "7");
         assert_eq!(value(&block, "size"), "off (no window here)");
+    }
+
+    #[test]
+    fn the_guests_reason_not_to_use_a_window_is_shown() {
+        let block = block(Some("dax.off.the host refused=1\nfuse.bytes_read=2048\nfuse.READ=1\n"), Ok(2 << 30));
+        assert_eq!(value(&block, "size"), "off (the host refused)");
+        assert_eq!(value(&block, "bytes read"), "2.0 KiB");
+        assert!(block.find("READ").unwrap() < block.find("bytes read").unwrap());
     }
 
     #[test]

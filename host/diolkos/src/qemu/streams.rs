@@ -1,7 +1,7 @@
 //! The program's standard streams between QEMU's sockets and our own descriptors, byte for byte.
 //!
-//! The hard part is the ends. End of input: our writing side of the socket is shut down, so that QEMU closes the port
-//! after the last byte. A reader of our output that is gone: the socket is closed, so that QEMU closes the port and the
+//! The hard part is the ends. End of input: only our writing side of the socket is shut down, so that QEMU closes the
+//! port after the last byte. A reader of our output that is gone: the socket is closed, so that QEMU closes the port and the
 //! program gets EPIPE.
 
 use std::io::{self, Read, Write};
@@ -69,6 +69,9 @@ fn relay_input(from: BorrowedFd, mut to: &UnixStream) {
         }
     }
     let _ = to.shutdown(Shutdown::Write);
+    // QEMU must not see the socket hang up before it has read all of it: it would throw the rest away. So our end
+    // stays open until QEMU closes its own.
+    while matches!(to.read(&mut buffer), Ok(1..)) {}
 }
 
 fn relay_output(mut from: UnixStream, to: BorrowedFd, name: &str) {
@@ -119,9 +122,15 @@ mod tests {
         let data: Vec<u8> = (0..300_000).map(|i| i as u8).collect();
         let sent = data.clone();
         let source = thread::spawn(move || write_all(writer.as_fd(), &sent));
+        // However late the other end comes to read, it finds a socket that has not hung up.
+        thread::sleep(std::time::Duration::from_millis(50));
+        let mut hangup = [PollFd::from_borrowed_fd(far.as_fd(), PollFlags::empty())];
+        poll(&mut hangup, Some(&rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap();
+        assert!(!hangup[0].revents().contains(PollFlags::HUP));
         let mut received = Vec::new();
         far.read_to_end(&mut received).unwrap();
         assert!(received == data);
+        drop(far);
         relay.join().unwrap();
         source.join().unwrap().unwrap();
     }
