@@ -2,7 +2,7 @@
 
 use super::options;
 use crate::drivers::fs::{FsDevice, by_tag, tags};
-use crate::fs::{devfs, devices, procfs, tty, waiting};
+use crate::fs::{devfs, devices, procfs, sysfs, tty, waiting};
 use crate::mm::space;
 use crate::{report, stats, task, time};
 use alloc::collections::BTreeMap;
@@ -99,15 +99,16 @@ fn share_root(share: &Share, dev: u64) -> Result<Arc<dyn Inode>, String> {
     Ok(root)
 }
 
-/// `/dev`, `/dev/shm`, `/proc`, `/tmp` and `/run`.
+/// `/dev`, `/dev/shm`, `/proc`, `/sys`, `/tmp` and `/run`.
 fn mount_memory(namespace: &Arc<Namespace>, options: &BootOptions) -> Result<(), String> {
     const STICKY: u32 = 0o1777;
     let memory = |dev, mode| devices::memory_fs(dev, options.ids, mode).root();
     let terminal = tty::console().and_then(|console| console.terminal());
-    let mounts: [(&str, &str, Arc<dyn Inode>); 5] = [
+    let mounts: [(&str, &str, Arc<dyn Inode>); 6] = [
         ("/dev", "devtmpfs", devfs::root(terminal)),
         ("/dev/shm", "tmpfs", memory(devices::SHM, STICKY)),
         ("/proc", "proc", procfs::root(namespace)),
+        ("/sys", "sysfs", sysfs::root()),
         ("/tmp", "tmpfs", memory(devices::TMP, STICKY)),
         ("/run", "tmpfs", memory(devices::RUN, 0o755)),
     ];

@@ -103,7 +103,7 @@ fn machine_entries(build: &Builder) -> Entries {
     vec![
         ("cmdline", build.text(|| format!("{}\n", options().encode()))),
         ("cpuinfo", build.text(|| cpuinfo::cpuinfo(CPUS, time::tsc_khz(), cpuid))),
-        ("filesystems", build.fixed("nodev\tproc\nnodev\ttmpfs\nnodev\tdevtmpfs\nnodev\tvirtiofs\n")),
+        ("filesystems", build.fixed("nodev\tsysfs\nnodev\tproc\nnodev\ttmpfs\nnodev\tdevtmpfs\nnodev\tvirtiofs\n")),
         ("loadavg", build.text(loadavg)),
         ("meminfo", build.text(meminfo)),
         ("mounts", build.link("self/mounts")),
