@@ -125,7 +125,7 @@ mod tests {
         // However late the other end comes to read, it finds a socket that has not hung up.
         thread::sleep(std::time::Duration::from_millis(50));
         let mut hangup = [PollFd::from_borrowed_fd(far.as_fd(), PollFlags::empty())];
-        poll(&mut hangup, Some(&rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap();
+        poll(&mut hangup, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap();
         assert!(!hangup[0].revents().contains(PollFlags::HUP));
         let mut received = Vec::new();
         far.read_to_end(&mut received).unwrap();
