@@ -1,14 +1,15 @@
 //! Who answers a processor's exit: the ports of the machine contract, the PCI bus, or nobody.
 
 use crate::kvm::vcpu::Exit;
+use crate::memory::Ram;
 use crate::outcome::{MemoryFault, Outcome};
 use crate::pci::PciRoot;
 use diolkos_common::ports;
 use diolkos_common::report::{DecodeError, Decoder, End, HEADER_LEN, Record, record_len};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use std::sync::{Arc, Mutex, PoisonError};
+use vm_memory::{Bytes, GuestAddress};
 
 /// What is behind the report port.
 struct Report {
@@ -22,7 +23,7 @@ pub struct Bus {
     /// The devices.
     pub pci: PciRoot,
     report: Mutex<Report>,
-    ram: GuestMemoryMmap,
+    ram: Arc<Ram>,
     windows: Vec<Range<u64>>,
     unclaimed: AtomicU64,
 }
@@ -32,7 +33,7 @@ impl Bus {
     /// `windows` are memory; an exit for one is a fault.
     pub fn new(
         pci: PciRoot,
-        ram: GuestMemoryMmap,
+        ram: Arc<Ram>,
         windows: Vec<Range<u64>>,
         on_record: Box<dyn FnMut(Record) + Send>,
     ) -> Self {
@@ -86,9 +87,9 @@ impl Bus {
         let page: [u8; 4] = data.try_into().map_err(|_| Outcome::BadReport(DecodeError::Unreachable))?;
         let start = GuestAddress(u64::from(u32::from_le_bytes(page)) << 12);
         let mut header = [0; HEADER_LEN];
-        self.ram.read_slice(&mut header, start).map_err(outside)?;
+        self.ram.memory().read_slice(&mut header, start).map_err(outside)?;
         let mut record = vec![0; record_len(header).map_err(Outcome::BadReport)?];
-        self.ram.read_slice(&mut record, start).map_err(outside)?;
+        self.ram.memory().read_slice(&mut record, start).map_err(outside)?;
         // The guest may have written a second header meanwhile; the first one was checked, and counts.
         record[..HEADER_LEN].copy_from_slice(&header);
         Ok(record)
@@ -129,22 +130,22 @@ fn memory_fault(address: Option<u64>) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::RamRange;
     use crate::shadow::Shadow;
-    use std::sync::Arc;
 
     fn bus() -> (Bus, Arc<Mutex<Vec<Record>>>) {
         let records: Arc<Mutex<Vec<Record>>> = Arc::default();
         let sink = records.clone();
         let pci = PciRoot::new(Shadow::new().unwrap(), Vec::new());
         let window = 1 << 32..(1 << 32) + 4096;
-        let ram = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
+        let ram = Arc::new(Ram::new(&[RamRange { base: 0, len: 1 << 20 }]).unwrap());
         (Bus::new(pci, ram, vec![window], Box::new(move |record| sink.lock().unwrap().push(record))), records)
     }
 
     #[test]
     fn a_whole_record_is_taken_from_memory() {
         let (bus, records) = bus();
-        bus.ram.write_slice(&Record::Trace("t".into()).encode(), GuestAddress(0x3000)).unwrap();
+        bus.ram.memory().write_slice(&Record::Trace("t".into()).encode(), GuestAddress(0x3000)).unwrap();
         assert_eq!(bus.handle(Exit::PortWrite(ports::REPORT_MEMORY, &3u32.to_le_bytes())), None);
         assert_eq!(*records.lock().unwrap(), [Record::Trace("t".into())]);
     }
@@ -159,9 +160,9 @@ mod tests {
         refused(&bus, &u32::MAX.to_le_bytes());
         refused(&bus, &[1]);
         // A record in the last page that claims to be longer than what is left.
-        bus.ram.write_slice(&[3, 1, 16, 0, 0], GuestAddress((1 << 20) - 4096)).unwrap();
+        bus.ram.memory().write_slice(&[3, 1, 16, 0, 0], GuestAddress((1 << 20) - 4096)).unwrap();
         refused(&bus, &255u32.to_le_bytes());
-        bus.ram.write_slice(&[3, 0, 0, 0, 0xff], GuestAddress(0x1000)).unwrap();
+        bus.ram.memory().write_slice(&[3, 0, 0, 0, 0xff], GuestAddress(0x1000)).unwrap();
         refused(&bus, &1u32.to_le_bytes());
     }
 

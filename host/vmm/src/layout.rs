@@ -69,7 +69,7 @@ pub enum LayoutError {
     /// RAM is not a multiple of 2 MiB.
     #[error("memory: {0} bytes is not a multiple of 2 MiB")]
     MemoryUnaligned(u64),
-    /// RAM is less than [`MIN_MEMORY`].
+    /// RAM is less than 4 MiB.
     #[error("memory: {0} bytes is too little, the machine needs at least 4 MiB")]
     MemoryTooSmall(u64),
     /// A window is not a multiple of 2 MiB.

@@ -84,7 +84,7 @@ impl Machine {
     /// process; every file the machine needs from outside is open, `/proc/self/fd` apart.
     ///
     /// # Errors
-    /// [`Error`] names the option or file at fault.
+    /// [`enum@Error`] names the option or file at fault.
     pub fn new(config: MachineConfig) -> Result<Self, Error> {
         let started = Instant::now();
         check_tags(config.shares.iter().map(|share| share.tag.as_str()))?;
@@ -112,7 +112,7 @@ impl Machine {
         let interrupters = parts.devices.iter().map(VirtioPci::interrupter).collect();
         let devices = parts.devices.into_iter().map(|device| Box::new(device) as Box<dyn PciDevice>).collect();
         let windows = layout.windows.iter().flatten().map(|place| place.base..place.base + place.len).collect();
-        let bus = Arc::new(Bus::new(PciRoot::new(shadow, devices), ram.memory().clone(), windows, config.on_record));
+        let bus = Arc::new(Bus::new(PciRoot::new(shadow, devices), ram.clone(), windows, config.on_record));
         let (vcpus, boot) = processors(&vm, &host, &kernel, config.boot)?;
         let command_line = boot::place_command_line(boot.encode().len(), &kernel, layout.ram[0].len)?;
         let stopper = Stopper::new().map_err(|source| Error::Host { what: "stop signal", source })?;
