@@ -64,6 +64,14 @@ fn prctl(call: &mut Call<'_>) -> Result<u64> {
         }
         raw::PR_SET_KEEPCAPS | raw::PR_SET_THP_DISABLE | raw::PR_SET_CHILD_SUBREAPER if first <= 1 => Ok(0),
         raw::PR_CAPBSET_READ if first < CAPABILITIES => Ok(1),
+        // Capabilities guard nothing here, so giving them up for exec needs no memory.
+        raw::PR_CAPBSET_DROP if first < CAPABILITIES => Ok(0),
+        raw::PR_CAP_AMBIENT => match first as u32 {
+            raw::PR_CAP_AMBIENT_RAISE => Err(Errno::EPERM),
+            raw::PR_CAP_AMBIENT_IS_SET | raw::PR_CAP_AMBIENT_LOWER | raw::PR_CAP_AMBIENT_CLEAR_ALL => Ok(0),
+            _ => Err(Errno::EINVAL),
+        },
+        raw::PR_GET_SECUREBITS => Ok(0),
         raw::PR_GET_TIMERSLACK => Ok(TIMER_SLACK_NS),
         raw::PR_SET_TIMERSLACK => Ok(0),
         raw::PR_GET_TSC => {

@@ -172,6 +172,13 @@ pub fn program(namespace: &Namespace, start: &Location, path: &[u8], mut args: V
             at = script.interpreter;
             continue;
         }
+        if !head.starts_with(b"\x7fELF") {
+            return Err(Failure::new(
+                Errno::ENOEXEC,
+                &at,
+                "is neither an ELF program nor a script with an interpreter",
+            ));
+        }
         let image = check(&file, &head, &at)?;
         let interpreter = match image.interpreter {
             Some((offset, len)) => Some(linker(namespace, start, &file, (offset, len), &at)?),

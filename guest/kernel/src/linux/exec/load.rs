@@ -59,7 +59,7 @@ pub fn load(process: &Process, found: Found, env: Vec<Vec<u8>>) -> Result<Frame>
     map_object(&space, &object, bias)?;
     let image = &object.image;
     let (first, last) = image.span();
-    let end = last.checked_add(bias).ok_or(Errno::ENOMEM)?;
+    let end = last.wrapping_add(bias);
     space.set_brk_start(end + random(HEAP_PAGES) * PAGE_SIZE);
     let (entry, base) = match &interpreter {
         Some(linker) => {
@@ -149,11 +149,15 @@ fn map_segment(space: &AddressSpace, object: &Object, load: &Load, bias: u64, na
     prot.set(Prot::READ, load.read);
     prot.set(Prot::WRITE, load.write);
     prot.set(Prot::EXEC, load.exec);
-    // The header parser bounded the sums without the bias; with it they must still end below USER_TOP, which
-    // mapping checks.
+    // The header parser bounded the addresses without the bias; with it they must begin below USER_TOP too, or the
+    // sums here could overflow. Where they end is checked by mapping.
     let start = page_down(load.vaddr).wrapping_add(bias);
-    let file_end = (load.vaddr + load.filesz).wrapping_add(bias);
-    let end = page_up(load.end().wrapping_add(bias)).ok_or(Errno::ENOMEM)?;
+    if start >= USER_TOP {
+        return Err(Errno::ENOMEM);
+    }
+    let into = load.vaddr % PAGE_SIZE;
+    let file_end = start + into + load.filesz;
+    let end = page_up(start + into + load.memsz).ok_or(Errno::ENOMEM)?;
     let mut zeroes = start;
     if load.filesz > 0 {
         zeroes = page_up(file_end).ok_or(Errno::ENOMEM)?;
