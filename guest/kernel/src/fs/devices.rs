@@ -7,8 +7,9 @@ use super::stat::join_device;
 use crate::mm::PHYS_BASE;
 use crate::mm::frames;
 use alloc::sync::Arc;
+use core::ptr::NonNull;
 use diolkos_vfs::Inode;
-use diolkos_vfs::ramfs::{Ramfs, RamfsConfig};
+use diolkos_vfs::ramfs::{PageSource, Ramfs, RamfsConfig};
 use spin::Once;
 
 /// Memory files.
@@ -36,15 +37,32 @@ pub const SYS: u64 = join_device(0, 24);
 /// The first share; the others count on.
 pub const FIRST_SHARE: u64 = join_device(0, 64);
 
-/// A memory file system with its content in mappable frames, holding at most half of the RAM, as tmpfs does.
+fn allocate_page() -> Option<NonNull<u8>> {
+    NonNull::new(frames::pointer(frames::allocate_for_program(0)?))
+}
+
+/// # Safety
+/// `page` came from [`allocate_page`], and nobody uses it any more.
+unsafe fn release_page(page: NonNull<u8>) {
+    frames::release(physical(page.as_ptr()), 0);
+}
+
+fn physical(address: *const u8) -> u64 {
+    address as u64 - PHYS_BASE
+}
+
+// SAFETY: a frame is 4096 bytes, aligned to that and mapped in the direct map, and belongs to who allocated it.
+const FRAMES: PageSource = unsafe { PageSource::new(allocate_page, release_page, physical) };
+
+/// A memory file system, holding at most half of the RAM, as tmpfs does. Its pages count as the program's
+/// memory: all of them together leave the kernel what it needs.
 pub fn memory_fs(dev: u64, owner: (u32, u32), root_mode: u32) -> Ramfs {
     let (_, total) = frames::usage();
-    let physical: fn(*const u8) -> u64 = |address| address as u64 - PHYS_BASE;
     Ramfs::new(RamfsConfig {
         limit: total / 2,
         owner,
         root_mode,
-        physical: Some(physical),
+        pages: Some(FRAMES),
         ..RamfsConfig::new(dev, Arc::new(now))
     })
 }

@@ -2,7 +2,7 @@
 
 use super::{PAGE, Shared};
 use crate::{Errno, Result};
-use alloc::alloc::{alloc_zeroed, dealloc};
+use alloc::alloc::{alloc, dealloc};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::alloc::Layout;
@@ -35,11 +35,17 @@ impl Page {
         let limit = shared.limit_pages();
         let charge = |pages: u64| (pages < limit).then(|| pages + 1);
         shared.pages.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charge).map_err(|_| Errno::ENOSPC)?;
-        // SAFETY: the layout has a size.
-        let Some(start) = NonNull::new(unsafe { alloc_zeroed(LAYOUT) }) else {
+        let start = match &shared.config.pages {
+            Some(source) => (source.allocate)(),
+            // SAFETY: the layout has a size.
+            None => NonNull::new(unsafe { alloc(LAYOUT) }),
+        };
+        let Some(start) = start else {
             shared.pages.fetch_sub(1, Ordering::Relaxed);
             return Err(Errno::ENOSPC);
         };
+        // SAFETY: a whole page, and ours alone (by the layout, or the promise of `PageSource`).
+        unsafe { start.write_bytes(0, PAGE) };
         Ok(Arc::new(Self { start, shared: shared.clone() }))
     }
 
@@ -58,8 +64,12 @@ impl Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout in `new`, and nobody else holds the page.
-        unsafe { dealloc(self.start.as_ptr(), LAYOUT) };
+        match &self.shared.config.pages {
+            // SAFETY: it came from this source in `new`, and nobody else holds the page.
+            Some(source) => unsafe { (source.release)(self.start) },
+            // SAFETY: allocated with this layout in `new`, and nobody else holds the page.
+            None => unsafe { dealloc(self.start.as_ptr(), LAYOUT) },
+        }
         self.shared.pages.fetch_sub(1, Ordering::Relaxed);
     }
 }

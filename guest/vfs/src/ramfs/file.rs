@@ -129,14 +129,14 @@ impl File for RegularFile {
     }
 
     fn map(&self, offset: u64, _access: Access) -> Result<Option<MappedRun>> {
-        let Some(physical) = self.node.shared().config.physical else { return Ok(None) };
+        let Some(source) = self.node.shared().config.pages else { return Ok(None) };
         let (number, _) = split(offset);
         // A hole gets its page even for reading: a later write has to be seen through the mapping.
         let page = self.content(|content| match offset < content.size {
             true => content.page_or_new(number, self.node.shared()),
             false => Err(Errno::EINVAL),
         })??;
-        let phys = physical(page.at(0));
+        let phys = (source.physical)(page.at(0));
         Ok(Some(MappedRun { offset: number * PAGE as u64, phys, len: PAGE as u64, writable: true, pin: page }))
     }
 

@@ -15,6 +15,7 @@ mod tests;
 
 use crate::{Clock, FileType, Inode, StatFs};
 use alloc::sync::Arc;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 use node::Node;
 use spin::Mutex;
@@ -38,14 +39,37 @@ pub struct RamfsConfig {
     pub owner: (u32, u32),
     /// Permission bits of the root directory.
     pub root_mode: u32,
-    /// The guest-physical address of a kernel address. Without it files cannot be mapped, only read and written.
-    pub physical: Option<fn(*const u8) -> u64>,
+    /// Where pages come from. Without one they come from the heap, and files cannot be mapped, only read and written.
+    pub pages: Option<PageSource>,
+}
+
+/// Where a memory file system gets its pages: the frame allocator, which may refuse long before the heap would fail.
+#[derive(Clone, Copy)]
+pub struct PageSource {
+    allocate: fn() -> Option<NonNull<u8>>,
+    release: unsafe fn(NonNull<u8>),
+    physical: fn(*const u8) -> u64,
+}
+
+impl PageSource {
+    /// `allocate` gives a page of any content, or nothing when memory is short; `release` takes one back;
+    /// `physical` tells the guest-physical address of an address in one.
+    ///
+    /// # Safety
+    /// What `allocate` gives is 4096 bytes of memory, aligned to that, which nobody else uses until `release`.
+    pub const unsafe fn new(
+        allocate: fn() -> Option<NonNull<u8>>,
+        release: unsafe fn(NonNull<u8>),
+        physical: fn(*const u8) -> u64,
+    ) -> Self {
+        Self { allocate, release, physical }
+    }
 }
 
 impl RamfsConfig {
     /// No limit, owned by root, mode 0755, not mappable.
     pub fn new(dev: u64, clock: Arc<dyn Clock>) -> Self {
-        Self { dev, limit: u64::MAX, clock, owner: (0, 0), root_mode: 0o755, physical: None }
+        Self { dev, limit: u64::MAX, clock, owner: (0, 0), root_mode: 0o755, pages: None }
     }
 }
 

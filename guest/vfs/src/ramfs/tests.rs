@@ -1,6 +1,6 @@
 //! What the comparison with the host cannot see: limits, cookies, times, mappings.
 
-use super::{PAGE, Ramfs, RamfsConfig};
+use super::{PAGE, PageSource, Ramfs, RamfsConfig};
 use crate::testing::{read_file, ticking};
 use crate::{
     Access, Errno, File, Inode, MemBytes, Name, OpenFlags, RenameFlags, Result, SetMetadata, SliceSource, Source,
@@ -10,6 +10,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::alloc::Layout;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 fn name(text: &str) -> Name<'_> {
     Name::new(text.as_bytes()).unwrap()
@@ -190,10 +193,39 @@ fn other_file_systems_are_told_apart() {
     assert_eq!(root.rename(name("a"), &other, name("a"), RenameFlags::empty()), Err(Errno::EXDEV));
 }
 
+/// Pages out.
+static PAGES_OUT: AtomicUsize = AtomicUsize::new(0);
+/// Most pages the source gives.
+const SOURCE_PAGES: usize = 4;
+
+/// A source of few pages, each filled with what no file may show.
+fn counted_pages() -> PageSource {
+    const LAYOUT: Layout = Layout::new::<Aligned>();
+    #[repr(align(4096))]
+    struct Aligned(#[expect(dead_code, reason = "only its layout counts")] [u8; PAGE]);
+    fn allocate() -> Option<NonNull<u8>> {
+        let taken = PAGES_OUT.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < SOURCE_PAGES).then_some(n + 1));
+        taken.ok()?;
+        // SAFETY: the layout has a size.
+        let page = NonNull::new(unsafe { std::alloc::alloc(LAYOUT) })?;
+        // SAFETY: the page was just allocated with this length.
+        unsafe { page.write_bytes(0xaa, PAGE) };
+        Some(page)
+    }
+    /// # Safety
+    /// `page` came from `allocate`.
+    unsafe fn release(page: NonNull<u8>) {
+        PAGES_OUT.fetch_sub(1, Ordering::SeqCst);
+        // SAFETY: by the caller's promise.
+        unsafe { std::alloc::dealloc(page.as_ptr(), LAYOUT) };
+    }
+    // SAFETY: pages are the heap's, whole and aligned by their layout.
+    unsafe { PageSource::new(allocate, release, |address| address as u64) }
+}
+
 #[test]
 fn mapped_pages_are_the_file() {
-    let physical = Some((|address| address as u64) as fn(*const u8) -> u64);
-    let fs = Ramfs::new(RamfsConfig { physical, ..RamfsConfig::new(1, ticking()) });
+    let fs = Ramfs::new(RamfsConfig { pages: Some(counted_pages()), ..RamfsConfig::new(1, ticking()) });
     let a = file(&fs.root(), "shm");
     resize(&a, 3 * PAGE as u64).unwrap();
     let run = a.map(PAGE as u64 + 17, Access::Write).unwrap().unwrap();
@@ -210,6 +242,14 @@ fn mapped_pages_are_the_file() {
     drop(run);
     assert_eq!(fs.used(), 0);
     assert_eq!(a.map(0, Access::Read).err(), Some(Errno::EINVAL));
+    assert_eq!(PAGES_OUT.load(Ordering::SeqCst), 0);
+    // The source runs dry before the limit: that is a full file system too.
+    assert_eq!(write(&a, 0, &[b'x'; (SOURCE_PAGES + 1) * PAGE]), Ok(SOURCE_PAGES * PAGE));
+    assert_eq!(write(&a, (SOURCE_PAGES * PAGE) as u64, b"x"), Err(Errno::ENOSPC));
+    // A fresh page shows zeroes, whatever was in it.
+    resize(&a, 0).unwrap();
+    write(&a, 1, b"x").unwrap();
+    assert_eq!(read_file(&*a, 0, 3), Ok(vec![0, b'x']));
     let (_fs, root) = limited(u64::MAX);
     let b = file(&root, "b");
     write(&b, 0, b"x").unwrap();
