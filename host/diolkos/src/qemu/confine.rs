@@ -1,27 +1,24 @@
 //! What a virtio-fs daemon may see and change, decided before it runs.
 //!
 //! QEMU's daemon has no read-only mode, so the directory itself is made read-only for it: a private copy of the mount
-//! tree under it, read-only throughout (also where other file systems are mounted in it), becomes the daemon's working
-//! directory, and it serves `.`. The copy has no name, and goes when the daemon goes. All of this happens in the child
-//! between fork and exec, by bare system calls.
+//! tree under it, read-only throughout (also where other file systems are mounted in it), takes the place of the
+//! directory's descriptor, and the daemon serves whatever that descriptor is. The copy has no name, and goes when the
+//! daemon goes. All of this happens in the child between fork and exec, by bare system calls.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, IntoRawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, open};
+use rustix::fs::{AtFlags, Mode, OFlags, open};
 use rustix::mount::{OpenTreeFlags, open_tree};
-use rustix::process::fchdir;
 
 /// The restrictions of one daemon.
 #[derive(Debug)]
 pub struct Confinement {
     /// A user namespace of its own, in which an ordinary user holds the rights that the steps below need.
     user: Option<UserMap>,
-    /// The directory to see read-only; the working directory then.
-    read_only: Option<CString>,
+    /// The descriptor of the directory to serve, where it must be read-only.
+    read_only: Option<RawFd>,
 }
 
 /// The lines that map our user and group to root inside a new user namespace (user_namespaces(7)).
@@ -32,17 +29,14 @@ struct UserMap {
 }
 
 impl Confinement {
-    /// For a daemon that serves `source`.
-    ///
-    /// # Errors
-    /// `source` cannot be named in a system call.
-    pub fn new(source: &Path, writable: bool) -> io::Result<Self> {
+    /// For a daemon that serves the directory open at `source`, which must stay open until it has started.
+    pub fn new(source: BorrowedFd, writable: bool) -> Self {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
         let map = |id: u32| format!("0 {id} 1\n").into_bytes();
-        Ok(Self {
+        Self {
             user: (!uid.is_root()).then(|| UserMap { uid: map(uid.as_raw()), gid: map(gid.as_raw()) }),
-            read_only: if writable { None } else { Some(CString::new(source.as_os_str().as_bytes())?) },
-        })
+            read_only: (!writable).then(|| source.as_raw_fd()),
+        }
     }
 
     /// Confines the calling process.
@@ -59,22 +53,19 @@ impl Confinement {
             write_file(c"/proc/self/uid_map", &user.uid)?;
             write_file(c"/proc/self/gid_map", &user.gid)?;
         }
-        match &self.read_only {
-            Some(source) => enter_read_only(source),
-            None => Ok(()),
-        }
+        self.read_only.map_or(Ok(()), replace_by_read_only)
     }
 }
 
-/// Makes a read-only copy of the mount tree at `source` the working directory.
-fn enter_read_only(source: &CStr) -> io::Result<()> {
-    // The tree must stay open over exec: the copy is taken apart when its last descriptor closes.
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(CWD, source, flags)?;
+/// Puts a read-only copy of the mount tree at `source` in that descriptor's place. The tree lives as long as it is open.
+fn replace_by_read_only(source: RawFd) -> io::Result<()> {
+    // SAFETY: the parent holds the descriptor open until this process has started.
+    let directory = unsafe { BorrowedFd::borrow_raw(source) };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(directory, c"", flags)?;
     set_read_only(tree.as_raw_fd())?;
-    fchdir(&tree)?;
-    let _ = tree.into_raw_fd();
-    Ok(())
+    // SAFETY: dup2(2) has no memory effects. The number stays open and inherited; nobody in this process owns it.
+    check(unsafe { libc::dup2(tree.as_raw_fd(), source) }.into())
 }
 
 /// `struct mount_attr` of mount_setattr(2).
@@ -111,16 +102,26 @@ fn check(result: i64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
     use std::os::unix::process::CommandExt;
+    use std::path::Path;
     use std::process::Command;
 
-    /// Runs `script` confined to `source`; `None` where this user may not do that.
+    /// Runs `script` in the directory that a daemon confined to `source` would serve; `None` where this user may not
+    /// do that.
     fn run(source: &Path, writable: bool, script: &str) -> Option<bool> {
-        let confinement = Confinement::new(source, writable).unwrap();
+        let directory = std::fs::File::open(source).unwrap();
+        let number = directory.as_raw_fd();
+        let confinement = Confinement::new(directory.as_fd(), writable);
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]);
-        // SAFETY: apply() is made for this place: it neither allocates nor locks.
-        unsafe { command.pre_exec(move || confinement.apply()) };
+        // SAFETY: apply() is made for this place, and fchdir(2) too: they neither allocate nor lock.
+        unsafe {
+            command.pre_exec(move || {
+                confinement.apply()?;
+                check(libc::fchdir(number).into())
+            })
+        };
         match command.status() {
             Ok(status) => Some(status.success()),
             Err(error) => {

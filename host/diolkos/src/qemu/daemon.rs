@@ -1,7 +1,8 @@
 //! One virtio-fs daemon, serving one share.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -33,11 +34,15 @@ impl Daemon {
         let daemon = tools.daemon_for(share.writable).map_err(|why| format!("{shown}: {why}"))?;
         let (listener, client) = listener_with_client().map_err(|error| format!("cannot make a socket: {error}"))?;
         let socket = listener.as_raw_fd();
+        let directory = File::open(&share.source).map_err(|error| format!("cannot open {shown}: {error}"))?;
         let (path, command) = match daemon {
             tools::Daemon::Upstream { path, .. } => (path, upstream(path, socket, share, cache)),
-            tools::Daemon::Qemu(path) => (path, qemus(path, socket, share, cache).map_err(|error| error.to_string())?),
+            tools::Daemon::Qemu(path) => (
+                path,
+                qemus(path, socket, directory.as_fd(), share.writable, cache).map_err(|error| error.to_string())?,
+            ),
         };
-        let child = Child::start(command, &[listener.as_fd()]).map_err(|error| {
+        let child = Child::start(command, &[listener.as_fd(), directory.as_fd()]).map_err(|error| {
             if share.writable {
                 format!("cannot start {}: {error}", path.display())
             } else {
@@ -70,25 +75,21 @@ fn upstream(path: &Path, socket: i32, share: &Share, cache: CacheMode) -> Comman
     command
 }
 
-fn qemus(path: &Path, socket: i32, share: &Share, cache: CacheMode) -> io::Result<Command> {
+fn qemus(path: &Path, socket: i32, directory: BorrowedFd, writable: bool, cache: CacheMode) -> io::Result<Command> {
     // To be root in a user namespace is not enough for this daemon: it insists on dropping them.
     let user = !rustix::process::geteuid().is_root();
     if user && rustix::process::getgroups().is_ok_and(|groups| !groups.is_empty()) {
         let why = "serves root, or users without supplementary groups; run as root, or install the package virtiofsd";
         return Err(io::Error::other(format!("{} only {why}", path.display())));
     }
-    // The source is named ".": a comma in its path would end the option, and confinement may put a copy there.
-    let confinement = Confinement::new(&share.source, share.writable)?;
+    let confinement = Confinement::new(directory, writable);
     let mut command = Command::new(path);
-    command.current_dir(&share.source);
-    command.arg("-f").arg(format!("--fd={socket}")).args([
-        "-o",
-        "source=.",
-        "-o",
-        "sandbox=chroot",
-        "-o",
-        "log_level=err",
-    ]);
+    // The source is named by its descriptor: a comma in its path would end the option, confinement may have put another
+    // directory in its place, and the daemon changes its working directory to / before it looks. The last dot makes it
+    // a directory for the daemon, which follows no link.
+    let source = format!("source=/proc/self/fd/{}/.", directory.as_raw_fd());
+    command.arg("-f").arg(format!("--fd={socket}"));
+    command.args(["-o", &source, "-o", "sandbox=chroot", "-o", "log_level=err"]);
     command.arg("-o").arg(match cache {
         CacheMode::None => "cache=none",
         CacheMode::Auto => "cache=auto",
