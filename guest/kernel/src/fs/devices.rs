@@ -37,7 +37,14 @@ pub const SYS: u64 = join_device(0, 24);
 /// The first share; the others count on.
 pub const FIRST_SHARE: u64 = join_device(0, 64);
 
+/// Memory files leave this part of the RAM to the program itself: a full disk it can bear, no memory it cannot.
+const LEFT_TO_PROGRAM: u64 = 8;
+
 fn allocate_page() -> Option<NonNull<u8>> {
+    let (free, total) = frames::usage();
+    if free < total / LEFT_TO_PROGRAM {
+        return None;
+    }
     NonNull::new(frames::pointer(frames::allocate_for_program(0)?))
 }
 
@@ -54,8 +61,7 @@ fn physical(address: *const u8) -> u64 {
 // SAFETY: a frame is 4096 bytes, aligned to that and mapped in the direct map, and belongs to who allocated it.
 const FRAMES: PageSource = unsafe { PageSource::new(allocate_page, release_page, physical) };
 
-/// A memory file system, holding at most half of the RAM, as tmpfs does. Its pages count as the program's
-/// memory: all of them together leave the kernel what it needs.
+/// A memory file system, holding at most half of the RAM, as tmpfs does; all of them together leave an eighth.
 pub fn memory_fs(dev: u64, owner: (u32, u32), root_mode: u32) -> Ramfs {
     let (_, total) = frames::usage();
     Ramfs::new(RamfsConfig {
