@@ -73,6 +73,8 @@ pub struct Process {
     pub started_ns: u64,
     /// Processor time of threads that have ended, nanoseconds.
     ended_ns: AtomicU64,
+    /// Rung whenever a thread has ended.
+    pub ended_bell: WaitQueue,
     threads: Mutex<BTreeMap<u32, Arc<UserThread>>>,
     next_tid: AtomicU32,
 }
@@ -94,8 +96,9 @@ impl Process {
             no_new_privs: AtomicBool::new(false),
             started_ns: time::monotonic_ns(),
             ended_ns: AtomicU64::new(0),
+            ended_bell: WaitQueue::new(),
             threads: Mutex::default(),
-            next_tid: AtomicU32::new(pid),
+            next_tid: AtomicU32::new(pid + 1),
         })
     }
 
@@ -131,16 +134,24 @@ impl Process {
         self.threads.lock().len()
     }
 
-    /// Enters a thread that is about to start.
+    /// Enters a thread that is about to start; the first one has the process' number.
     ///
     /// # Errors
     /// `EAGAIN` over [`MAX_THREADS`].
     pub fn add_thread(self: &Arc<Self>, signals: ThreadSignals, name: [u8; 16]) -> Result<Arc<UserThread>> {
-        let mut threads = self.threads.lock();
-        if threads.len() >= MAX_THREADS {
-            return Err(Errno::EAGAIN);
-        }
-        let tid = self.next_tid.fetch_add(1, Ordering::Relaxed);
+        let tid = if self.thread_count() == 0 { self.pid } else { self.next_tid.fetch_add(1, Ordering::Relaxed) };
+        self.add_numbered(tid, signals, name)
+    }
+
+    /// Enters the thread that takes over from the only one there is, whose number is not the process', as exec has it.
+    ///
+    /// # Errors
+    /// As [`Process::add_thread`].
+    pub fn add_leader(self: &Arc<Self>, signals: ThreadSignals, name: [u8; 16]) -> Result<Arc<UserThread>> {
+        self.add_numbered(self.pid, signals, name)
+    }
+
+    fn add_numbered(self: &Arc<Self>, tid: u32, signals: ThreadSignals, name: [u8; 16]) -> Result<Arc<UserThread>> {
         let thread = Arc::new(UserThread {
             tid,
             process: self.clone(),
@@ -154,6 +165,10 @@ impl Process {
             start: Mutex::new(None),
             kernel: Mutex::new(Weak::new()),
         });
+        let mut threads = self.threads.lock();
+        if threads.len() >= MAX_THREADS {
+            return Err(Errno::EAGAIN);
+        }
         threads.insert(tid, thread.clone());
         Ok(thread)
     }
@@ -167,6 +182,7 @@ impl Process {
         if let Some(thread) = removed {
             self.ended_ns.fetch_add(thread.ran_ns(), Ordering::Relaxed);
         }
+        self.ended_bell.wake_all();
         left
     }
 

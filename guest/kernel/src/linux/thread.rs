@@ -215,9 +215,29 @@ fn exit(call: &mut Call<'_>) -> Result<u64> {
     if call.process.thread_count() == 1 {
         return exit_group(call);
     }
-    call.thread.exiting.store(true, Ordering::SeqCst);
-    call.thread.attention.store(true, Ordering::SeqCst);
+    end(call.thread);
     Ok(0)
+}
+
+/// Has a thread end before it runs on in the program.
+pub fn end(thread: &UserThread) {
+    thread.exiting.store(true, Ordering::SeqCst);
+    thread.notify();
+}
+
+/// Ends all threads but the caller and waits until they are gone: for exec, which only one survives.
+///
+/// # Errors
+/// `EAGAIN` when another thread is doing the same and was first; the caller is about to end.
+pub fn end_others(process: &Process, own: &UserThread) -> Result<()> {
+    for thread in process.threads() {
+        if thread.tid != own.tid {
+            end(&thread);
+        }
+    }
+    let ending = || own.exiting.load(Ordering::SeqCst);
+    process.ended_bell.wait_until(&mut || process.thread_count() == 1 || ending(), None, false)?;
+    if ending() { Err(Errno::EAGAIN) } else { Ok(()) }
 }
 
 /// exit_group(2).

@@ -8,12 +8,12 @@ mod load;
 
 use super::fs_context::FsContext;
 use super::identity::Credentials;
-use super::process::{Process, short_name};
+use super::process::{Process, Start, short_name};
 use super::signal::state::ThreadSignals;
 use super::table::Calls;
-use super::{Call, system, tracing};
+use super::{Call, system, thread, tracing};
 use crate::abi::stack;
-use crate::arch::{self, rdtsc, xstate};
+use crate::arch::{self, Frame, rdtsc, xstate};
 use crate::mm::AddressSpace;
 use crate::mm::user::{UserPtr, read_cstr};
 use crate::{report, stats, task};
@@ -69,14 +69,14 @@ pub fn start(options: &BootOptions, namespace: Arc<Namespace>) -> core::result::
     process.files.open_stdio().map_err(|errno| own(format!("the standard streams: {}", describe(errno))))?;
     let env = options.env.clone();
     let name = show(name);
-    let thread = process
+    let first = process
         .add_thread(ThreadSignals::default(), short_name(&found.execfn))
         .map_err(|errno| own(format!("the first thread: {}", describe(errno))))?;
     let space = process.space();
     let body = Box::new(move || first_steps(process, found, env, &name));
-    let kernel = task::spawn(Some(space), Some(thread.clone()), body)
+    let kernel = task::spawn(Some(space), Some(first.clone()), body)
         .map_err(|_| own("no memory for the program's first thread".into()))?;
-    thread.attach(&kernel);
+    first.attach(&kernel);
     Ok(())
 }
 
@@ -132,16 +132,13 @@ fn replace(call: &mut Call<'_>, start: &Location, path: Vec<u8>, args: u64, env:
         // Since Linux 5.18 there is always an argv[0].
         args.push(Vec::new());
     }
-    if call.process.thread_count() > 1 {
-        report::warning(format_args!("execve by a program with several threads is not supported yet"));
-        return Err(Errno::ENOSYS);
-    }
     let found = find::program(call.namespace(), start, &path, args).map_err(|failure| {
         crate::verbose!("execve: {}", failure.message);
         failure.errno
     })?;
     let space = AddressSpace::new()?;
     // From here on there is no way back.
+    thread::end_others(call.process, call.thread)?;
     let name = show(&path);
     switch_space(call.process, space);
     forget_old_program(call, &found.execfn);
@@ -149,11 +146,28 @@ fn replace(call: &mut Call<'_>, start: &Location, path: Vec<u8>, args: u64, env:
         report::warning(format_args!("{name}: cannot be loaded: {}", describe(errno)));
         crate::boot::finish(End::Killed(9))
     });
+    if call.thread.tid != call.process.pid {
+        hand_over(call, frame);
+        return Ok(0);
+    }
     arch::set_fs_base(0);
     xstate::load(&xstate::Area::initial());
     xstate::set_kernel_mxcsr();
     *call.frame = frame;
     Ok(0)
+}
+
+/// The program goes on in a thread that has the process' number (execve(2)); the caller's own ends.
+fn hand_over(call: &Call<'_>, frame: Frame) {
+    let signals = core::mem::take(&mut *call.thread.signals.lock());
+    let start = Start { frame, fs_base: 0, xstate: Vec::new() };
+    let name = *call.thread.name.lock();
+    let leader = call.process.add_leader(signals, name).and_then(|leader| thread::run(&leader, start));
+    if leader.is_err() {
+        report::warning(format_args!("no memory for the program's thread"));
+        crate::boot::finish(End::Killed(9));
+    }
+    thread::end(call.thread);
 }
 
 /// Puts the caller and its process into a new address space. The old one goes when nothing leads to it any more.
