@@ -2,6 +2,7 @@
 //! counters, …).
 
 use super::devices::ANONYMOUS;
+use crate::boot::options;
 use crate::time;
 use alloc::sync::Arc;
 use core::any::Any;
@@ -17,6 +18,11 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 pub fn now() -> Timespec {
     let ns = time::wall_ns();
     Timespec { sec: (ns / 1_000_000_000) as i64, nsec: (ns % 1_000_000_000) as u32 }
+}
+
+/// To whom things belong that a process makes without a name: the one user the machine has.
+pub fn owner() -> (u32, u32) {
+    options().ids
 }
 
 /// An inode with nothing but attributes. It cannot be opened again.
@@ -49,13 +55,14 @@ impl Inode for AnonInode {
     }
 
     fn metadata(&self) -> Result<Metadata> {
+        let (uid, gid) = owner();
         Ok(Metadata {
             ino: self.ino,
             dev: ANONYMOUS,
             mode: self.mode,
             nlink: 1,
-            uid: 0,
-            gid: 0,
+            uid,
+            gid,
             rdev: self.rdev,
             size: 0,
             blocks: 0,

@@ -2,7 +2,7 @@
 //!
 //! Linux hands such numbers out as file systems are mounted; ours are few and fixed, so they are listed. Shares get theirs from 0:64 on.
 
-use super::anon::now;
+use super::anon::{now, owner};
 use super::stat::join_device;
 use crate::mm::PHYS_BASE;
 use crate::mm::frames;
@@ -76,5 +76,5 @@ pub fn memory_fs(dev: u64, owner: (u32, u32), root_mode: u32) -> Ramfs {
 /// The directory memory files are made in, without names.
 pub fn memory_files() -> Arc<dyn Inode> {
     static FILES: Once<Ramfs> = Once::new();
-    FILES.call_once(|| memory_fs(MEMORY_FILES, (0, 0), 0o700)).root()
+    FILES.call_once(|| memory_fs(MEMORY_FILES, owner(), 0o700)).root()
 }

@@ -1,6 +1,6 @@
 //! A connected pair of local stream sockets: two pipes, one each way.
 
-use super::anon::{AnonInode, now};
+use super::anon::{AnonInode, now, owner};
 use super::{devices, waiting};
 use alloc::format;
 use alloc::string::String;
@@ -20,7 +20,7 @@ pub struct End {
 
 /// Both ends, each with what `/proc/self/fd` shows for it.
 pub fn pair() -> [(End, String); 2] {
-    let one_way = || pipe(devices::PIPES, (0, 0), &now, &waiting::new_queue, OpenFlags::empty());
+    let one_way = || pipe(devices::PIPES, owner(), &now, &waiting::new_queue, OpenFlags::empty());
     let ((first_in, second_out), (second_in, first_out)) = (one_way(), one_way());
     [(first_in, first_out), (second_in, second_out)].map(|(input, output)| {
         let inode = AnonInode::new(FileType::Socket.mode_bits() | 0o777, 0);

@@ -5,7 +5,7 @@
 //! echo are done by the host's terminal, so the settings a program makes are remembered and change nothing.
 //! One that is not a terminal looks like a pipe.
 
-use super::anon::{AnonInode, now};
+use super::anon::{AnonInode, now, owner};
 use super::devices::TERMINALS;
 use super::stat::join_device;
 use alloc::format;
@@ -141,7 +141,8 @@ impl Inode for Terminal {
             dev: TERMINALS,
             mode: FileType::CharDevice.mode_bits() | 0o620,
             nlink: 1,
-            uid: 0,
+            uid: owner().0,
+            // Linux' group `tty`.
             gid: 5,
             rdev: PTS_RDEV,
             size: 0,

@@ -2,7 +2,7 @@
 
 use super::open_file::OpenFile;
 use super::{Call, table::Calls};
-use crate::fs::anon::now;
+use crate::fs::anon::{now, owner};
 use crate::fs::eventfd::EventFd;
 use crate::fs::{devices, waiting};
 use crate::mm::user::{UserPtr, read_cstr};
@@ -53,7 +53,7 @@ fn pipe2(call: &mut Call<'_>) -> Result<u64> {
 }
 
 fn make_pipe(call: &Call<'_>, flags: OpenFlags) -> Result<u64> {
-    let (reader, writer) = pipe::pipe(devices::PIPES, (0, 0), &now, &waiting::new_queue, flags);
+    let (reader, writer) = pipe::pipe(devices::PIPES, owner(), &now, &waiting::new_queue, flags);
     let shown = format!("pipe:[{}]", reader.inode().metadata()?.ino);
     let status = flags & OpenFlags::NONBLOCK;
     let ends =
