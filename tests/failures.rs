@@ -64,7 +64,7 @@ each_platform! {
                 volatile int zero = argc - 2;
                 switch (argv[1][0]) {
                 case 'a': abort();
-                case 'd': return 1 / zero;
+                case 'd': return argc / zero;
                 case 'i': __builtin_trap();
                 default: return raise(SIGTERM);
                 }

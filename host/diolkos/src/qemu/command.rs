@@ -16,6 +16,8 @@ const LONGEST_ARGUMENT: usize = 128 * 1024;
 pub struct Parts<'a> {
     /// The program.
     pub qemu: &'a Path,
+    /// The firmware, if not QEMU's usual one.
+    pub firmware: Option<&'a Path>,
     /// What runs the guest's instructions.
     pub accelerator: Accelerator,
     /// Memory in bytes, a multiple of 2 MiB.
@@ -65,6 +67,9 @@ impl<'a> Parts<'a> {
             Accelerator::Kvm => "-accel kvm -cpu host",
             Accelerator::Tcg => "-accel tcg -cpu max",
         });
+        if let Some(firmware) = self.firmware {
+            line.command.arg("-bios").arg(firmware);
+        }
         line.add(&format!("-kernel /proc/self/fd/{} -append", self.kernel.as_raw_fd()));
         line.command.arg(self.append);
         line.socket("report", self.report);

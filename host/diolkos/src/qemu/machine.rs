@@ -1,11 +1,13 @@
 //! A QEMU at work: its daemons, its streams, its report, and what its end means.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use diolkos_common::cmdline::ClockSample;
 use diolkos_common::report::{Decoder, End, Record};
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -14,6 +16,7 @@ use super::command::Parts;
 use super::daemon::Daemon;
 use super::streams::Relays;
 use super::tools::{Accelerator, Tools};
+use crate::clock::Reading;
 use crate::kernel;
 use crate::plan::Plan;
 use crate::platform::{Finished, Running};
@@ -34,23 +37,30 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Starts the daemons and QEMU.
+    /// Starts the daemons and QEMU. `began` is a reading of the clocks from some time ago.
     ///
     /// # Errors
     /// One line that names the program or directory at fault.
-    pub fn start(tools: &Tools, accelerator: Accelerator, plan: &Plan, listener: Listener) -> Result<Self, String> {
+    pub fn start(
+        tools: &Tools,
+        accelerator: Accelerator,
+        mut plan: Plan,
+        listener: Listener,
+        began: Reading,
+    ) -> Result<Self, String> {
         let ours = |error: io::Error| format!("cannot prepare QEMU's files: {error}");
         let serve = |share| Daemon::start(tools, share, plan.boot.cache);
         let daemons = plan.shares.iter().map(serve).collect::<Result<Vec<_>, _>>()?;
-        let mut kernel = std::fs::File::from(
-            memfd_create("diolkos-kernel", MemfdFlags::CLOEXEC).map_err(io::Error::from).map_err(ours)?,
-        );
-        kernel.write_all(kernel::ELF).map_err(ours)?;
+        let kernel = kernel_file().map_err(ours)?;
         let (report, report_far) = UnixStream::pair().map_err(ours)?;
         let (relays, streams) = Relays::start().map_err(ours)?;
+        // As late as possible: the one gets better with time, and the other older.
+        plan.boot.tsc_khz = began.khz_since();
+        plan.boot.clock = Some(clock_sample());
         let append = plan.boot.encode();
         let parts = Parts {
             qemu: &tools.qemu,
+            firmware: tools.firmware.as_deref(),
             accelerator,
             memory: plan.memory,
             kernel: kernel.as_fd(),
@@ -71,6 +81,19 @@ impl Machine {
         let daemons = sources.zip(daemons.into_iter().map(|daemon| daemon.child)).collect();
         Ok(Self { qemu, daemons, relays, report, listener })
     }
+}
+
+/// The kernel as a file without a name.
+fn kernel_file() -> io::Result<File> {
+    let mut file = File::from(memfd_create("diolkos-kernel", MemfdFlags::CLOEXEC)?);
+    file.write_all(kernel::ELF)?;
+    Ok(file)
+}
+
+/// QEMU starts the guest's counter at zero, some milliseconds from now; the guest's clock is late by those.
+fn clock_sample() -> ClockSample {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    ClockSample { wall_ns: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX), host_tsc: 0 }
 }
 
 impl Running for Machine {

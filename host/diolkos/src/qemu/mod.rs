@@ -15,10 +15,6 @@ mod sockets;
 mod streams;
 mod tools;
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use diolkos_common::cmdline::ClockSample;
-
 use self::machine::Machine;
 use self::tools::{Accelerator, Tools};
 use crate::clock::Reading;
@@ -49,12 +45,7 @@ impl Platform for Qemu {
         Some("QEMU has none; files are read by messages")
     }
 
-    fn start(&self, mut plan: Plan, listener: Listener, began: Reading) -> Result<Box<dyn Running>, String> {
-        plan.boot.tsc_khz = began.khz_since();
-        // QEMU starts the guest's counter at zero, some milliseconds from now: the guest's clock is late by those.
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        plan.boot.clock =
-            Some(ClockSample { wall_ns: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX), host_tsc: 0 });
-        Ok(Box::new(Machine::start(&self.tools, self.accelerator, &plan, listener)?))
+    fn start(&self, plan: Plan, listener: Listener, began: Reading) -> Result<Box<dyn Running>, String> {
+        Ok(Box::new(Machine::start(&self.tools, self.accelerator, plan, listener, began)?))
     }
 }

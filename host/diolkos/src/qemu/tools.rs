@@ -30,6 +30,8 @@ pub enum Daemon {
 pub struct Tools {
     /// qemu-system-x86_64.
     pub qemu: PathBuf,
+    /// qboot, a firmware that does little more than enter a PVH kernel and so saves half of the way there.
+    pub firmware: Option<PathBuf>,
     /// The daemons present, the preferred one first; never empty.
     pub daemons: Vec<Daemon>,
 }
@@ -46,7 +48,7 @@ impl Tools {
                 "no virtiofsd found; install the package virtiofsd, or qemu-system-common of Debian 12".to_owned()
             );
         }
-        Ok(Self { qemu, daemons })
+        Ok(Self { firmware: find_firmware(&qemu), qemu, daemons })
     }
 
     /// The daemon to serve a share with.
@@ -61,6 +63,12 @@ impl Tools {
                 .to_owned()
         })
     }
+}
+
+/// QEMU keeps its firmware in `share/qemu` beside the `bin` it lies in.
+fn find_firmware(qemu: &Path) -> Option<PathBuf> {
+    let prefix = qemu.parent()?.parent()?;
+    Some(prefix.join("share/qemu/qboot.rom")).filter(|path| path.is_file())
 }
 
 fn find_daemons() -> Vec<Daemon> {
@@ -141,7 +149,7 @@ mod tests {
     fn a_read_only_share_needs_a_daemon_that_can_be_held_to_it() {
         let old = Daemon::Upstream { path: "/a".into(), readonly: false };
         let c = Daemon::Qemu("/b".into());
-        let tools = |daemons| Tools { qemu: "/q".into(), daemons };
+        let tools = |daemons| Tools { qemu: "/q".into(), firmware: None, daemons };
         assert_eq!(tools(vec![old.clone(), c.clone()]).daemon_for(false), Ok(&c));
         assert_eq!(tools(vec![old.clone(), c]).daemon_for(true), Ok(&old));
         assert!(tools(vec![old]).daemon_for(false).unwrap_err().contains("--readonly"));
