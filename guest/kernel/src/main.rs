@@ -21,6 +21,7 @@ mod fs;
 #[cfg(guest)]
 mod linux;
 #[cfg(any(guest, test))]
+#[cfg_attr(test, allow(dead_code, reason = "the tests use the pure part of it"))]
 mod mm;
 #[cfg(guest)]
 mod report;

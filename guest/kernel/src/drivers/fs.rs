@@ -149,13 +149,12 @@ impl Gather {
         if buffer.len == 0 {
             return;
         }
-        if let Some(last) = self.buffers.last_mut() {
-            if last.addr.0 + last.len as u64 == buffer.addr.0 {
-                if let Some(len) = last.len.checked_add(buffer.len) {
-                    last.len = len;
-                    return;
-                }
-            }
+        if let Some(last) = self.buffers.last_mut()
+            && last.addr.0 + last.len as u64 == buffer.addr.0
+            && let Some(len) = last.len.checked_add(buffer.len)
+        {
+            last.len = len;
+            return;
         }
         self.buffers.push(buffer);
     }

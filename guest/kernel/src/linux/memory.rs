@@ -6,7 +6,7 @@ use super::table::Calls;
 use crate::mm::space::{Advice, MapRequest, Place};
 use crate::mm::user::UserPtr;
 use crate::mm::vma::{Backing, Prot};
-use crate::mm::{PAGE_SIZE, USER_TOP, page_up};
+use crate::mm::{PAGE_SIZE, USER_TOP, frames, page_up};
 use crate::report;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -97,6 +97,11 @@ fn mmap(call: &mut Call<'_>) -> Result<u64> {
         () if low && !(LOW_START..LOW_END).contains(&address) => Place::Anywhere(LOW_START),
         () => Place::Anywhere(address),
     };
+    // Linux' heuristic (proc_sys_vm(5), overcommit_memory 0): what could never be filled is refused at once.
+    let accounted = prot.contains(Prot::WRITE) && !flags.contains(MapFlags::NORESERVE);
+    if accounted && matches!(what.backing, Backing::Anonymous) && len > frames::usage().1 {
+        return Err(Errno::ENOMEM);
+    }
     let space = call.process.space();
     let start = space.map(MapRequest {
         place,

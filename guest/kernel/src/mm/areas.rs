@@ -50,17 +50,18 @@ impl Areas {
 
     /// Adds an area where there is none, joined with its neighbours if they are alike.
     pub fn insert(&mut self, mut vma: Vma) {
-        if let Some(before) = self.map.range(..vma.start).next_back().map(|(_, v)| v.clone()) {
-            if before.end == vma.start && joins(&before, &vma) {
-                self.map.remove(&before.start);
-                vma = Vma { start: before.start, backing: before.backing, ..vma };
-            }
+        if let Some(before) = self.map.range(..vma.start).next_back().map(|(_, v)| v.clone())
+            && before.end == vma.start
+            && joins(&before, &vma)
+        {
+            self.map.remove(&before.start);
+            vma = Vma { start: before.start, backing: before.backing, ..vma };
         }
-        if let Some(after) = self.map.get(&vma.end).cloned() {
-            if joins(&vma, &after) {
-                self.map.remove(&after.start);
-                vma.end = after.end;
-            }
+        if let Some(after) = self.map.get(&vma.end).cloned()
+            && joins(&vma, &after)
+        {
+            self.map.remove(&after.start);
+            vma.end = after.end;
         }
         self.map.insert(vma.start, vma);
     }

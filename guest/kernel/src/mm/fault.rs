@@ -134,15 +134,15 @@ fn zero(phys: u64, len: u64) {
 fn fill_anonymous(inner: &mut Inner, vma: &Vma, page: u64) -> Result<(), FaultError> {
     let bits = rights(vma.prot, true) | OWNED;
     let large = page & !(LARGE_PAGE - 1);
-    if large >= vma.start && large + LARGE_PAGE <= vma.end {
-        if let Some(entry) = inner.tables.large(page).map_err(out_of_memory)?.filter(|entry| entry.get() == 0) {
-            if let Some(frame) = frames::allocate_for_program(frames::LARGE_ORDER) {
-                zero(frame, LARGE_PAGE);
-                entry.set(frame | bits | LARGE);
-                inner.owned += LARGE_PAGE;
-                return Ok(());
-            }
-        }
+    if large >= vma.start
+        && large + LARGE_PAGE <= vma.end
+        && let Some(entry) = inner.tables.large(page).map_err(out_of_memory)?.filter(|entry| entry.get() == 0)
+        && let Some(frame) = frames::allocate_for_program(frames::LARGE_ORDER)
+    {
+        zero(frame, LARGE_PAGE);
+        entry.set(frame | bits | LARGE);
+        inner.owned += LARGE_PAGE;
+        return Ok(());
     }
     let step = page & !(ANONYMOUS_STEP - 1);
     let whole = step >= vma.start && step + ANONYMOUS_STEP <= vma.end;
@@ -152,15 +152,16 @@ fn fill_anonymous(inner: &mut Inner, vma: &Vma, page: u64) -> Result<(), FaultEr
         Slot::Large(_) => false,
     };
     let pages = (step..step + ANONYMOUS_STEP).step_by(PAGE_SIZE as usize);
-    if whole && pages.clone().all(|at| empty(inner, at)) {
-        if let Some(block) = frames::allocate_for_program(ANONYMOUS_ORDER) {
-            zero(block, ANONYMOUS_STEP);
-            for at in pages {
-                inner.tables.small(at).map_err(out_of_memory)?.set(block + (at - step) | bits);
-            }
-            inner.owned += ANONYMOUS_STEP;
-            return Ok(());
+    if whole
+        && pages.clone().all(|at| empty(inner, at))
+        && let Some(block) = frames::allocate_for_program(ANONYMOUS_ORDER)
+    {
+        zero(block, ANONYMOUS_STEP);
+        for at in pages {
+            inner.tables.small(at).map_err(out_of_memory)?.set((block + (at - step)) | bits);
         }
+        inner.owned += ANONYMOUS_STEP;
+        return Ok(());
     }
     let frame = frames::allocate_for_program(0).ok_or(FaultError::OutOfMemory)?;
     zero(frame, PAGE_SIZE);

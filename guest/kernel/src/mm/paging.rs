@@ -181,7 +181,7 @@ impl Tables {
         while at < end {
             at += match self.find(at) {
                 Slot::Nothing(bytes) => bytes,
-                Slot::Large(_) if at % LARGE_PAGE != 0 || end - at < LARGE_PAGE => {
+                Slot::Large(_) if !at.is_multiple_of(LARGE_PAGE) || end - at < LARGE_PAGE => {
                     self.small(at)?;
                     continue;
                 }
@@ -227,7 +227,7 @@ fn split(directory: Entry, value: u64) -> Result<()> {
     let table = frames::allocate(0).ok_or(Errno::ENOMEM)?;
     let flags = value & !(ADDRESS | LARGE);
     for i in 0..ENTRIES {
-        entry_in(table, i).set((value & ADDRESS) + i * PAGE_SIZE | flags);
+        entry_in(table, i).set(((value & ADDRESS) + i * PAGE_SIZE) | flags);
     }
     directory.set(table | TABLE);
     Ok(())
@@ -270,7 +270,7 @@ pub fn protect_kernel() -> Result<()> {
             } else {
                 NO_EXEC | WRITE
             };
-            kernel.small(page)?.set(page - PHYS_BASE | PRESENT | USER | rights);
+            kernel.small(page)?.set((page - PHYS_BASE) | PRESENT | USER | rights);
         }
     }
     let first_free = (end - PHYS_BASE).div_ceil(LARGE_PAGE);
@@ -307,10 +307,10 @@ pub fn map_physical(phys: u64, len: u64) -> Result<*mut u8> {
     let end = phys.checked_add(len).filter(|end| *end <= PHYS_END - PHYS_BASE).ok_or(Errno::ERANGE)?;
     let mut at = (phys & !(LARGE_PAGE - 1)).max(BOOT_MAPPED);
     while at < end {
-        if let Some(entry) = Tables::kernel().large(PHYS_BASE + at)? {
-            if entry.get() == 0 {
-                entry.set(at | LARGE | PRESENT | USER | WRITE | NO_EXEC);
-            }
+        if let Some(entry) = Tables::kernel().large(PHYS_BASE + at)?
+            && entry.get() == 0
+        {
+            entry.set(at | LARGE | PRESENT | USER | WRITE | NO_EXEC);
         }
         at += LARGE_PAGE;
     }

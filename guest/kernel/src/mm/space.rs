@@ -199,8 +199,8 @@ impl Inner {
 
     fn place(&mut self, place: Place, len: u64) -> Result<u64> {
         let fixed = |start: u64| match start.checked_add(len) {
-            Some(end) if start % PAGE_SIZE == 0 && start >= USER_MIN && end <= USER_TOP => Ok(start),
-            _ if start % PAGE_SIZE != 0 => Err(Errno::EINVAL),
+            Some(end) if start.is_multiple_of(PAGE_SIZE) && start >= USER_MIN && end <= USER_TOP => Ok(start),
+            _ if !start.is_multiple_of(PAGE_SIZE) => Err(Errno::EINVAL),
             Some(end) if end <= USER_TOP => Err(Errno::EPERM),
             _ => Err(Errno::ENOMEM),
         };
@@ -225,7 +225,7 @@ impl Inner {
 fn range(start: u64, len: u64) -> Result<(u64, u64)> {
     let len = page_up(len).ok_or(Errno::EINVAL)?;
     let end = start.checked_add(len).filter(|end| *end <= USER_TOP).ok_or(Errno::EINVAL)?;
-    if start % PAGE_SIZE != 0 { Err(Errno::EINVAL) } else { Ok((start, end)) }
+    if !start.is_multiple_of(PAGE_SIZE) { Err(Errno::EINVAL) } else { Ok((start, end)) }
 }
 
 impl AddressSpace {
@@ -563,7 +563,9 @@ impl Inner {
         let tables = self.tables;
         let mut at = 0;
         while at < len {
-            let aligned = (old + at) % LARGE_PAGE == 0 && (new + at) % LARGE_PAGE == 0 && len - at >= LARGE_PAGE;
+            let aligned = (old + at).is_multiple_of(LARGE_PAGE)
+                && (new + at).is_multiple_of(LARGE_PAGE)
+                && len - at >= LARGE_PAGE;
             at += match tables.find(old + at) {
                 Slot::Nothing(bytes) => bytes,
                 Slot::Large(entry) if aligned && tables.large(new + at)?.is_some_and(|to| to.get() == 0) => {

@@ -42,7 +42,7 @@ impl Stack {
         };
         let stack = Self { slot };
         for page in (0..SIZE).step_by(PAGE_SIZE as usize) {
-            Tables::kernel().small(stack.low() + page)?.set(phys + page | PRESENT | USER | WRITE | NO_EXEC);
+            Tables::kernel().small(stack.low() + page)?.set((phys + page) | PRESENT | USER | WRITE | NO_EXEC);
         }
         Ok(stack)
     }

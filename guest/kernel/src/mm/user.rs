@@ -61,11 +61,6 @@ impl<T: Plain> UserPtr<T> {
         (address != 0).then(|| Self::new(address))
     }
 
-    /// The address itself.
-    pub fn address(self) -> u64 {
-        self.address
-    }
-
     /// The element `index` places on; the sum is checked when it is used.
     pub fn add(self, index: usize) -> Self {
         Self::new(self.address.saturating_add((index as u64).saturating_mul(size_of::<T>() as u64)))

@@ -14,4 +14,4 @@ pub mod wait;
 
 pub use sched::{current, pause, try_current, yield_now};
 pub use thread::{Thread, exit, spawn};
-pub use wait::{WaitQueue, sleep_until};
+pub use wait::WaitQueue;

@@ -89,11 +89,3 @@ impl WaitQueue {
         self.wake(usize::MAX);
     }
 }
-
-/// Sleeps until the monotonic clock shows `deadline` nanoseconds.
-///
-/// # Errors
-/// `EINTR` when a signal comes first.
-pub fn sleep_until(deadline: u64) -> Result<()> {
-    WaitQueue::new().wait_until(&mut || false, Some(deadline), true).map(|_| ())
-}

@@ -228,13 +228,15 @@ impl<H: Hal> VirtioConsole<H> {
     }
 
     /// Buffers written to a stream that the device has not used yet. While there are any,
-    /// [`Events::OUTPUT`] follows when one comes back. Interrupt-safe.
+    /// [`Events::OUTPUT`] follows when one comes back. A stream that nobody reads has none: QEMU may keep the last
+    /// buffers of a port that it closed while it was full. Interrupt-safe.
     ///
     /// # Errors
     /// As [`VirtioConsole::process`].
     pub fn tx_in_flight(&mut self, stream: Stream) -> Result<u16, Error> {
         let Some(port) = self.streams[stream as usize] else { return Ok(0) };
-        self.ports[port].in_flight(&mut self.live)
+        let port = &mut self.ports[port];
+        if port.host == HostEnd::Closed { Ok(0) } else { port.in_flight(&mut self.live) }
     }
 
     fn port(&self, stream: Stream) -> Option<&Port> {

@@ -207,6 +207,16 @@ fn an_output_that_the_host_closed_is_a_broken_pipe() {
 }
 
 #[test]
+fn nobody_waits_for_buffers_of_an_output_that_the_host_closed() {
+    let mut rig = Rig::connected();
+    rig.send(Stream::Stdout, b"kept by the host");
+    assert_eq!(rig.console.tx_in_flight(Stream::Stdout), Ok(1));
+    rig.host_says(2, 6, 0, b"");
+    rig.console.process().unwrap();
+    assert_eq!(rig.console.tx_in_flight(Stream::Stdout), Ok(0));
+}
+
+#[test]
 fn output_waits_for_its_port() {
     let mut rig = Rig::new();
     assert_eq!(rig.send(Stream::Stdout, b"x"), Sent::Bytes(0));

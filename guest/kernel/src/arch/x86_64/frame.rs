@@ -27,7 +27,7 @@ pub struct Frame {
     pub rdx: u64,
     pub rcx: u64,
     pub rax: u64,
-    /// Vector number; [`Frame::SYSCALL`] for a system call.
+    /// Vector number; 0x100 for a system call.
     pub vector: u64,
     /// Faulting address of a page fault.
     pub cr2: u64,
@@ -43,9 +43,6 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The vector of a system call.
-    pub const SYSCALL: u64 = 0x100;
-
     /// A program's context with every register zero or initial.
     pub fn user() -> Self {
         // SAFETY: a frame is integers only.
