@@ -5,11 +5,13 @@
 //! directory's descriptor, and the daemon serves whatever that descriptor is. The copy has no name, and goes when the
 //! daemon goes. All of this happens in the child between fork and exec, by bare system calls.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, open};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, open};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 /// The restrictions of one daemon.
@@ -17,8 +19,9 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 pub struct Confinement {
     /// A user namespace of its own, in which an ordinary user holds the rights that the steps below need.
     user: Option<UserMap>,
-    /// The descriptor of the directory to serve, where it must be read-only.
-    read_only: Option<RawFd>,
+    /// The directory to serve and its descriptor, where it must be read-only. Its path is what is copied: in a mount
+    /// namespace of its own the child may copy no tree that was opened outside.
+    read_only: Option<(CString, RawFd)>,
 }
 
 /// The lines that map our user and group to root inside a new user namespace (user_namespaces(7)).
@@ -29,14 +32,19 @@ struct UserMap {
 }
 
 impl Confinement {
-    /// For a daemon that serves the directory open at `source`, which must stay open until it has started.
-    pub fn new(source: BorrowedFd, writable: bool) -> Self {
+    /// For a daemon that serves the directory `path`, open at `source`, which must stay open until it has started.
+    ///
+    /// # Errors
+    /// `path` cannot be named in a system call.
+    pub fn new(source: BorrowedFd, path: &Path, writable: bool) -> io::Result<Self> {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
         let map = |id: u32| format!("0 {id} 1\n").into_bytes();
-        Self {
+        let read_only =
+            if writable { None } else { Some((CString::new(path.as_os_str().as_bytes())?, source.as_raw_fd())) };
+        Ok(Self {
             user: (!uid.is_root()).then(|| UserMap { uid: map(uid.as_raw()), gid: map(gid.as_raw()) }),
-            read_only: (!writable).then(|| source.as_raw_fd()),
-        }
+            read_only,
+        })
     }
 
     /// Confines the calling process.
@@ -53,19 +61,20 @@ impl Confinement {
             write_file(c"/proc/self/uid_map", &user.uid)?;
             write_file(c"/proc/self/gid_map", &user.gid)?;
         }
-        self.read_only.map_or(Ok(()), replace_by_read_only)
+        match &self.read_only {
+            Some((path, number)) => replace_by_read_only(path, *number),
+            None => Ok(()),
+        }
     }
 }
 
-/// Puts a read-only copy of the mount tree at `source` in that descriptor's place. The tree lives as long as it is open.
-fn replace_by_read_only(source: RawFd) -> io::Result<()> {
-    // SAFETY: the parent holds the descriptor open until this process has started.
-    let directory = unsafe { BorrowedFd::borrow_raw(source) };
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::AT_EMPTY_PATH;
-    let tree = open_tree(directory, c"", flags)?;
+/// Puts a read-only copy of the mount tree at `path` in the place of the descriptor `number`. The tree lives as long as
+/// that is open.
+fn replace_by_read_only(path: &CStr, number: RawFd) -> io::Result<()> {
+    let tree = open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE)?;
     set_read_only(tree.as_raw_fd())?;
     // SAFETY: dup2(2) has no memory effects. The number stays open and inherited; nobody in this process owns it.
-    check(unsafe { libc::dup2(tree.as_raw_fd(), source) }.into())
+    check(unsafe { libc::dup2(tree.as_raw_fd(), number) }.into())
 }
 
 /// `struct mount_attr` of mount_setattr(2).
@@ -104,7 +113,6 @@ mod tests {
     use super::*;
     use std::os::fd::AsFd;
     use std::os::unix::process::CommandExt;
-    use std::path::Path;
     use std::process::Command;
 
     /// Runs `script` in the directory that a daemon confined to `source` would serve; `None` where this user may not
@@ -112,7 +120,7 @@ mod tests {
     fn run(source: &Path, writable: bool, script: &str) -> Option<bool> {
         let directory = std::fs::File::open(source).unwrap();
         let number = directory.as_raw_fd();
-        let confinement = Confinement::new(directory.as_fd(), writable);
+        let confinement = Confinement::new(directory.as_fd(), source, writable).unwrap();
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]);
         // SAFETY: apply() is made for this place, and fchdir(2) too: they neither allocate nor lock.

@@ -37,10 +37,9 @@ impl Daemon {
         let directory = File::open(&share.source).map_err(|error| format!("cannot open {shown}: {error}"))?;
         let (path, command) = match daemon {
             tools::Daemon::Upstream { path, .. } => (path, upstream(path, socket, share, cache)),
-            tools::Daemon::Qemu(path) => (
-                path,
-                qemus(path, socket, directory.as_fd(), share.writable, cache).map_err(|error| error.to_string())?,
-            ),
+            tools::Daemon::Qemu(path) => {
+                (path, qemus(path, socket, directory.as_fd(), share, cache).map_err(|error| error.to_string())?)
+            }
         };
         let child = Child::start(command, &[listener.as_fd(), directory.as_fd()]).map_err(|error| {
             if share.writable {
@@ -75,14 +74,14 @@ fn upstream(path: &Path, socket: i32, share: &Share, cache: CacheMode) -> Comman
     command
 }
 
-fn qemus(path: &Path, socket: i32, directory: BorrowedFd, writable: bool, cache: CacheMode) -> io::Result<Command> {
+fn qemus(path: &Path, socket: i32, directory: BorrowedFd, share: &Share, cache: CacheMode) -> io::Result<Command> {
     // To be root in a user namespace is not enough for this daemon: it insists on dropping them.
     let user = !rustix::process::geteuid().is_root();
     if user && rustix::process::getgroups().is_ok_and(|groups| !groups.is_empty()) {
         let why = "serves root, or users without supplementary groups; run as root, or install the package virtiofsd";
         return Err(io::Error::other(format!("{} only {why}", path.display())));
     }
-    let confinement = Confinement::new(directory, writable);
+    let confinement = Confinement::new(directory, &share.source, share.writable)?;
     let mut command = Command::new(path);
     // The source is named by its descriptor: a comma in its path would end the option, confinement may have put another
     // directory in its place, and the daemon changes its working directory to / before it looks. The last dot makes it
