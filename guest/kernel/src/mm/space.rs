@@ -76,7 +76,7 @@ pub enum Advice {
 }
 
 /// Mappings without a place of their own go below this; the stack lies above.
-const MMAP_TOP: u64 = USER_TOP - (1 << 40);
+pub(super) const MMAP_TOP: u64 = USER_TOP - (1 << 40);
 
 /// What the lock guards.
 pub(super) struct Inner {
@@ -91,7 +91,8 @@ pub(super) struct Inner {
     pins: BTreeMap<u64, Arc<dyn Any + Send + Sync>>,
     /// Areas that were taken away. Dropping one may close its file, which may wait for the host: not under the lock.
     removed: Vec<Vma>,
-    brk: (u64, u64),
+    /// Where the heap starts and ends.
+    pub(super) brk: (u64, u64),
 }
 
 /// An address space.
@@ -160,7 +161,7 @@ impl Inner {
     }
 
     /// Clears every entry in the range and frees the frames that belong to it. Returns whether there were any.
-    fn zap(&mut self, start: u64, end: u64) -> Result<bool> {
+    pub(super) fn zap(&mut self, start: u64, end: u64) -> Result<bool> {
         let mut any = false;
         let owned = &mut self.owned;
         self.tables.for_each(start, end, |_, entry, size| {
@@ -176,7 +177,7 @@ impl Inner {
         Ok(any)
     }
 
-    fn unmap(&mut self, start: u64, end: u64) -> Result<()> {
+    pub(super) fn unmap(&mut self, start: u64, end: u64) -> Result<()> {
         let removed = self.areas.remove(start, end);
         if removed.is_empty() {
             return Ok(());
@@ -197,7 +198,7 @@ impl Inner {
         if pages <= 4 { paging::flush(start, pages) } else { self.tables.load() }
     }
 
-    fn place(&mut self, place: Place, len: u64) -> Result<u64> {
+    pub(super) fn place(&mut self, place: Place, len: u64) -> Result<u64> {
         let fixed = |start: u64| match start.checked_add(len) {
             Some(end) if start.is_multiple_of(PAGE_SIZE) && start >= USER_MIN && end <= USER_TOP => Ok(start),
             _ if !start.is_multiple_of(PAGE_SIZE) => Err(Errno::EINVAL),
@@ -489,107 +490,6 @@ fn info(vma: &Vma) -> VmaInfo {
     };
     let name = vma.name.as_deref().map_or_else(String::new, |name| name.to_string());
     VmaInfo { range: (vma.start, vma.end), prot: vma.prot, shared: vma.shared, file, name }
-}
-
-impl Inner {
-    /// Maps or unmaps what a new end of the heap takes.
-    fn move_brk(&mut self, end: u64) -> Result<()> {
-        let (start, now) = self.brk;
-        let old_top = page_up(now).ok_or(Errno::ENOMEM)?;
-        let new_top = page_up(end).filter(|top| *top <= MMAP_TOP).ok_or(Errno::ENOMEM)?;
-        if end < start {
-            return Err(Errno::EINVAL);
-        }
-        if new_top <= old_top {
-            return self.unmap(new_top, old_top);
-        }
-        if !self.areas.is_free(old_top, new_top) {
-            return Err(Errno::ENOMEM);
-        }
-        self.version += 1;
-        self.areas.insert(Vma {
-            start: old_top,
-            end: new_top,
-            prot: Prot::READ | Prot::WRITE,
-            max_prot: Prot::all(),
-            shared: false,
-            grows_down: false,
-            backing: Backing::Anonymous,
-            name: Some("[heap]".into()),
-        });
-        Ok(())
-    }
-
-    /// The one area that holds all of a range.
-    fn only(&self, (start, end): (u64, u64)) -> Result<Vma> {
-        self.areas.find(start).filter(|vma| end <= vma.end).cloned().ok_or(Errno::EFAULT)
-    }
-
-    /// Gives the mapping at `old` another length where it is; `Ok(false)` if something is in the way.
-    fn resize(&mut self, old: (u64, u64), new_len: u64) -> Result<bool> {
-        let vma = self.only(old)?;
-        let end = old.0.checked_add(new_len).filter(|end| *end <= USER_TOP).ok_or(Errno::ENOMEM)?;
-        if end <= old.1 {
-            self.unmap(end, old.1)?;
-            return Ok(true);
-        }
-        if vma.end != old.1 || !self.areas.is_free(old.1, end) {
-            return Ok(false);
-        }
-        self.version += 1;
-        self.areas.remove(vma.start, vma.end);
-        self.areas.insert(Vma { end, ..vma });
-        Ok(true)
-    }
-
-    /// Moves the mapping at `old` elsewhere, with its pages.
-    fn relocate(&mut self, old: (u64, u64), place: Place, new_len: u64) -> Result<u64> {
-        self.only(old)?;
-        let new = self.place(place, new_len)?;
-        self.version += 1;
-        let old_len = old.1 - old.0;
-        self.move_pages(old.0, new, old_len.min(new_len))?;
-        if old_len > new_len {
-            self.zap(old.0 + new_len, old.1)?;
-        }
-        let piece = self.areas.remove(old.0, old.1).pop().ok_or(Errno::EFAULT)?;
-        self.areas.insert(Vma { start: new, end: new + new_len, ..piece });
-        self.tables.load();
-        Ok(new)
-    }
-
-    /// Moves page-table entries; the target has none.
-    fn move_pages(&mut self, old: u64, new: u64, len: u64) -> Result<()> {
-        let tables = self.tables;
-        let mut at = 0;
-        while at < len {
-            let aligned = (old + at).is_multiple_of(LARGE_PAGE)
-                && (new + at).is_multiple_of(LARGE_PAGE)
-                && len - at >= LARGE_PAGE;
-            at += match tables.find(old + at) {
-                Slot::Nothing(bytes) => bytes,
-                Slot::Large(entry) if aligned && tables.large(new + at)?.is_some_and(|to| to.get() == 0) => {
-                    if let Some(to) = tables.large(new + at)? {
-                        to.set(entry.get());
-                        entry.set(0);
-                    }
-                    LARGE_PAGE
-                }
-                Slot::Large(_) => {
-                    tables.small(old + at)?;
-                    continue;
-                }
-                Slot::Small(entry) => {
-                    if entry.get() != 0 {
-                        tables.small(new + at)?.set(entry.get());
-                        entry.set(0);
-                    }
-                    PAGE_SIZE
-                }
-            };
-        }
-        Ok(())
-    }
 }
 
 impl Drop for AddressSpace {

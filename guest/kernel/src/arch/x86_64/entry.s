@@ -119,6 +119,18 @@ ring3_vectors:
   jmp trap_body
 .endm
 
+# Notes the vector as pending, goes back to interrupt stack A and restores the scratch registers.
+.macro RECORD
+  lea P_IST1 - S(%rsp), %rdx
+  mov %rdx, P_TSS + 0x24 - S(%rsp)
+  mov 24(%rsp), %rcx
+  and $63, %ecx
+  btsq %rcx, P_PENDING - S(%rsp)
+  pop %rdx
+  pop %rcx
+  pop %rax
+.endm
+
 exception_body:
   push %rax
   push %rcx
@@ -146,25 +158,11 @@ interrupt:
 in_window:
   movl $0, P_MASK - S(%rsp)
 record:
-  lea P_IST1 - S(%rsp), %rdx
-  mov %rdx, P_TSS + 0x24 - S(%rsp)
-  mov 24(%rsp), %rcx
-  and $63, %ecx
-  btsq %rcx, P_PENDING - S(%rsp)
-  pop %rdx
-  pop %rcx
-  pop %rax
+  RECORD
   lea (P_IST1 - 40) - (P_TRAP2 - 8)(%rsp), %rsp
   iretq
 from_halt:                              # record, and return through the frame of the halt call's int3
-  lea P_IST1 - S(%rsp), %rdx
-  mov %rdx, P_TSS + 0x24 - S(%rsp)
-  mov 24(%rsp), %rcx
-  and $63, %ecx
-  btsq %rcx, P_PENDING - S(%rsp)
-  pop %rdx
-  pop %rcx
-  pop %rax
+  RECORD
   lea (P_RSP0 - 40) - (P_TRAP2 - 8)(%rsp), %rsp
   iretq
 

@@ -1,0 +1,108 @@
+//! Areas that change their size or place: brk(2) and mremap(2).
+
+use super::paging::Slot;
+use super::space::{Inner, MMAP_TOP, Place};
+use super::vma::{Backing, Prot, Vma};
+use super::{LARGE_PAGE, PAGE_SIZE, USER_TOP, page_up};
+use diolkos_vfs::{Errno, Result};
+
+impl Inner {
+    /// Maps or unmaps what a new end of the heap takes.
+    pub(super) fn move_brk(&mut self, end: u64) -> Result<()> {
+        let (start, now) = self.brk;
+        let old_top = page_up(now).ok_or(Errno::ENOMEM)?;
+        let new_top = page_up(end).filter(|top| *top <= MMAP_TOP).ok_or(Errno::ENOMEM)?;
+        if end < start {
+            return Err(Errno::EINVAL);
+        }
+        if new_top <= old_top {
+            return self.unmap(new_top, old_top);
+        }
+        if !self.areas.is_free(old_top, new_top) {
+            return Err(Errno::ENOMEM);
+        }
+        self.version += 1;
+        self.areas.insert(Vma {
+            start: old_top,
+            end: new_top,
+            prot: Prot::READ | Prot::WRITE,
+            max_prot: Prot::all(),
+            shared: false,
+            grows_down: false,
+            backing: Backing::Anonymous,
+            name: Some("[heap]".into()),
+        });
+        Ok(())
+    }
+
+    /// The one area that holds all of a range.
+    fn only(&self, (start, end): (u64, u64)) -> Result<Vma> {
+        self.areas.find(start).filter(|vma| end <= vma.end).cloned().ok_or(Errno::EFAULT)
+    }
+
+    /// Gives the mapping at `old` another length where it is; `Ok(false)` if something is in the way.
+    pub(super) fn resize(&mut self, old: (u64, u64), new_len: u64) -> Result<bool> {
+        let vma = self.only(old)?;
+        let end = old.0.checked_add(new_len).filter(|end| *end <= USER_TOP).ok_or(Errno::ENOMEM)?;
+        if end <= old.1 {
+            self.unmap(end, old.1)?;
+            return Ok(true);
+        }
+        if vma.end != old.1 || !self.areas.is_free(old.1, end) {
+            return Ok(false);
+        }
+        self.version += 1;
+        self.areas.remove(vma.start, vma.end);
+        self.areas.insert(Vma { end, ..vma });
+        Ok(true)
+    }
+
+    /// Moves the mapping at `old` elsewhere, with its pages.
+    pub(super) fn relocate(&mut self, old: (u64, u64), place: Place, new_len: u64) -> Result<u64> {
+        self.only(old)?;
+        let new = self.place(place, new_len)?;
+        self.version += 1;
+        let old_len = old.1 - old.0;
+        self.move_pages(old.0, new, old_len.min(new_len))?;
+        if old_len > new_len {
+            self.zap(old.0 + new_len, old.1)?;
+        }
+        let piece = self.areas.remove(old.0, old.1).pop().ok_or(Errno::EFAULT)?;
+        self.areas.insert(Vma { start: new, end: new + new_len, ..piece });
+        self.tables.load();
+        Ok(new)
+    }
+
+    /// Moves page-table entries; the target has none.
+    fn move_pages(&mut self, old: u64, new: u64, len: u64) -> Result<()> {
+        let tables = self.tables;
+        let mut at = 0;
+        while at < len {
+            let aligned = (old + at).is_multiple_of(LARGE_PAGE)
+                && (new + at).is_multiple_of(LARGE_PAGE)
+                && len - at >= LARGE_PAGE;
+            at += match tables.find(old + at) {
+                Slot::Nothing(bytes) => bytes,
+                Slot::Large(entry) if aligned && tables.large(new + at)?.is_some_and(|to| to.get() == 0) => {
+                    if let Some(to) = tables.large(new + at)? {
+                        to.set(entry.get());
+                        entry.set(0);
+                    }
+                    LARGE_PAGE
+                }
+                Slot::Large(_) => {
+                    tables.small(old + at)?;
+                    continue;
+                }
+                Slot::Small(entry) => {
+                    if entry.get() != 0 {
+                        tables.small(new + at)?.set(entry.get());
+                        entry.set(0);
+                    }
+                    PAGE_SIZE
+                }
+            };
+        }
+        Ok(())
+    }
+}
