@@ -15,6 +15,8 @@ pub mod page_cache;
 #[cfg(guest)]
 pub mod paging;
 #[cfg(guest)]
+mod request;
+#[cfg(guest)]
 mod resize;
 #[cfg(guest)]
 pub mod space;

@@ -19,61 +19,7 @@ use diolkos_vfs::{Access, Errno, File, Result};
 use spin::Mutex;
 
 pub use super::fault::{Touch, page_fault};
-
-/// Where a new mapping goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// Anywhere, near this address if it is free (0: no wish).
-    Anywhere(u64),
-    /// Exactly here, replacing what is there (`MAP_FIXED`).
-    Fixed(u64),
-    /// Exactly here, or `EEXIST` (`MAP_FIXED_NOREPLACE`).
-    FixedNoReplace(u64),
-}
-
-/// A request to map memory.
-pub struct MapRequest {
-    /// Where.
-    pub place: Place,
-    /// Length in bytes, not zero; rounded up to pages.
-    pub len: u64,
-    /// Protection.
-    pub prot: Prot,
-    /// Most protection it may ever get.
-    pub max_prot: Prot,
-    /// `MAP_SHARED`.
-    pub shared: bool,
-    /// `MAP_GROWSDOWN`.
-    pub grows_down: bool,
-    /// What to show.
-    pub backing: Backing,
-    /// Name in `/proc/self/maps`.
-    pub name: Option<Arc<str>>,
-    /// Fill the page tables now (`MAP_POPULATE`).
-    pub populate: bool,
-}
-
-/// Why an access cannot be allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FaultError {
-    /// Nothing is mapped there: SIGSEGV, `SEGV_MAPERR`.
-    NotMapped,
-    /// The protection forbids it: SIGSEGV, `SEGV_ACCERR`.
-    Forbidden,
-    /// Beyond the end of the mapped file, or the file cannot be read: SIGBUS, `BUS_ADRERR`.
-    NoPage,
-    /// No memory is left.
-    OutOfMemory,
-}
-
-/// What advice from madvise(2) changes anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Advice {
-    /// Throw the pages away; anonymous ones read as zeroes afterwards (`MADV_DONTNEED`, also used for `MADV_FREE`).
-    DontNeed,
-    /// Fill the page tables for reading (`MADV_POPULATE_READ`) or writing (`true`).
-    Populate(bool),
-}
+pub use super::request::{Advice, FaultError, MapRequest, Place};
 
 /// Mappings without a place of their own go below this; the stack lies above.
 pub(super) const MMAP_TOP: u64 = USER_TOP - (1 << 40);
