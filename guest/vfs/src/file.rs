@@ -29,6 +29,39 @@ pub enum Access {
     Write,
 }
 
+/// What fallocate(2) does to a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocation {
+    /// Reserves space; what is there stays.
+    Reserve {
+        /// The file does not grow by it.
+        keep_size: bool,
+    },
+    /// Gives the space back: the range reads as zeros, and the size stays.
+    Punch,
+    /// Makes it read as zeros without giving space back.
+    Zero {
+        /// The file does not grow by it.
+        keep_size: bool,
+    },
+}
+
+impl Allocation {
+    /// Whether a range past the end makes the file longer.
+    pub fn grows(self) -> bool {
+        matches!(self, Self::Reserve { keep_size: false } | Self::Zero { keep_size: false })
+    }
+}
+
+/// What lseek(2) looks for from an offset on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sought {
+    /// Content (`SEEK_DATA`).
+    Data,
+    /// A hole, the end of the file being one (`SEEK_HOLE`).
+    Hole,
+}
+
 /// Receives directory entries; returning `false` declines the entry offered and ends the listing.
 pub type DirSink<'a> = dyn FnMut(&DirEntry<'_>) -> bool + 'a;
 
@@ -103,6 +136,37 @@ pub trait File: Send + Sync {
     /// `EIO`, or what the host says.
     fn fsync(&self, _data_only: bool) -> Result<()> {
         Ok(())
+    }
+
+    /// Reserves, punches or zeroes `len` bytes (not 0) from `offset`; the two add up to no more than `off_t` can say.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` where the file system cannot, `ENOSPC`, `EBADF` when not open for writing, or what the host says.
+    fn allocate(&self, _what: Allocation, _offset: u64, _len: u64) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Finds the first data or hole at or after `offset`. A file system that knows no holes has data up to the end.
+    ///
+    /// # Errors
+    /// `ENXIO` at or past the end, or without data up to it; what the host says.
+    fn seek(&self, what: Sought, offset: u64) -> Result<u64> {
+        let size = self.inode().metadata()?.size;
+        match what {
+            _ if offset >= size => Err(Errno::ENXIO),
+            Sought::Data => Ok(offset),
+            Sought::Hole => Ok(size),
+        }
+    }
+
+    /// Copies up to `len` bytes from `offset` to byte `to_offset` of `to` without passing them through this machine, and
+    /// returns how many that were: 0 at the end of this file. The ranges do not overlap.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` or `EXDEV` when the two files do not lie where that can be done; the caller copies then. Else what
+    /// the host says.
+    fn copy_range(&self, _offset: u64, _to: &dyn File, _to_offset: u64, _len: u64) -> Result<usize> {
+        Err(Errno::EOPNOTSUPP)
     }
 
     /// Called once for each close(2) of a descriptor; its error is close's.

@@ -1,6 +1,9 @@
 //! The inode: a thing in a file system, apart from its names and from the files open on it.
 
-use crate::{Errno, File, FileType, Location, Metadata, Name, OpenFlags, RenameFlags, Result, StatFs, Timespec};
+use crate::{
+    Errno, File, FileType, Location, Metadata, Name, OpenFlags, RenameFlags, Result, StatFs, Timespec, XattrName,
+    XattrSet,
+};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -174,6 +177,47 @@ pub trait Inode: Send + Sync {
     /// # Errors
     /// What the host says.
     fn statfs(&self) -> Result<StatFs>;
+
+    /// Makes everything written to the file system it lies in safe (syncfs(2)).
+    ///
+    /// # Errors
+    /// `EIO`, or what the host says.
+    fn sync_fs(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Fills `value` with an extended attribute and returns its length; with an empty buffer only the length.
+    ///
+    /// # Errors
+    /// `ENODATA` without the attribute, `ERANGE` when the buffer is too short, `EOPNOTSUPP`, or what the host says.
+    fn xattr(&self, _name: XattrName<'_>, _value: &mut [u8]) -> Result<usize> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Fills `list` with the names of the extended attributes, each ended by a NUL, and returns their length; with an
+    /// empty buffer only the length. Without any support there is none.
+    ///
+    /// # Errors
+    /// `ERANGE` when the buffer is too short, or what the host says.
+    fn list_xattrs(&self, _list: &mut [u8]) -> Result<usize> {
+        Ok(0)
+    }
+
+    /// Sets an extended attribute.
+    ///
+    /// # Errors
+    /// `EEXIST` and `ENODATA` as `how` demands, `EOPNOTSUPP`, `EPERM`, or what the host says.
+    fn set_xattr(&self, _name: XattrName<'_>, _value: &[u8], _how: XattrSet) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Removes an extended attribute.
+    ///
+    /// # Errors
+    /// `ENODATA` without it, `EOPNOTSUPP`, `EPERM`, or what the host says.
+    fn remove_xattr(&self, _name: XattrName<'_>) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
 
     /// The inode as itself, for a file system to recognise its own.
     fn as_any(&self) -> &dyn Any;

@@ -36,11 +36,12 @@ mod tests;
 mod types;
 mod wait;
 mod walk;
+mod xattr;
 
 pub use clock::Clock;
 pub use dentry::{Dentry, Location};
 pub use dirstream::DirStream;
-pub use file::{Access, DirSink, File, MappedRun, Poll};
+pub use file::{Access, Allocation, DirSink, File, MappedRun, Poll, Sought};
 pub use inode::{Inode, InodeId, SetMetadata, SetTime};
 pub use io::{MemBytes, Sink, SliceSink, SliceSource, Source, put_slice_at};
 pub use mount::{Mount, MountSpec};
@@ -50,6 +51,7 @@ pub use syscalls::Errno;
 pub use types::{DirEntry, FileType, Metadata, Name, OpenFlags, RenameFlags, StatFs, Timespec};
 pub use wait::{WaitQueue, WaitQueues};
 pub use walk::PATH_MAX;
+pub use xattr::{XATTR_LIST_MAX, XATTR_SIZE_MAX, XattrName, XattrSet};
 
 /// The result of everything in this crate.
 pub type Result<T> = core::result::Result<T, Errno>;

@@ -6,10 +6,10 @@ use crate::dir::OpenDir;
 use crate::file::{OpenFile, PathOnly};
 use crate::fs::Fs;
 use crate::node::Node;
-use crate::ops::attr::{Access, ReadLink, SetAttr, StatFsOf};
+use crate::ops::attr::{Access, ReadLink, SetAttr, StatFsOf, SyncFs};
 use crate::ops::data::{DIRECTORY, Open, OpenNode, REGULAR};
 use crate::ops::init::Features;
-use crate::ops::name::{Create, Entry, Link, MkDir, MkNod, Rename, Rename2, RmDir, Symlink, Unlink};
+use crate::ops::name::{Create, Entry, Link, MkDir, MkNod, Rename, Rename2, RmDir, Symlink, TmpFile, Unlink};
 use crate::ops::{Call, NodeId};
 use alloc::sync::Arc;
 use alloc::vec;
@@ -18,6 +18,7 @@ use core::any::Any;
 use core::sync::atomic::Ordering::Relaxed;
 use diolkos_vfs::{
     Errno, File, FileType, Inode, InodeId, Metadata, Name, OpenFlags, RenameFlags, Result, SetMetadata, StatFs,
+    XattrName, XattrSet,
 };
 
 /// Longest path in bytes (`PATH_MAX`), its NUL included.
@@ -229,6 +230,27 @@ impl Inode for Node {
         }
     }
 
+    fn tmpfile(&self, mode: u32, flags: OpenFlags) -> Result<(Arc<dyn Inode>, Arc<dyn File>)> {
+        self.need_directory()?;
+        self.need_writable()?;
+        let mode = FileType::Regular.mode_bits() | mode & 0o7777;
+        // With EXCL the file never gets a name (open(2)), which the host has to know too.
+        let sent = (wire_flags(flags) - OpenFlags::DIRECTORY | flags & (OpenFlags::EXCL | OpenFlags::TMPFILE)).bits();
+        let stamp = self.fs.session.stamp();
+        let (entry, opened) = match self.fs.session.call(&TmpFile { dir: self.id, mode, flags: sent }) {
+            Err(Errno::ENOSYS) => return Err(Errno::EOPNOTSUPP),
+            result => result?,
+        };
+        let open = OpenNode { node: entry.node, handle: opened.handle, flags: sent };
+        let node = self.fs.adopt(self, &entry, stamp)?;
+        let file = OpenFile::new(node.clone(), open, flags, opened.no_flush);
+        node.unlinked.store(true, Relaxed);
+        if node.kind != FileType::Regular {
+            return Err(Errno::EIO);
+        }
+        Ok((node, Arc::new(file)))
+    }
+
     fn mknod(&self, name: Name<'_>, mode: u32, rdev: u64) -> Result<Arc<dyn Inode>> {
         if FileType::from_mode(mode) == Some(FileType::Directory) {
             return Ok(self.make(name, &MkDir { dir: self.id, name, mode: mode & 0o7777 })?);
@@ -291,6 +313,32 @@ impl Inode for Node {
     fn statfs(&self) -> Result<StatFs> {
         self.check()?;
         self.fs.session.call(&StatFsOf(self.id))
+    }
+
+    fn sync_fs(&self) -> Result<()> {
+        match self.fs.session.call(&SyncFs(self.id)) {
+            // A server without it writes out in its own time, as Linux takes it (fuse_sync_fs).
+            Err(Errno::ENOSYS) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn xattr(&self, name: XattrName<'_>, value: &mut [u8]) -> Result<usize> {
+        self.get_xattr(name, value)
+    }
+
+    fn list_xattrs(&self, list: &mut [u8]) -> Result<usize> {
+        self.list_all_xattrs(list)
+    }
+
+    fn set_xattr(&self, name: XattrName<'_>, value: &[u8], how: XattrSet) -> Result<()> {
+        self.need_writable()?;
+        self.change_xattr(name, value, how)
+    }
+
+    fn remove_xattr(&self, name: XattrName<'_>) -> Result<()> {
+        self.need_writable()?;
+        self.drop_xattr(name)
     }
 
     fn as_any(&self) -> &dyn Any {

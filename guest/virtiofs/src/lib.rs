@@ -44,6 +44,7 @@ mod ops;
 mod seam;
 mod session;
 mod window;
+mod xattr;
 
 pub use counters::{Counters, Tally};
 pub use mount::{Mount, MountOptions, NoDax, mount};

@@ -22,13 +22,22 @@ pub type TraceLine = fn(Arguments<'_>);
 /// Operations a server may do without. Their `ENOSYS` is remembered and answered here from then on.
 const OPTIONAL: &[Opcode] = &[
     Opcode::FUSE_ACCESS,
+    Opcode::FUSE_COPY_FILE_RANGE,
     Opcode::FUSE_CREATE,
+    Opcode::FUSE_FALLOCATE,
     Opcode::FUSE_FLUSH,
     Opcode::FUSE_FSYNC,
     Opcode::FUSE_FSYNCDIR,
+    Opcode::FUSE_GETXATTR,
+    Opcode::FUSE_LISTXATTR,
+    Opcode::FUSE_LSEEK,
     Opcode::FUSE_READDIRPLUS,
+    Opcode::FUSE_REMOVEXATTR,
     Opcode::FUSE_RENAME2,
     Opcode::FUSE_SETUPMAPPING,
+    Opcode::FUSE_SETXATTR,
+    Opcode::FUSE_SYNCFS,
+    Opcode::FUSE_TMPFILE,
 ];
 
 /// Nodes that wait to be forgotten together. It bounds what the host holds for us without need.

@@ -55,10 +55,11 @@ impl Page {
         self.start.as_ptr().wrapping_add(offset)
     }
 
-    /// Zeroes from byte `offset`, which lies in the page, to its end.
-    fn zero_from(&self, offset: usize) {
+    /// Zeroes the bytes from `start` up to `end`, at most [`PAGE`].
+    pub(super) fn zero(&self, start: usize, end: usize) {
+        assert!(end <= PAGE, "byte {end} is outside a page");
         // SAFETY: the range lies in memory this page owns, and is touched by raw copies only.
-        unsafe { self.at(offset).write_bytes(0, PAGE - offset) }
+        unsafe { self.at(start).write_bytes(0, end.saturating_sub(start)) }
     }
 }
 
@@ -78,7 +79,7 @@ impl Drop for Page {
 #[derive(Default)]
 pub(super) struct Content {
     pub(super) size: u64,
-    pages: BTreeMap<u64, Arc<Page>>,
+    pub(super) pages: BTreeMap<u64, Arc<Page>>,
 }
 
 /// The page number and the byte in that page of a file offset.
@@ -121,7 +122,7 @@ impl Content {
             cut = self.pages.split_off(&size.div_ceil(PAGE as u64));
             let (number, rest) = split(size);
             if let Some(page) = self.pages.get(&number).filter(|_| rest > 0) {
-                page.zero_from(rest);
+                page.zero(rest, PAGE);
             }
         }
         self.size = size;

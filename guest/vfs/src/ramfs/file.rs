@@ -4,7 +4,8 @@ use super::PAGE;
 use super::content::{Content, split};
 use super::node::{Body, Node};
 use crate::{
-    Access, DirEntry, DirSink, Errno, File, Inode, MappedRun, MemBytes, Name, OpenFlags, Result, Sink, Source,
+    Access, Allocation, DirEntry, DirSink, Errno, File, Inode, MappedRun, MemBytes, Name, OpenFlags, Result, Sink,
+    Sought, Source,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -138,6 +139,20 @@ impl File for RegularFile {
         })??;
         let phys = (source.physical)(page.at(0));
         Ok(Some(MappedRun { offset: number * PAGE as u64, phys, len: PAGE as u64, writable: true, pin: page }))
+    }
+
+    fn allocate(&self, what: Allocation, offset: u64, len: u64) -> Result<()> {
+        if !self.flags.writes() {
+            return Err(Errno::EBADF);
+        }
+        let end = offset.checked_add(len).ok_or(Errno::EFBIG)?;
+        let _gone = self.content(|content| content.allocate(what, offset, end, self.node.shared()))??;
+        self.node.touch_content();
+        Ok(())
+    }
+
+    fn seek(&self, what: Sought, offset: u64) -> Result<u64> {
+        self.content(|content| content.seek(what, offset))?
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -10,6 +10,7 @@ mod directory;
 mod file;
 mod names;
 mod node;
+mod space;
 #[cfg(test)]
 mod tests;
 
@@ -114,9 +115,13 @@ impl Shared {
         self.config.limit / PAGE as u64
     }
 
+    fn free_pages(&self) -> u64 {
+        self.limit_pages().saturating_sub(self.pages.load(Ordering::Relaxed))
+    }
+
     fn statfs(&self) -> StatFs {
         let blocks = self.limit_pages();
-        let free = blocks.saturating_sub(self.pages.load(Ordering::Relaxed));
+        let free = self.free_pages();
         StatFs {
             magic: TMPFS_MAGIC,
             bsize: PAGE as u32,

@@ -3,7 +3,8 @@
 use super::{PAGE, PageSource, Ramfs, RamfsConfig};
 use crate::testing::{read_file, ticking};
 use crate::{
-    Access, Errno, File, Inode, MemBytes, Name, OpenFlags, RenameFlags, Result, SetMetadata, SliceSource, Source,
+    Access, Allocation, Errno, File, Inode, MemBytes, Name, OpenFlags, RenameFlags, Result, SetMetadata, SliceSource,
+    Sought, Source,
 };
 use alloc::format;
 use alloc::string::String;
@@ -83,6 +84,48 @@ fn the_largest_offsets_are_refused_not_wrapped() {
     assert_eq!(read_file(&*a, u64::MAX, 5), Ok(vec![]));
     assert_eq!(resize(&a, max + 1), Err(Errno::EFBIG));
     assert_eq!(resize(&a, 0), Ok(0));
+}
+
+#[test]
+fn space_is_reserved_or_not_and_given_back() {
+    let (fs, root) = limited(8 * PAGE as u64);
+    let a = file(&root, "a");
+    let page = PAGE as u64;
+    a.allocate(Allocation::Reserve { keep_size: true }, page, 2 * page).unwrap();
+    assert_eq!((fs.used(), a.inode().metadata().unwrap().size), (2 * page, 0));
+    a.allocate(Allocation::Reserve { keep_size: false }, 10, 20).unwrap();
+    assert_eq!((fs.used(), a.inode().metadata().unwrap().size), (3 * page, 30));
+    for (offset, len) in [(0, 9 * page), (100 * page, 1 << 50), (i64::MAX as u64 - 5, 5)] {
+        let refused = a.allocate(Allocation::Reserve { keep_size: false }, offset, len);
+        let expected = if len == 5 { Ok(()) } else { Err(Errno::ENOSPC) };
+        assert_eq!(refused, expected, "{offset} {len}");
+    }
+    resize(&a, 30).unwrap();
+    assert_eq!(fs.used(), page, "what lay past the new end is gone");
+    assert_eq!(a.allocate(Allocation::Zero { keep_size: true }, 0, 1), Err(Errno::EOPNOTSUPP));
+    assert_eq!(a.allocate(Allocation::Reserve { keep_size: false }, i64::MAX as u64, 1), Err(Errno::EFBIG));
+    let reader = a.inode().clone().open(OpenFlags::empty()).unwrap();
+    assert_eq!(reader.allocate(Allocation::Punch, 0, 1), Err(Errno::EBADF));
+}
+
+#[test]
+fn punched_ranges_read_as_zeros_and_are_holes() {
+    let (fs, root) = limited(u64::MAX);
+    let a = file(&root, "a");
+    write(&a, 0, &[7; 4 * PAGE]).unwrap();
+    a.allocate(Allocation::Punch, 100, 2 * PAGE as u64).unwrap();
+    let expected = [&[7; 100][..], &[0; 2 * PAGE], &[7; 2 * PAGE - 100]].concat();
+    assert!(read_file(&*a, 0, 9 * PAGE).unwrap() == expected);
+    assert_eq!(fs.used(), 3 * PAGE as u64);
+    let page = PAGE as u64;
+    let seek = |what, offset| a.seek(what, offset);
+    assert_eq!((seek(Sought::Hole, 5), seek(Sought::Data, page + 5)), (Ok(page), Ok(2 * page)));
+    assert_eq!((seek(Sought::Hole, page + 5), seek(Sought::Data, 17)), (Ok(page + 5), Ok(17)));
+    assert_eq!((seek(Sought::Hole, 2 * page), seek(Sought::Data, 4 * page)), (Ok(4 * page), Err(Errno::ENXIO)));
+    a.allocate(Allocation::Punch, 0, i64::MAX as u64).unwrap();
+    assert_eq!((fs.used(), seek(Sought::Data, 0), seek(Sought::Hole, 9)), (0, Err(Errno::ENXIO), Ok(9)));
+    assert_eq!(a.inode().metadata().unwrap().size, 4 * page);
+    a.allocate(Allocation::Punch, 5 * page, 1).unwrap();
 }
 
 /// Gives some bytes, then faults.
@@ -236,6 +279,13 @@ fn mapped_pages_are_the_file() {
     let mut buffer = [0; 4];
     crate::Sink::put(&mut crate::SliceSink::new(&mut buffer), mapped).unwrap();
     assert_eq!(&buffer, b"seen");
+    // Punched, it is zeroed where it is.
+    a.allocate(Allocation::Punch, 0, 9 * PAGE as u64).unwrap();
+    assert_eq!(fs.used(), PAGE as u64);
+    // SAFETY: as above.
+    let mapped = unsafe { MemBytes::new(run.phys as *const u8, 4) };
+    crate::Sink::put(&mut crate::SliceSink::new(&mut buffer), mapped).unwrap();
+    assert_eq!(buffer, [0; 4]);
     // Cut off, the page stays for who has it mapped.
     resize(&a, 0).unwrap();
     assert_eq!(fs.used(), PAGE as u64);

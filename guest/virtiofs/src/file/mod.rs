@@ -5,6 +5,7 @@
 //! (data and size then change together). The two agree at once: behind both is the host's page cache.
 
 mod path;
+mod range;
 mod read;
 mod write;
 
@@ -19,7 +20,7 @@ use crate::window::{CHUNK, ChunkKey, Manager, Pin, Refusal, Want};
 use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::Ordering::Relaxed;
-use diolkos_vfs::{Access, Errno, File, Inode, MappedRun, OpenFlags, Result, Sink, Source};
+use diolkos_vfs::{Access, Allocation, Errno, File, Inode, MappedRun, OpenFlags, Result, Sink, Sought, Source};
 
 /// Largest offset a file can have (`off_t`).
 const MAX_OFFSET: u64 = i64::MAX as u64;
@@ -170,6 +171,18 @@ impl File for OpenFile {
             Err(Errno::ENOSYS) => Ok(()),
             result => result,
         }
+    }
+
+    fn allocate(&self, what: Allocation, offset: u64, len: u64) -> Result<()> {
+        self.allocate_range(what, offset, len)
+    }
+
+    fn seek(&self, what: Sought, offset: u64) -> Result<u64> {
+        self.seek_range(what, offset)
+    }
+
+    fn copy_range(&self, offset: u64, to: &dyn File, to_offset: u64, len: u64) -> Result<usize> {
+        self.copy_on_host(offset, to, to_offset, len)
     }
 
     fn flush(&self) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Attributes: GETATTR, SETATTR, ACCESS, STATFS, READLINK.
+//! Attributes: GETATTR, SETATTR, ACCESS, STATFS, READLINK, and of the file system as a whole SYNCFS.
 
 use super::{Call, Handle, Message, NodeId, Opcode, Validity};
 use diolkos_vfs::{FileType, Metadata, SetMetadata, SetTime, StatFs, Timespec};
@@ -211,6 +211,31 @@ impl Call for StatFsOf {
             ffree: st.ffree,
             namelen: st.namelen,
         })
+    }
+}
+
+/// FUSE_SYNCFS, of the file system that a node lies in.
+pub(crate) struct SyncFs(pub(crate) NodeId);
+
+impl Message for SyncFs {
+    const OPCODE: Opcode = Opcode::FUSE_SYNCFS;
+    type Request = abi::fuse_syncfs_in;
+
+    fn node(&self) -> NodeId {
+        self.0
+    }
+
+    fn request(&self) -> abi::fuse_syncfs_in {
+        abi::fuse_syncfs_in { padding: 0 }
+    }
+}
+
+impl Call for SyncFs {
+    type Wire = ();
+    type Reply = ();
+
+    fn parse(&self, (): ()) -> Option<()> {
+        Some(())
     }
 }
 

@@ -11,6 +11,8 @@ pub(crate) mod dir;
 pub(crate) mod init;
 pub(crate) mod map;
 pub(crate) mod name;
+pub(crate) mod range;
+pub(crate) mod xattr;
 
 use diolkos_vfs::{Errno, Result};
 pub(crate) use fuse_abi::linux::fuse_opcode as Opcode;
@@ -116,6 +118,10 @@ pub(crate) const SENT: &[(Opcode, &str)] = &[
     (Opcode::FUSE_STATFS, "fuse.STATFS"),
     (Opcode::FUSE_RELEASE, "fuse.RELEASE"),
     (Opcode::FUSE_FSYNC, "fuse.FSYNC"),
+    (Opcode::FUSE_SETXATTR, "fuse.SETXATTR"),
+    (Opcode::FUSE_GETXATTR, "fuse.GETXATTR"),
+    (Opcode::FUSE_LISTXATTR, "fuse.LISTXATTR"),
+    (Opcode::FUSE_REMOVEXATTR, "fuse.REMOVEXATTR"),
     (Opcode::FUSE_FLUSH, "fuse.FLUSH"),
     (Opcode::FUSE_INIT, "fuse.INIT"),
     (Opcode::FUSE_OPENDIR, "fuse.OPENDIR"),
@@ -126,8 +132,13 @@ pub(crate) const SENT: &[(Opcode, &str)] = &[
     (Opcode::FUSE_CREATE, "fuse.CREATE"),
     (Opcode::FUSE_DESTROY, "fuse.DESTROY"),
     (Opcode::FUSE_BATCH_FORGET, "fuse.BATCH_FORGET"),
+    (Opcode::FUSE_FALLOCATE, "fuse.FALLOCATE"),
     (Opcode::FUSE_READDIRPLUS, "fuse.READDIRPLUS"),
     (Opcode::FUSE_RENAME2, "fuse.RENAME2"),
+    (Opcode::FUSE_LSEEK, "fuse.LSEEK"),
+    (Opcode::FUSE_COPY_FILE_RANGE, "fuse.COPY_FILE_RANGE"),
     (Opcode::FUSE_SETUPMAPPING, "fuse.SETUPMAPPING"),
     (Opcode::FUSE_REMOVEMAPPING, "fuse.REMOVEMAPPING"),
+    (Opcode::FUSE_SYNCFS, "fuse.SYNCFS"),
+    (Opcode::FUSE_TMPFILE, "fuse.TMPFILE"),
 ];

@@ -119,6 +119,39 @@ impl Call for Create<'_> {
     }
 }
 
+/// FUSE_TMPFILE: makes a regular file without a name and opens it. Linux sends a name all the same, and that is `/`.
+pub(crate) struct TmpFile {
+    pub(crate) dir: NodeId,
+    pub(crate) mode: u32,
+    pub(crate) flags: u32,
+}
+
+impl Message for TmpFile {
+    const OPCODE: Opcode = Opcode::FUSE_TMPFILE;
+    type Request = abi::fuse_create_in;
+
+    fn node(&self) -> NodeId {
+        self.dir
+    }
+
+    fn request(&self) -> abi::fuse_create_in {
+        abi::fuse_create_in { flags: self.flags, mode: self.mode, ..Default::default() }
+    }
+
+    fn tail(&self) -> Tail<'_> {
+        [b"/", NUL, &[], &[]]
+    }
+}
+
+impl Call for TmpFile {
+    type Wire = CreateOut;
+    type Reply = (Entry, Opened);
+
+    fn parse(&self, out: CreateOut) -> Option<Self::Reply> {
+        Some((Entry::parse(&out.entry)?, Opened::parse(&out.open)))
+    }
+}
+
 macro_rules! makes_entry {
     ($(#[$doc:meta])* $op:ident, $opcode:ident, { $($field:ident : $type:ty),* }, $wire:ty, |$self:ident| $request:expr, $tail:expr) => {
         $(#[$doc])*
