@@ -42,7 +42,7 @@ pub struct RunOptions {
     #[arg(long)]
     pub rw: bool,
 
-    /// Share one more host directory: HOST:GUEST[:ro]
+    /// Share one more host directory, at a place of its own
     ///
     /// HOST appears in the machine at the absolute path GUEST, which need not exist in DIR. It is writable unless ':ro'
     /// is added. May be given several times.
