@@ -1,8 +1,8 @@
 //! The inode: a thing in a file system, apart from its names and from the files open on it.
 
 use crate::{
-    Errno, File, FileType, Location, Metadata, Name, OpenFlags, RenameFlags, Result, StatFs, Timespec, XattrName,
-    XattrSet,
+    Errno, File, FileType, Location, Metadata, Name, OpenFlags, RenameFlags, Result, StatFs, Timespec, XattrFlags,
+    XattrName,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -206,8 +206,8 @@ pub trait Inode: Send + Sync {
     /// Sets an extended attribute.
     ///
     /// # Errors
-    /// `EEXIST` and `ENODATA` as `how` demands, `EOPNOTSUPP`, `EPERM`, or what the host says.
-    fn set_xattr(&self, _name: XattrName<'_>, _value: &[u8], _how: XattrSet) -> Result<()> {
+    /// `EEXIST` and `ENODATA` as the flags demand, `EOPNOTSUPP`, `EPERM`, or what the host says.
+    fn set_xattr(&self, _name: XattrName<'_>, _value: &[u8], _flags: XattrFlags) -> Result<()> {
         Err(Errno::EOPNOTSUPP)
     }
 

@@ -51,7 +51,7 @@ pub use syscalls::Errno;
 pub use types::{DirEntry, FileType, Metadata, Name, OpenFlags, RenameFlags, StatFs, Timespec};
 pub use wait::{WaitQueue, WaitQueues};
 pub use walk::PATH_MAX;
-pub use xattr::{XATTR_LIST_MAX, XATTR_SIZE_MAX, XattrName, XattrSet};
+pub use xattr::{XATTR_LIST_MAX, XATTR_SIZE_MAX, XattrFlags, XattrName};
 
 /// The result of everything in this crate.
 pub type Result<T> = core::result::Result<T, Errno>;

@@ -1,7 +1,7 @@
 //! Mounts: file systems tied to places in the tree.
 
 use crate::dentry::{Dentry, Location};
-use crate::{Inode, InodeId};
+use crate::{Inode, InodeId, Result};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -65,6 +65,14 @@ impl Mount {
     /// Whether changes are refused.
     pub fn is_read_only(&self) -> bool {
         self.spec.read_only
+    }
+
+    /// Makes everything written to the file system safe (syncfs(2)).
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn sync(self: &Arc<Self>) -> Result<()> {
+        Location::root_of(self.clone()).inode().sync_fs()
     }
 
     /// Where it is mounted, as an absolute path.

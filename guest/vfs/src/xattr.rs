@@ -6,6 +6,7 @@
 use crate::dentry::Location;
 use crate::names::writable;
 use crate::{Errno, Result};
+use bitflags::bitflags;
 
 /// The name of an extended attribute: 1 to 255 bytes without a NUL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,15 +41,15 @@ pub const XATTR_SIZE_MAX: usize = 65536;
 /// Longest list of names in bytes (`XATTR_LIST_MAX`).
 pub const XATTR_LIST_MAX: usize = 65536;
 
-/// What setting an attribute may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum XattrSet {
-    /// Make it or replace its value.
-    Any,
-    /// Make it; `EEXIST` when it is there (`XATTR_CREATE`).
-    Create,
-    /// Replace its value; `ENODATA` when it is not there (`XATTR_REPLACE`).
-    Replace,
+bitflags! {
+    /// The flags of setxattr(2). Neither: make the attribute or replace its value.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct XattrFlags: u32 {
+        /// Only make it: `EEXIST` when it is there.
+        const CREATE = 1;
+        /// Only replace its value: `ENODATA` when it is not there.
+        const REPLACE = 2;
+    }
 }
 
 impl Location {
@@ -72,9 +73,9 @@ impl Location {
     ///
     /// # Errors
     /// `EROFS`, `EEXIST`, `ENODATA`, `EOPNOTSUPP`, `EPERM`, and what the file system says.
-    pub fn set_xattr(&self, name: XattrName<'_>, value: &[u8], how: XattrSet) -> Result<()> {
+    pub fn set_xattr(&self, name: XattrName<'_>, value: &[u8], flags: XattrFlags) -> Result<()> {
         writable(self)?;
-        self.inode().set_xattr(name, value, how)
+        self.inode().set_xattr(name, value, flags)
     }
 
     /// removexattr(2).

@@ -18,7 +18,7 @@ use core::any::Any;
 use core::sync::atomic::Ordering::Relaxed;
 use diolkos_vfs::{
     Errno, File, FileType, Inode, InodeId, Metadata, Name, OpenFlags, RenameFlags, Result, SetMetadata, StatFs,
-    XattrName, XattrSet,
+    XattrFlags, XattrName,
 };
 
 /// Longest path in bytes (`PATH_MAX`), its NUL included.
@@ -235,7 +235,8 @@ impl Inode for Node {
         self.need_writable()?;
         let mode = FileType::Regular.mode_bits() | mode & 0o7777;
         // With EXCL the file never gets a name (open(2)), which the host has to know too.
-        let sent = (wire_flags(flags) - OpenFlags::DIRECTORY | flags & (OpenFlags::EXCL | OpenFlags::TMPFILE)).bits();
+        let sent =
+            ((wire_flags(flags) - OpenFlags::DIRECTORY) | (flags & (OpenFlags::EXCL | OpenFlags::TMPFILE))).bits();
         let stamp = self.fs.session.stamp();
         let (entry, opened) = match self.fs.session.call(&TmpFile { dir: self.id, mode, flags: sent }) {
             Err(Errno::ENOSYS) => return Err(Errno::EOPNOTSUPP),
@@ -331,9 +332,9 @@ impl Inode for Node {
         self.list_all_xattrs(list)
     }
 
-    fn set_xattr(&self, name: XattrName<'_>, value: &[u8], how: XattrSet) -> Result<()> {
+    fn set_xattr(&self, name: XattrName<'_>, value: &[u8], flags: XattrFlags) -> Result<()> {
         self.need_writable()?;
-        self.change_xattr(name, value, how)
+        self.change_xattr(name, value, flags)
     }
 
     fn remove_xattr(&self, name: XattrName<'_>) -> Result<()> {

@@ -6,7 +6,7 @@
 use crate::node::Node;
 use crate::ops::Opcode;
 use crate::ops::xattr::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrLength, XattrListLength, is_list};
-use diolkos_vfs::{Errno, Result, XATTR_LIST_MAX, XATTR_SIZE_MAX, XattrName, XattrSet};
+use diolkos_vfs::{Errno, Result, XATTR_LIST_MAX, XATTR_SIZE_MAX, XattrFlags, XattrName};
 
 /// What a missing operation is called here.
 fn supported<T>(result: Result<T>) -> Result<T> {
@@ -38,11 +38,11 @@ impl Node {
         Ok(n)
     }
 
-    pub(crate) fn change_xattr(&self, name: XattrName<'_>, value: &[u8], how: XattrSet) -> Result<()> {
+    pub(crate) fn change_xattr(&self, name: XattrName<'_>, value: &[u8], flags: XattrFlags) -> Result<()> {
         if value.len() > XATTR_SIZE_MAX {
             return Err(Errno::E2BIG);
         }
-        supported(self.heed(self.fs.session.call(&SetXattr { node: self.id, name, value, how })))?;
+        supported(self.heed(self.fs.session.call(&SetXattr { node: self.id, name, value, flags })))?;
         // The time of change at least; with an access control list the mode too.
         self.touched();
         Ok(())

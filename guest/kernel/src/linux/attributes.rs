@@ -1,4 +1,4 @@
-//! Changing attributes: chmod(2), chown(2), utimensat(2), truncate(2), fallocate(2), umask(2).
+//! Changing attributes: chmod(2), chown(2), utimensat(2), truncate(2), umask(2).
 
 use super::fs_context::CWD;
 use super::stat::lookup_from;
@@ -24,7 +24,6 @@ pub const CALLS: Calls = &[
     (Sysno::utime, utime),
     (Sysno::truncate, truncate),
     (Sysno::ftruncate, ftruncate),
-    (Sysno::fallocate, fallocate),
     (Sysno::umask, umask),
 ];
 
@@ -198,28 +197,6 @@ fn ftruncate(call: &mut Call<'_>) -> Result<u64> {
     // The open file already proves the right to write, whatever the mount or the mode says now.
     file.inode().set_metadata(&SetMetadata { size: Some(size), ..SetMetadata::default() })?;
     Ok(0)
-}
-
-/// fallocate(2). No file system here can promise space, and pretending to would turn a full disk into lost
-/// data; so it is refused as by a file system without it, and posix_fallocate(3) then writes.
-fn fallocate(call: &mut Call<'_>) -> Result<u64> {
-    let [fd, _, offset, len, ..] = call.args;
-    let file = call.file(fd)?;
-    let (offset, len) = (size(offset)?, size(len)?);
-    if len == 0 {
-        return Err(Errno::EINVAL);
-    }
-    if !file.flags().writes() {
-        return Err(Errno::EBADF);
-    }
-    match file.inode().file_type() {
-        FileType::Regular => {}
-        FileType::Fifo => return Err(Errno::ESPIPE),
-        FileType::Directory => return Err(Errno::EISDIR),
-        _ => return Err(Errno::ENODEV),
-    }
-    offset.checked_add(len).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
-    Err(Errno::EOPNOTSUPP)
 }
 
 /// umask(2).

@@ -1,6 +1,6 @@
 //! Moving bytes between descriptors inside the kernel: sendfile(2) and copy_file_range(2).
 //!
-//! Both go through a kernel buffer. splice(2), tee(2) and vmsplice(2) are refused the way a file that cannot
+//! Both go through a kernel buffer, unless the host can copy between the two files by itself. splice(2), tee(2) and vmsplice(2) are refused the way a file that cannot
 //! splice refuses them, after which programs read and write.
 
 use super::open_file::OpenFile;
@@ -54,6 +54,15 @@ impl Side<'_> {
 
     fn advance(&mut self, n: usize) {
         self.offset = self.offset.map(|offset| offset.saturating_add(n as u64));
+    }
+
+    /// Goes past bytes that the host has moved.
+    fn skip(&mut self, n: usize) -> Result<()> {
+        if self.offset.is_none() {
+            self.file.seek(super::open_file::Whence::Current, n as i64)?;
+        }
+        self.advance(n);
+        Ok(())
     }
 
     /// Takes back what was read and could not be written. Only sides that can seek come here.
@@ -156,9 +165,23 @@ fn copy_file_range(call: &mut Call<'_>) -> Result<u64> {
     if input.inode().id() == output.inode().id() && first.abs_diff(second) < len {
         return Err(Errno::EINVAL);
     }
+    if len == 0 {
+        return Ok(0);
+    }
     let mut source = Side { file: &input, offset: from_start };
     let mut target = Side { file: &output, offset: to_start };
-    let moved = transfer(&mut source, &mut target, len)?;
+    let on_host = match input.inner().copy_range(first, &**output.inner(), second, len.min(MAX_TRANSFER)) {
+        Err(Errno::EOPNOTSUPP | Errno::EXDEV) => None,
+        result => Some(result?),
+    };
+    let moved = match on_host {
+        Some(moved) => {
+            source.skip(moved)?;
+            target.skip(moved)?;
+            moved
+        }
+        None => transfer(&mut source, &mut target, len)?,
+    };
     store_offset(from_at, source.offset)?;
     store_offset(to_at, target.offset)?;
     Ok(moved as u64)

@@ -34,6 +34,7 @@ pub mod scheduling;
 pub mod session;
 pub mod signal;
 pub mod socket;
+pub mod space;
 pub mod stat;
 pub mod sync;
 pub mod system;

@@ -7,7 +7,7 @@ use super::locks;
 use super::position::Position;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering};
-use diolkos_vfs::{Errno, File, FileType, Inode, Location, OpenFlags, Result, Sink, Source};
+use diolkos_vfs::{Errno, File, FileType, Inode, Location, OpenFlags, Result, Sink, Sought, Source};
 
 /// The flags `F_SETFL` may change (fcntl(2)); `O_DIRECT` and `O_NOATIME` among them change nothing here.
 pub const CHANGEABLE: OpenFlags =
@@ -34,9 +34,9 @@ pub enum Whence {
     Current,
     /// The end.
     End,
-    /// The next data: we know no holes, so any offset before the end is data.
+    /// The first data at or after an offset.
     Data,
-    /// The next hole: the end of the file is one.
+    /// The first hole at or after an offset; the end of the file is one.
     Hole,
 }
 
@@ -227,11 +227,9 @@ impl OpenFile {
             Whence::Current => (position.get() as i64).checked_add(offset),
             Whence::End => size(())?.checked_add(offset),
             Whence::Data | Whence::Hole => {
-                let size = size(())?;
-                if offset < 0 || offset >= size {
-                    return Err(Errno::ENXIO);
-                }
-                Some(if whence == Whence::Data { offset } else { size })
+                let what = if whence == Whence::Data { Sought::Data } else { Sought::Hole };
+                let from = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+                i64::try_from(self.file.seek(what, from)?).ok()
             }
         };
         let sought = sought.filter(|sought| *sought >= 0).ok_or(Errno::EINVAL)? as u64;

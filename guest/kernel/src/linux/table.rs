@@ -32,6 +32,7 @@ const FAMILIES: &[Calls] = &[
     super::session::CALLS,
     super::signal::calls::CALLS,
     super::socket::CALLS,
+    super::space::CALLS,
     super::stat::CALLS,
     super::sync::CALLS,
     super::system::CALLS,

@@ -4,13 +4,9 @@
 //! the answer is the length there would be.
 
 use super::{Call, Message, NUL, NodeId, Opcode, Tail};
-use diolkos_vfs::{XATTR_LIST_MAX, XATTR_SIZE_MAX, XattrName, XattrSet};
+use diolkos_vfs::{XATTR_LIST_MAX, XATTR_SIZE_MAX, XattrFlags, XattrName};
 use fuse_abi::linux::{fuse_getxattr_in, fuse_getxattr_out};
 use zerocopy::{Immutable, IntoBytes};
-
-/// `XATTR_CREATE` and `XATTR_REPLACE` of setxattr(2).
-const XATTR_CREATE: u32 = 1;
-const XATTR_REPLACE: u32 = 2;
 
 /// FUSE_GETXATTR. The reply is the value.
 pub(crate) struct GetXattr<'a> {
@@ -127,7 +123,7 @@ pub(crate) struct SetXattr<'a> {
     pub(crate) node: NodeId,
     pub(crate) name: XattrName<'a>,
     pub(crate) value: &'a [u8],
-    pub(crate) how: XattrSet,
+    pub(crate) flags: XattrFlags,
 }
 
 /// The fixed part of SETXATTR as it is without FUSE_SETXATTR_EXT (`FUSE_COMPAT_SETXATTR_IN_SIZE`), which we do not offer.
@@ -147,12 +143,7 @@ impl Message for SetXattr<'_> {
     }
 
     fn request(&self) -> SetXattrIn {
-        let flags = match self.how {
-            XattrSet::Any => 0,
-            XattrSet::Create => XATTR_CREATE,
-            XattrSet::Replace => XATTR_REPLACE,
-        };
-        SetXattrIn { size: self.value.len() as u32, flags }
+        SetXattrIn { size: self.value.len() as u32, flags: self.flags.bits() }
     }
 
     fn tail(&self) -> Tail<'_> {

@@ -68,6 +68,7 @@ fn upstream(path: &Path, socket: i32, share: &Share, cache: CacheMode) -> Comman
     if rustix::process::geteuid().is_root() {
         command.args(["--sandbox", "chroot"]);
     }
+    command.arg("--xattr");
     if !share.writable {
         command.arg("--readonly");
     }
@@ -88,7 +89,7 @@ fn qemus(path: &Path, socket: i32, directory: BorrowedFd, share: &Share, cache: 
     // a directory for the daemon, which follows no link.
     let source = format!("source=/proc/self/fd/{}/.", directory.as_raw_fd());
     command.arg("-f").arg(format!("--fd={socket}"));
-    command.args(["-o", &source, "-o", "sandbox=chroot", "-o", "log_level=err"]);
+    command.args(["-o", &source, "-o", "sandbox=chroot", "-o", "log_level=err", "-o", "xattr"]);
     command.arg("-o").arg(match cache {
         CacheMode::None => "cache=none",
         CacheMode::Auto => "cache=auto",

@@ -5,6 +5,7 @@
 //! * Flags of open(2) are those of ordinary files: nothing that makes files (`O_TMPFILE`), opens without opening
 //!   (`O_PATH`), sends signals (`O_ASYNC`) or goes round the page cache the window shows (`O_DIRECT`).
 //! * No device nodes: a guest must not make the host's devices reachable.
+//! * No extended attributes that mean something to the host itself: they can be read, not changed.
 //! * Sizes of replies are bounded before a buffer of that size is reserved.
 //! * A server without privileges acts as itself, whatever user the guest names.
 
@@ -91,6 +92,13 @@ fn flags(flags: u32) -> u32 {
 
 fn bounded(size: u32) -> io::Result<()> {
     if size > MAX_REPLY { Err(refuse(libc::EINVAL)) } else { Ok(()) }
+}
+
+/// Whether a guest may change an attribute of this name. Not `security.` (capabilities of programs, labels) and
+/// `trusted.` (what the host's file systems keep there for themselves, overlayfs among them).
+fn changeable(name: &CStr) -> io::Result<()> {
+    let reserved = [&b"security."[..], b"trusted."].iter().any(|space| name.to_bytes().starts_with(space));
+    if reserved { Err(refuse(libc::EPERM)) } else { Ok(()) }
 }
 
 type Opened = (Option<u64>, OpenOptions, Option<u32>);
@@ -217,6 +225,16 @@ impl<F: FileSystem<Inode = u64, Handle = u64>> FileSystem for Guard<F> {
         self.0.write(ctx, inode, handle, r, size, offset, owner, delayed, flags(open_flags), fuse_flags)
     }
 
+    fn setxattr(&self, ctx: &Context, inode: u64, name: &CStr, value: &[u8], flags: u32) -> io::Result<()> {
+        changeable(name)?;
+        self.0.setxattr(ctx, inode, name, value, flags)
+    }
+
+    fn removexattr(&self, ctx: &Context, inode: u64, name: &CStr) -> io::Result<()> {
+        changeable(name)?;
+        self.0.removexattr(ctx, inode, name)
+    }
+
     fn getxattr(&self, ctx: &Context, inode: u64, name: &CStr, size: u32) -> io::Result<GetxattrReply> {
         bounded(size)?;
         self.0.getxattr(ctx, inode, name, size)
@@ -284,8 +302,6 @@ impl<F: FileSystem<Inode = u64, Handle = u64>> FileSystem for Guard<F> {
         release(ctx: &Context, inode: u64, flags: u32, handle: u64, flush: bool, flock: bool, owner: Option<u64>)
             -> io::Result<()>;
         statfs(ctx: &Context, inode: u64) -> io::Result<statvfs64>;
-        setxattr(ctx: &Context, inode: u64, name: &CStr, value: &[u8], flags: u32) -> io::Result<()>;
-        removexattr(ctx: &Context, inode: u64, name: &CStr) -> io::Result<()>;
         fsyncdir(ctx: &Context, inode: u64, datasync: bool, handle: u64) -> io::Result<()>;
         releasedir(ctx: &Context, inode: u64, flags: u32, handle: u64) -> io::Result<()>;
         removemapping(ctx: &Context, inode: u64, requests: Vec<RemovemappingOne>, window: &mut dyn FsCacheReqHandler)

@@ -82,6 +82,7 @@ impl FileServer {
             // guest forgot. Attributes carry the host's inode number either way.
             use_host_ino: true,
             allow_direct_io: false,
+            xattr: true,
             ..Config::default()
         };
         let guarded = Guard(Listings::new(PassthroughFs::<()>::new(config)?), Privilege::current());

@@ -304,6 +304,31 @@ fn a_writable_share_takes_changes_but_no_devices() {
 }
 
 #[test]
+fn attributes_are_kept_but_not_those_of_the_host() {
+    let mut bench = bench(true);
+    let node = bench.lookup("file").unwrap();
+    let set = |name: &str, value: &[u8]| {
+        [halves(&[value.len() as u32, 0]), name.as_bytes().to_vec(), vec![0], value.to_vec()].concat()
+    };
+    let get = |size: u32, name: &str| [halves(&[size, 0]), name.as_bytes().to_vec(), vec![0]].concat();
+    assert_eq!(bench.call(21, node, &set("user.colour", b"blue")).0, 0);
+    assert_eq!(bench.call(22, node, &get(0, "user.colour")), (0, halves(&[4, 0])));
+    assert_eq!(bench.call(22, node, &get(100, "user.colour")), (0, b"blue".to_vec()));
+    assert_eq!(bench.call(22, node, &get(3, "user.colour")).0, libc::ERANGE);
+    assert_eq!(bench.call(22, node, &get(1 << 30, "user.colour")).0, libc::EINVAL, "a reply no message has room for");
+    assert_eq!(bench.call(23, node, &halves(&[100, 0])), (0, b"user.colour\0".to_vec()));
+    assert_eq!(bench.call(24, node, b"user.colour\0").0, 0);
+    assert_eq!(bench.call(22, node, &get(100, "user.colour")).0, libc::ENODATA);
+    for name in ["security.capability", "trusted.overlay.opaque", "security.x"] {
+        assert_eq!(bench.call(21, node, &set(name, b"y")).0, libc::EPERM, "{name}");
+        assert_eq!(bench.call(24, node, &[name.as_bytes(), b"\0"].concat()).0, libc::EPERM, "{name}");
+    }
+    let mut lying = set("user.colour", b"blue");
+    lying[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert_eq!(bench.call(21, node, &lying).0, libc::EINVAL, "a value of another length than it says");
+}
+
+#[test]
 fn malformed_requests_are_answered_or_dropped() {
     let mut bench = bench(true);
     assert!(bench.driver.call(REQUESTS, &[Part::Out(&[1; 39]), Part::In(100)]).is_empty(), "half a header");

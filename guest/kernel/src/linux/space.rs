@@ -1,0 +1,43 @@
+//! The space of files: fallocate(2).
+
+use super::{Call, table::Calls};
+use diolkos_vfs::{Allocation, Errno, FileType, Result};
+use linux_raw_sys::general as raw;
+use syscalls::Sysno;
+
+/// The calls of this family.
+pub const CALLS: Calls = &[(Sysno::fallocate, fallocate)];
+
+/// What a mode asks for. Refused are combinations (`vfs_fallocate` in Linux' fs/open.c), and what Linux' own FUSE client
+/// refuses too: collapsing and inserting ranges, and unsharing.
+fn allocation(mode: u32) -> Result<Allocation> {
+    let keep_size = mode & raw::FALLOC_FL_KEEP_SIZE != 0;
+    match mode & !raw::FALLOC_FL_KEEP_SIZE {
+        0 => Ok(Allocation::Reserve { keep_size }),
+        raw::FALLOC_FL_PUNCH_HOLE if keep_size => Ok(Allocation::Punch),
+        raw::FALLOC_FL_ZERO_RANGE => Ok(Allocation::Zero { keep_size }),
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+/// fallocate(2). The order of the checks is Linux'.
+fn fallocate(call: &mut Call<'_>) -> Result<u64> {
+    let [fd, mode, offset, len, ..] = call.args;
+    let file = call.file(fd)?;
+    if offset > i64::MAX as u64 || len > i64::MAX as u64 || len == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let what = allocation(mode as u32)?;
+    if !file.flags().writes() {
+        return Err(Errno::EBADF);
+    }
+    match file.inode().file_type() {
+        FileType::Regular => {}
+        FileType::Fifo => return Err(Errno::ESPIPE),
+        FileType::Directory => return Err(Errno::EISDIR),
+        _ => return Err(Errno::ENODEV),
+    }
+    offset.checked_add(len).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
+    file.inner().allocate(what, offset, len)?;
+    Ok(0)
+}
