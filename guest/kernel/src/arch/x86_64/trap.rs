@@ -9,6 +9,8 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 unsafe extern "C" {
     static copy_fallible_start: [u8; 0];
     static copy_fallible_end: [u8; 0];
+    static kernel_text: [u8; 0];
+    static kernel_rodata: [u8; 0];
     fn system_call();
 }
 
@@ -77,10 +79,12 @@ pub fn leave_to_program() {
     unmask();
 }
 
-/// Whether the program was running. A program that jumped into the kernel's half is known by its stack: the kernel
-/// never runs on one below `USER_TOP`.
+/// Whether the program was running. One that jumped into the kernel's half is known by its stack: the kernel never runs
+/// on one below `USER_TOP`, but for the first instructions of a system call where ring 3 is entered directly. There it
+/// is the kernel that was interrupted; a signal must wait until the call is through.
 fn from_program(frame: &Frame) -> bool {
-    frame.rip < USER_TOP || frame.rsp < USER_TOP
+    let kernel = (&raw const kernel_text) as u64..(&raw const kernel_rodata) as u64;
+    frame.rip < USER_TOP || frame.rsp < USER_TOP && !kernel.contains(&frame.rip)
 }
 
 /// Everything that is due before the program runs on.
