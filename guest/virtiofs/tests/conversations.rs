@@ -1,7 +1,10 @@
 //! What the client does when the host breaks the rules: conversations with a script instead of a server.
 
 use diolkos_common::cmdline::{CacheMode, DaxPolicy};
-use diolkos_vfs::{DirEntry, Errno, File, Inode, Name, OpenFlags, Result, SliceSink, SliceSource};
+use diolkos_vfs::{
+    Allocation, DirEntry, Errno, File, Inode, Name, OpenFlags, Result, SliceSink, SliceSource, Sought, XattrFlags,
+    XattrName,
+};
 use diolkos_virtiofs::{Mount, MountOptions, NoDax, Platform, Tally, Transport, WindowMemory, mount};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -27,6 +30,10 @@ const OPCODES: &[(&str, u32)] = &[
     ("STATFS", 17),
     ("RELEASE", 18),
     ("FSYNC", 20),
+    ("SETXATTR", 21),
+    ("GETXATTR", 22),
+    ("LISTXATTR", 23),
+    ("REMOVEXATTR", 24),
     ("FLUSH", 25),
     ("INIT", 26),
     ("OPENDIR", 27),
@@ -36,10 +43,15 @@ const OPCODES: &[(&str, u32)] = &[
     ("CREATE", 35),
     ("DESTROY", 38),
     ("BATCH_FORGET", 42),
+    ("FALLOCATE", 43),
     ("READDIRPLUS", 44),
     ("RENAME2", 45),
+    ("LSEEK", 46),
+    ("COPY_FILE_RANGE", 47),
     ("SETUPMAPPING", 48),
     ("REMOVEMAPPING", 49),
+    ("SYNCFS", 50),
+    ("TMPFILE", 51),
 ];
 
 /// A request as the host sees it.
@@ -155,6 +167,13 @@ fn honest(request: &Request) -> std::result::Result<Vec<u8>, i32> {
         "READLINK" => b"target".to_vec(),
         "OPEN" | "OPENDIR" => vec![0; 16],
         "CREATE" => [entry(9, REGULAR, 0), vec![0; 16]].concat(),
+        "TMPFILE" => [entry(12, REGULAR, 0), vec![0; 16]].concat(),
+        "GETXATTR" if request.half(0) == 0 => vec![5, 0, 0, 0, 0, 0, 0, 0],
+        "GETXATTR" => b"value".to_vec(),
+        "LISTXATTR" if request.half(0) == 0 => vec![7, 0, 0, 0, 0, 0, 0, 0],
+        "LISTXATTR" => b"user.a\0".to_vec(),
+        "LSEEK" => request.body[8..16].to_vec(),
+        "COPY_FILE_RANGE" => [&request.body[40..44], &[0; 4]].concat(),
         "SYMLINK" => entry(10, SYMLINK, 1),
         "MKDIR" => entry(11, DIRECTORY, 0),
         "LINK" => entry(2, REGULAR, SIZE),
@@ -306,6 +325,15 @@ fn everything(mount: &Mount) -> Vec<Option<Errno>> {
     note(root.create(n("c"), 0o644, OpenFlags::RDWR).err());
     note(root.rename(n("a"), &root, n("b"), diolkos_vfs::RenameFlags::empty()).err());
     note(root.unlink(n("a")).err());
+    note(root.sync_fs().err());
+    note(root.tmpfile(0o600, OpenFlags::RDWR).err());
+    let attribute = XattrName::new(b"user.a").unwrap();
+    for room in [0, 100] {
+        note(root.xattr(attribute, &mut vec![0; room]).err());
+        note(root.list_xattrs(&mut vec![0; room]).err());
+    }
+    note(root.set_xattr(attribute, b"value", XattrFlags::CREATE).err());
+    note(root.remove_xattr(attribute).err());
     if let Ok(file) = root.lookup(n("f")) {
         note(root.link(n("k"), &file).err());
         note(file.set_metadata(&diolkos_vfs::SetMetadata { size: Some(5), ..Default::default() }).err());
@@ -317,6 +345,11 @@ fn everything(mount: &Mount) -> Vec<Option<Errno>> {
                 note(file.map(0, diolkos_vfs::Access::Write).err());
                 note(file.write_at(1 << 20, &mut SliceSource::new(b"growth")).err());
                 note(file.write_at(SIZE - 2, &mut SliceSource::new(b"1234")).err());
+                for what in [Allocation::Reserve { keep_size: false }, Allocation::Punch] {
+                    note(file.allocate(what, 10, 20).err());
+                }
+                note(file.seek(Sought::Data, 5).err());
+                note(file.copy_range(0, &*file, 5000, 10).err());
                 note(file.fsync(true).err());
                 note(file.flush().err());
             }
@@ -407,6 +440,74 @@ fn a_broken_frame_is_an_error_for_every_request() {
                 "{opcode} {way}: {results:?}"
             );
         }
+    }
+}
+
+#[test]
+fn impossible_answers_about_attributes_and_ranges_are_errors() {
+    type Ask = fn(&Mount) -> Option<Errno>;
+    fn opened(mount: &Mount) -> Arc<dyn File> {
+        mount.root().lookup(n("f")).unwrap().open(OpenFlags::RDWR).unwrap()
+    }
+    const NAME: &[u8] = b"user.a";
+    let value: Ask = |mount| mount.root().xattr(XattrName::new(NAME).unwrap(), &mut [0; 100]).err();
+    let length: Ask = |mount| mount.root().xattr(XattrName::new(NAME).unwrap(), &mut []).err();
+    let list: Ask = |mount| mount.root().list_xattrs(&mut [0; 100]).err();
+    let list_length: Ask = |mount| mount.root().list_xattrs(&mut []).err();
+    let seek: Ask = |mount| opened(mount).seek(Sought::Hole, 50).err();
+    let copy: Ask = |mount| opened(mount).copy_range(0, &*opened(mount), 0, 10).err();
+    let half = |n: u32| [n.to_le_bytes(), [0; 4]].concat();
+    let lies: [(&str, Ask, Vec<u8>); 11] = [
+        ("GETXATTR", value, vec![b'v'; 101]),
+        ("GETXATTR", length, half(65537)),
+        ("GETXATTR", length, vec![1; 4]),
+        ("LISTXATTR", list, b"user.a".to_vec()),
+        ("LISTXATTR", list, b"\0".to_vec()),
+        ("LISTXATTR", list, b"user.a\0\0".to_vec()),
+        ("LISTXATTR", list_length, half(u32::MAX)),
+        ("LSEEK", seek, 49u64.to_le_bytes().to_vec()),
+        ("LSEEK", seek, u64::MAX.to_le_bytes().to_vec()),
+        ("COPY_FILE_RANGE", copy, half(11)),
+        ("COPY_FILE_RANGE", copy, vec![]),
+    ];
+    for (opcode, ask, lie) in lies {
+        let told = lie.clone();
+        let (_, mount) = start(spoiling(opcode, move |request| frame(request.unique, 0, &told)), CacheMode::Auto);
+        assert_eq!(ask(&mount.unwrap()), Some(Errno::EIO), "{opcode} {lie:?}");
+    }
+}
+
+#[test]
+fn what_a_server_does_not_have_is_asked_for_once() {
+    const NAME: &[u8] = b"user.a";
+    let missing = ["GETXATTR", "SETXATTR", "LISTXATTR", "REMOVEXATTR", "FALLOCATE", "COPY_FILE_RANGE", "TMPFILE"];
+    let rule: Rule = Box::new(move |request, answer| match request.name() {
+        name if missing.contains(&name) => frame(request.unique, -38, &[]),
+        "LSEEK" | "SYNCFS" => frame(request.unique, -38, &[]),
+        _ => answer,
+    });
+    let (host, mount) = start(rule, CacheMode::Auto);
+    let mount = mount.unwrap();
+    let (root, name) = (mount.root(), XattrName::new(NAME).unwrap());
+    let file = root.lookup(n("f")).unwrap().open(OpenFlags::RDWR).unwrap();
+    for _ in 0..3 {
+        let unsupported = [
+            root.xattr(name, &mut []).err(),
+            root.xattr(name, &mut [0; 9]).err(),
+            root.list_xattrs(&mut [0; 9]).err(),
+            root.set_xattr(name, b"v", XattrFlags::empty()).err(),
+            root.remove_xattr(name).err(),
+            file.allocate(Allocation::Punch, 0, 1).err(),
+            file.copy_range(0, &*file, 100, 10).err(),
+            root.tmpfile(0o600, OpenFlags::RDWR).err(),
+        ];
+        assert_eq!(unsupported, [Some(Errno::EOPNOTSUPP); 8]);
+        assert_eq!((file.seek(Sought::Data, 7), file.seek(Sought::Hole, 7)), (Ok(7), Ok(SIZE)));
+        assert_eq!((file.seek(Sought::Hole, SIZE), root.sync_fs()), (Err(Errno::ENXIO), Ok(())));
+    }
+    let seen = host.seen.lock().unwrap();
+    for name in missing.iter().chain(&["LSEEK", "SYNCFS"]) {
+        assert_eq!(seen.iter().filter(|seen| *seen == name).count(), 1, "{name}");
     }
 }
 

@@ -56,13 +56,15 @@ fn fchmodat2(call: &mut Call<'_>) -> Result<u64> {
     set_mode(&call.place(dirfd, path, how)?, mode)
 }
 
-/// An id of -1 stays as it is (chown(2)).
+/// An id of -1 stays as it is (chown(2)). With both so, Linux still takes set-user-id bits away and stamps the inode,
+/// which is what giving it to its owner does.
 fn set_owner(place: &Location, uid: u64, gid: u64) -> Result<u64> {
     let id = |value: u64| Some(value as u32).filter(|id| *id != u32::MAX);
-    let change = SetMetadata { uid: id(uid), gid: id(gid), ..SetMetadata::default() };
-    if change != SetMetadata::default() {
-        place.set_metadata(&change)?;
+    let mut change = SetMetadata { uid: id(uid), gid: id(gid), ..SetMetadata::default() };
+    if change == SetMetadata::default() {
+        change.uid = Some(place.metadata()?.uid);
     }
+    place.set_metadata(&change)?;
     Ok(0)
 }
 

@@ -274,6 +274,7 @@ impl Setup {
             root_dir: dir.path().to_str().unwrap().into(),
             attr_timeout: self.timeout,
             entry_timeout: self.timeout,
+            xattr: true,
             ..Config::default()
         };
         let inner = Served::new(config).unwrap();
