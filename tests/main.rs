@@ -11,6 +11,7 @@ mod bad_input;
 mod control;
 mod data;
 mod failures;
+mod file_operations;
 mod files;
 mod observation;
 mod outcome;

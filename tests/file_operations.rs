@@ -1,0 +1,76 @@
+//! File operations, call by call: a script prints what each gave or the name of its error, on the host in one folder and
+//! in the machine in another, and not a line may differ.
+
+use std::fs;
+
+use crate::data;
+use crate::each_platform;
+use crate::outcome::Outcome;
+use crate::platform::Platform;
+
+const COMMON: &str = include_str!("file_operations/common.py");
+const ATTRIBUTES: &str = include_str!("file_operations/attributes.py");
+const RANGES: &str = include_str!("file_operations/ranges.py");
+const METADATA: &str = include_str!("file_operations/metadata.py");
+
+each_platform! {
+    fn extended_attributes_are_as_on_the_host(on) {
+        compare(on, ATTRIBUTES, |_| true);
+    }
+
+    fn ranges_are_as_on_the_host(on) {
+        // Without a window there are no shared mappings of files.
+        compare(on, RANGES, |options| on == Platform::Kvm && options.is_empty());
+    }
+
+    fn metadata_names_and_locks_are_as_on_the_host(on) {
+        compare(on, METADATA, |_| true);
+    }
+
+    fn attributes_of_a_read_only_share_stay(on) {
+        let folder = data::folder();
+        data::file(folder.path(), "f", b"x");
+        let script = "import os\nfor change in (lambda: os.setxattr('f', 'user.a', b'v'), lambda: os.removexattr('f', 'user.a'), \
+                      lambda: os.chown('f', -1, -1)):\n  try: change()\n  except OSError as e: print(e.errno)";
+        let outcome = on.run(&["/usr/bin/python3", "-c", script]).data(folder.path()).outcome();
+        outcome.expect_status(0).expect_out("30\n30\n30\n");
+    }
+
+    fn attributes_that_mean_something_to_the_host_cannot_be_given(on) {
+        // QEMU's daemon is of another mind.
+        if on == Platform::Kvm {
+            let folder = data::folder();
+            data::file(folder.path(), "f", b"x");
+            let script = "import os\nfor name in ('security.capability', 'trusted.x'):\n  \
+                          try: os.setxattr('f', name, b'v')\n  except OSError as e: print(e.errno)";
+            let outcome = on.run(&["/usr/bin/python3", "-c", script]).writable_data(folder.path()).outcome();
+            outcome.expect_status(0).expect_out("1\n1\n");
+        }
+    }
+}
+
+/// Runs `script` here and there, with a window and without. `shared` says whether mappings of files can be shared.
+fn compare(on: Platform, script: &str, shared: impl Fn(&[&str]) -> bool) {
+    let windows: &[&[&str]] = match on {
+        Platform::Kvm => &[&[], &["--dax-window", "0"]],
+        Platform::Qemu => &[&[]],
+    };
+    for options in windows {
+        let run = |on_host: bool| -> Outcome {
+            let folder = data::folder();
+            data::file(folder.path(), "common.py", COMMON.as_bytes());
+            data::file(folder.path(), "script.py", script.as_bytes());
+            fs::create_dir(folder.path().join("work")).unwrap();
+            let inside = "import os, sys; sys.path.insert(0, os.getcwd()); sys.dont_write_bytecode = True; \
+                          s = open('script.py').read(); os.chdir('work'); exec(compile(s, 'script.py', 'exec'))";
+            let mut vm = on.run(&["/usr/bin/python3", "-c", inside]).option(options).writable_data(folder.path());
+            if shared(options) {
+                vm = vm.env("SHARED", "1");
+            }
+            if on_host { vm.on_host() } else { vm.outcome() }
+        };
+        let (host, guest) = (run(true).expect_status(0), run(false));
+        assert!(host.out().lines().count() > 50, "the script did something:\n{}", host.out());
+        guest.expect_same(&host);
+    }
+}
