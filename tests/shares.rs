@@ -1,9 +1,11 @@
 //! The root, the volumes, what may be written, and where and with what environment a program starts.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
 
 use crate::data;
 use crate::each_platform;
+use crate::outcome::Outcome;
 
 each_platform! {
     fn the_root_is_read_only(on) {
@@ -56,6 +58,29 @@ each_platform! {
         assert!(outcome.err().contains("No such file"), "{}", outcome.err());
     }
 
+    fn a_directory_that_disappears_is_an_error_to_the_program_and_no_more(on) {
+        let folder = data::folder();
+        let shared = folder.path().join("shared");
+        fs::create_dir(&shared).unwrap();
+        data::file(&shared, "a", b"content");
+        let vm = on.run(&["/usr/bin/python3", "-c", LOSE_A_DIRECTORY]).volume(&shared, "/data").option(&["--cache", "none"]);
+        let mut child = vm.start();
+        let (mut to, mut from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let mut line = String::new();
+        from.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        fs::remove_dir_all(&shared).unwrap();
+        to.write_all(b"\n").unwrap();
+        let mut rest = String::new();
+        from.read_to_string(&mut rest).unwrap();
+        // What is open stays, what is gone cannot be opened, and an empty directory may still be listed.
+        let lines: Vec<_> = rest.lines().collect();
+        assert_eq!(lines[..3], ["content", "gone", "gone"], "{rest}");
+        assert!(["[]", "gone"].contains(&lines[3]), "{rest}");
+        let outcome = Outcome::of(child, on.patience()).expect_status(0);
+        assert_eq!(outcome.err(), "");
+    }
+
     fn temporary_files_are_the_machines_own(on) {
         let name = format!("/tmp/diolkos-test-{}", std::process::id());
         let script = format!("echo inside > {name} && read line < {name} && echo $line");
@@ -95,3 +120,17 @@ const TRY_TO_CHANGE: &str = r#"
         printf("%d %d %d %d %d\n", write, create, make, remove, mode);
         return 0;
     }"#;
+
+/// Opens a file, waits for a line, and then tries what is left of its directory. ENOENT and ESTALE both mean "gone".
+const LOSE_A_DIRECTORY: &str = "
+import os, sys
+f = os.open('/data/a', os.O_RDONLY)
+print('ready', flush=True)
+sys.stdin.readline()
+print(os.pread(f, 9, 0).decode())
+for act in (lambda: open('/data/a'), lambda: open('/data/b'), lambda: os.listdir('/data')):
+    try:
+        print(act())
+    except OSError as error:
+        print('gone' if error.errno in (2, 116) else error)
+";
