@@ -57,6 +57,18 @@ impl<F: FileSystem<Inode = u64, Handle = u64>> Listings<F> {
         Self { inner, open: Mutex::default() }
     }
 
+    /// Opens a regular file or a directory by its node.
+    ///
+    /// # Errors
+    /// `EBADF` for a node nobody knows and for other types; what the host says.
+    pub fn descriptor(&self, inode: u64, writable: bool) -> io::Result<OwnedFd> {
+        let read = SetupmappingFlags::READ.bits();
+        let flags = if writable { read | SetupmappingFlags::WRITE.bits() } else { read };
+        let mut capture = Capture::default();
+        self.inner.setupmapping(&Context::new(), inode, 0, 0, 0, flags, 0, &mut capture)?;
+        capture.0.ok_or_else(|| refuse(libc::EIO))
+    }
+
     fn open(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Directory>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -129,10 +141,7 @@ impl<F: FileSystem<Inode = u64, Handle = u64>> FileSystem for Listings<F> {
     fn opendir(&self, ctx: &Context, inode: u64, flags: u32) -> io::Result<(Option<u64>, OpenOptions)> {
         let (handle, options) = self.inner.opendir(ctx, inode, flags)?;
         let handle = handle.ok_or_else(|| refuse(libc::ENOSYS))?;
-        let mut capture = Capture::default();
-        let read = SetupmappingFlags::READ.bits();
-        let captured = self.inner.setupmapping(ctx, inode, handle, 0, 0, read, 0, &mut capture);
-        match captured.and_then(|()| capture.0.ok_or_else(|| refuse(libc::EIO))) {
+        match self.descriptor(inode, false) {
             Ok(fd) => {
                 self.open().insert(handle, Arc::new(Directory { inode, fd: Mutex::new(fd) }));
                 Ok((Some(handle), options))

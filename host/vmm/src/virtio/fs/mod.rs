@@ -4,6 +4,7 @@
 
 mod guard;
 mod listing;
+mod range;
 mod readonly;
 pub mod requests;
 pub mod server;

@@ -1,5 +1,6 @@
 //! Requests by opcode: their names, and how many came.
 
+use super::range::{COPY_FILE_RANGE, SYNCFS};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +12,7 @@ pub const DESTROY: u32 = 38;
 pub const BATCH_FORGET: u32 = 42;
 
 /// The opcodes the server is asked to handle; what is not here is answered with `ENOSYS` by us.
-const NAMES: [(u32, &str); 47] = [
+const NAMES: [(u32, &str); 48] = [
     (1, "LOOKUP"),
     (FORGET, "FORGET"),
     (3, "GETATTR"),
@@ -56,9 +57,10 @@ const NAMES: [(u32, &str); 47] = [
     (44, "READDIRPLUS"),
     (45, "RENAME2"),
     (46, "LSEEK"),
-    (47, "COPY_FILE_RANGE"),
+    (COPY_FILE_RANGE, "COPY_FILE_RANGE"),
     (48, "SETUPMAPPING"),
     (49, "REMOVEMAPPING"),
+    (SYNCFS, "SYNCFS"),
 ];
 
 /// Counters by opcode.
@@ -102,7 +104,7 @@ mod tests {
         assert!(NAMES.is_sorted_by_key(|(code, _)| *code));
         let requests = Requests::default();
         assert!(requests.count(1) && requests.count(49) && requests.count(49));
-        for opcode in [0, 7, 19, 50, u32::MAX] {
+        for opcode in [0, 7, 19, 51, u32::MAX] {
             assert!(!requests.count(opcode));
         }
         let expected = BTreeMap::from([("LOOKUP", 1), ("REMOVEMAPPING", 2), ("UNKNOWN", 5)]);

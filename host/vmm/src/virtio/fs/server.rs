@@ -4,8 +4,9 @@
 //! that every request which wants a reply gets one, and that nothing a guest sends ends the VMM: a malformed message
 //! is answered with an error, and so is one that makes the library panic.
 
-use super::guard::{Guard, Privilege};
+use super::guard::{Guard, Privilege, refuse};
 use super::listing::Listings;
+use super::range::{self, COPY_BODY, COPY_FILE_RANGE, Open, SYNCFS};
 use super::readonly::ReadOnly;
 use super::requests::{BATCH_FORGET, DESTROY, FORGET, Requests};
 use super::share::Share;
@@ -54,6 +55,9 @@ impl<F: FileSystem + Send + Sync> Answer for Server<F> {
 /// The server of one share.
 pub struct FileServer {
     server: Box<dyn Answer>,
+    /// The same files, for what the library has no method for.
+    files: Arc<dyn Open>,
+    writable: bool,
     window: Option<Arc<Window>>,
     requests: Arc<Requests>,
     // Named by the path the server has: see `Share::server_path`.
@@ -85,10 +89,11 @@ impl FileServer {
             xattr: true,
             ..Config::default()
         };
-        let guarded = Guard(Listings::new(PassthroughFs::<()>::new(config)?), Privilege::current());
+        let guarded = Arc::new(Guard(Listings::new(PassthroughFs::<()>::new(config)?), Privilege::current()));
+        let files = guarded.clone();
         let server: Box<dyn Answer> =
             if writable { Box::new(Server::new(guarded)) } else { Box::new(Server::new(ReadOnly(guarded))) };
-        Ok(Self { server, window, requests: Arc::default(), _share: share })
+        Ok(Self { server, files, writable, window, requests: Arc::default(), _share: share })
     }
 
     /// The requests that came.
@@ -113,6 +118,12 @@ impl FileServer {
         let Ok(mut writer) = VirtioFsWriter::new(memory, chain.clone()) else { return 0 };
         if !known {
             return reply_error(&mut writer, &header, libc::ENOSYS);
+        }
+        if matches!(header.opcode, COPY_FILE_RANGE | SYNCFS) {
+            return match self.serve_range(memory, chain, &header) {
+                Ok(body) => reply(&mut writer, &header, &body),
+                Err(error) => reply_error(&mut writer, &header, error.raw_os_error().unwrap_or(libc::EIO)),
+            };
         }
         let Ok(reader) = Reader::from_descriptor_chain(memory, chain.clone()) else {
             return reply_error(&mut writer, &header, libc::EINVAL);
@@ -140,20 +151,53 @@ impl FileServer {
             }
         }
     }
+
+    /// Serves what [`range`] has; the body of the reply.
+    fn serve_range(&self, memory: &GuestMemoryMmap, chain: &Chain<'_>, header: &InHeader) -> io::Result<Vec<u8>> {
+        if header.opcode == SYNCFS {
+            // A share nobody writes to has nothing to be made safe.
+            return if self.writable { range::sync(&*self.files, header.nodeid).map(|()| vec![]) } else { Ok(vec![]) };
+        }
+        if !self.writable {
+            return Err(refuse(libc::EROFS));
+        }
+        let mut message = [0; size_of::<InHeader>() + COPY_BODY];
+        read_start(memory, chain, &mut message).ok_or_else(|| refuse(libc::EINVAL))?;
+        let body = message.last_chunk().expect("the message ends with the body");
+        let copied = range::copy(&*self.files, header.nodeid, body)?;
+        // struct fuse_write_out: the size and padding.
+        Ok([copied.to_le_bytes(), [0; 4]].concat())
+    }
 }
 
 fn read_header(memory: &GuestMemoryMmap, chain: &Chain<'_>) -> Option<InHeader> {
     let mut header = InHeader::default();
-    let mut rest = header.as_mut_slice();
+    read_start(memory, chain, header.as_mut_slice())?;
+    Some(header)
+}
+
+/// Fills `rest` with the beginning of a request; `None` when the request is shorter.
+fn read_start(memory: &GuestMemoryMmap, chain: &Chain<'_>, mut rest: &mut [u8]) -> Option<()> {
     for descriptor in chain.clone().readable() {
         let (now, later) = rest.split_at_mut(rest.len().min(descriptor.len() as usize));
         memory.read_slice(now, descriptor.addr()).ok()?;
         rest = later;
         if rest.is_empty() {
-            return Some(header);
+            return Some(());
         }
     }
     None
+}
+
+fn reply(writer: &mut VirtioFsWriter<'_>, header: &InHeader, body: &[u8]) -> u32 {
+    let len = size_of::<OutHeader>() + body.len();
+    let out = OutHeader { len: len as u32, error: 0, unique: header.unique };
+    // Nothing is written unless all of it has room.
+    let message = [out.as_slice(), body].concat();
+    if writer.available_bytes() < len {
+        return reply_error(writer, header, libc::EINVAL);
+    }
+    writer.write_all(&message).map_or(0, |()| len as u32)
 }
 
 fn reply_error(writer: &mut VirtioFsWriter<'_>, header: &InHeader, errno: i32) -> u32 {

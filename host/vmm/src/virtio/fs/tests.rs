@@ -259,7 +259,7 @@ fn a_read_only_share_refuses_every_change() {
     assert_eq!(bench.call(34, node, &halves(&[libc::W_OK as u32, 0])).0, libc::EROFS, "ACCESS");
     let name = |head: &[u8], name: &str| [head, name.as_bytes(), b"\0"].concat();
     let write = [words(&[handle, 0]), halves(&[1, 0]), words(&[0, 0]), b"x".to_vec()].concat();
-    let changes: [(u32, u64, Vec<u8>); 14] = [
+    let changes: [(u32, u64, Vec<u8>); 15] = [
         (4, node, [halves(&[8, 0]), vec![0; 80]].concat()),
         (6, ROOT, b"new\0target\0".to_vec()),
         (8, ROOT, name(&halves(&[0o100644, 0, 0, 0]), "new")),
@@ -274,6 +274,7 @@ fn a_read_only_share_refuses_every_change() {
         (35, ROOT, name(&halves(&[libc::O_RDWR as u32, 0o644, 0, 0]), "new")),
         (39, node, [words(&[handle]), halves(&[0, 0]), words(&[0]), halves(&[0, 0])].concat()),
         (43, node, [words(&[handle, 0, 100]), halves(&[0, 0])].concat()),
+        (47, node, words(&[handle, 0, node, handle, 100, 5, 0])),
     ];
     for (opcode, node, body) in changes {
         assert_eq!(bench.call(opcode, node, &body).0, libc::EROFS, "opcode {opcode}");
@@ -329,15 +330,46 @@ fn attributes_are_kept_but_not_those_of_the_host() {
 }
 
 #[test]
+fn copies_are_made_by_the_host_within_the_share() {
+    let mut bench = bench(true);
+    fs::write(bench.path("copy"), b"0123456789").unwrap();
+    let (from, to) = (bench.lookup("file").unwrap(), bench.lookup("copy").unwrap());
+    let copied = |reply: &(i32, Vec<u8>)| (reply.0, reply.1.first().copied());
+    // Handle, offset, node, handle, offset, length, flags.
+    let reply = bench.call(47, from, &words(&[0, 7, to, 0, 2, 100, 0]));
+    assert_eq!(copied(&reply), (0, Some(6)));
+    assert_eq!(fs::read(bench.path("copy")).unwrap(), b"01window89");
+    assert_eq!(copied(&bench.call(47, from, &words(&[0, 13, to, 0, 0, u64::MAX, 0]))), (0, Some(0)), "at the end");
+    let sub = bench.lookup("sub").unwrap();
+    for (node, body, errno) in [
+        (from, [0, 0, to, 0, 0, 5, 1], libc::EINVAL),
+        (from, [0, u64::MAX, to, 0, 0, 5, 0], libc::EINVAL),
+        (from, [0, 0, to, 0, 1 << 63, 5, 0], libc::EINVAL),
+        (from, [0, 0, from, 0, 1, 5, 0], libc::EINVAL),
+        (from, [0, 0, 999, 0, 0, 5, 0], libc::EBADF),
+        (999, [0, 0, to, 0, 0, 5, 0], libc::EBADF),
+        (sub, [0, 0, to, 0, 0, 5, 0], libc::EISDIR),
+        (from, [0, 0, sub, 0, 0, 5, 0], libc::EISDIR),
+    ] {
+        assert_eq!(bench.call(47, node, &words(&body)).0, errno, "{node} {body:?}");
+    }
+    assert_eq!(bench.call(47, from, &words(&[0, 0, to])).0, libc::EINVAL, "half a body");
+    assert_eq!(bench.call_room(47, from, &words(&[0, 0, to, 0, 0, 5, 0]), 7).0, libc::EINVAL, "no room for the answer");
+    for node in [ROOT, from, 999] {
+        assert_eq!(bench.call(50, node, &words(&[0])), (0, vec![]), "SYNCFS of node {node}");
+    }
+}
+
+#[test]
 fn malformed_requests_are_answered_or_dropped() {
     let mut bench = bench(true);
     assert!(bench.driver.call(REQUESTS, &[Part::Out(&[1; 39]), Part::In(100)]).is_empty(), "half a header");
     assert!(bench.driver.call(REQUESTS, &[Part::In(100)]).is_empty(), "no header");
-    for opcode in [0, 7, 19, 50, 4096, u32::MAX] {
+    for opcode in [0, 7, 19, 51, 4096, u32::MAX] {
         assert_eq!(bench.call(opcode, ROOT, &[]).0, libc::ENOSYS, "opcode {opcode}");
     }
     // No body at all, and a body that is all ones, for everything there is.
-    for opcode in (1..50).filter(|opcode| ![2, 36, 38, 42].contains(opcode)) {
+    for opcode in (1..=50).filter(|opcode| ![2, 36, 38, 42].contains(opcode)) {
         for body in [&[][..], &[0xff; 120]] {
             let header = bench.header(opcode, ROOT, body.len());
             let reply =
