@@ -27,6 +27,16 @@ each_platform! {
         compare(on, METADATA, |_| true);
     }
 
+    fn a_copy_in_a_share_is_made_by_the_host(on) {
+        let folder = data::folder();
+        let path = data::random_file(folder.path(), "big", 100 << 20);
+        let vm = on.run(&["/bin/cp", "big", "copy"]).option(&["--stats"]).writable_data(folder.path());
+        let outcome = vm.outcome().expect_status(0);
+        assert!(fs::read(folder.path().join("copy")).unwrap() == fs::read(path).unwrap(), "not the same bytes");
+        let requests = |name: &str| outcome.err().lines().filter(|line| line.trim().starts_with(name)).count();
+        assert_eq!((requests("COPY FILE RANGE "), requests("WRITE ")), (1, 0), "{}", outcome.err());
+    }
+
     fn attributes_of_a_read_only_share_stay(on) {
         let folder = data::folder();
         data::file(folder.path(), "f", b"x");
