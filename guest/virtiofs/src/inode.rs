@@ -24,8 +24,9 @@ use diolkos_vfs::{
 /// Longest path in bytes (`PATH_MAX`), its NUL included.
 const PATH_MAX: usize = 4096;
 
-/// access(2)'s `W_OK`.
+/// access(2)'s `W_OK` and `X_OK`.
 const W_OK: u32 = 2;
+const X_OK: u32 = 1;
 
 /// The flags of open(2) that mean something to a server. DIRECT is not among them: there is no cache of content here to
 /// bypass, and the host would demand alignment of buffers it never sees.
@@ -81,9 +82,19 @@ impl Node {
     fn unmake<C: Call<Reply = ()>>(&self, name: Name<'_>, call: &C) -> Result<()> {
         self.need_directory()?;
         self.need_writable()?;
-        self.fs.session.call(call)?;
+        self.fs.session.call(call).map_err(|errno| self.reason(name, errno))?;
         self.lost(name);
         Ok(())
+    }
+
+    /// What `errno` means, the answer to removing or renaming `name`. QEMU's daemon says `EIO` for a name that is not there:
+    /// Linux looks every name up first, so there it cannot happen. We ask only when it did.
+    fn reason(&self, name: Name<'_>, errno: Errno) -> Errno {
+        if errno != Errno::EIO {
+            return errno;
+        }
+        drop(self.fs.name_changed(self, name));
+        self.fs.lookup(self, name).err().unwrap_or(errno)
     }
 
     /// A name of this directory leads no longer where it led.
@@ -198,8 +209,13 @@ impl Inode for Node {
         }
         self.check()?;
         match self.fs.session.call(&Access { node: self.id, mask: mask & 7 }) {
-            // A server without ACCESS checks when it comes to it (Linux does the same).
-            Err(Errno::ENOSYS) => Node::metadata(self).map(|_| ()),
+            // A server without ACCESS checks when it comes to it. Nobody may execute what no one may, not even root: as
+            // Linux's `fuse_permission`.
+            Err(Errno::ENOSYS) => {
+                let denied =
+                    Node::metadata(self)?.mode & 0o111 == 0 && mask & X_OK != 0 && self.kind == FileType::Regular;
+                if denied { Err(Errno::EACCES) } else { Ok(()) }
+            }
             result => result,
         }
     }
@@ -293,11 +309,11 @@ impl Inode for Node {
         target.need_directory()?;
         let rename = Rename { dir: self.id, name, to_dir: target.id, to };
         if flags.is_empty() {
-            self.fs.session.call(&rename)?;
+            self.fs.session.call(&rename).map_err(|errno| self.reason(name, errno))?;
         } else {
             let result = self.fs.session.call(&Rename2 { rename, flags });
             // renameat2(2): EINVAL is what a file system says that does not know the flags.
-            result.map_err(|errno| if errno == Errno::ENOSYS { Errno::EINVAL } else { errno })?;
+            result.map_err(|errno| if errno == Errno::ENOSYS { Errno::EINVAL } else { self.reason(name, errno) })?;
         }
         let moved = self.fs.name_changed(self, name);
         target.lost(to);

@@ -431,8 +431,9 @@ fn a_broken_frame_is_an_error_for_every_request() {
             let Ok(mount) = mount else { continue };
             let results = everything(&mount);
             let asked = host.seen.lock().unwrap().contains(opcode);
-            // These have another way, or nobody to tell.
-            let quiet = ["RELEASE", "RELEASEDIR", "DESTROY", "SETUPMAPPING", "REMOVEMAPPING"].contains(opcode);
+            // These have another way, or nobody to tell; or the name is looked up, and it is not there.
+            let quiet = ["RELEASE", "RELEASEDIR", "DESTROY", "SETUPMAPPING", "REMOVEMAPPING", "UNLINK", "RENAME"]
+                .contains(opcode);
             let failed = results.iter().flatten().filter(|e| **e != Errno::ENOENT).count();
             assert!(!asked || quiet || failed > 0, "{opcode} broken in way {way} was believed");
             assert!(
@@ -636,6 +637,25 @@ fn listings_with_nonsense_in_them_fail_where_it_begins() {
         let mount = start(rule, CacheMode::None).1.unwrap();
         assert_eq!(listing(&mount.root()).err(), Some(Errno::EIO));
     }
+}
+
+#[test]
+fn what_qemus_daemon_leaves_to_linux_is_checked_here() {
+    // It says EIO for a name that it cannot find, and does not know ACCESS.
+    let rule: Rule = Box::new(|request, answer| match request.name() {
+        "UNLINK" | "RENAME" => frame(request.unique, -5, &[]),
+        "ACCESS" => frame(request.unique, -38, &[]),
+        _ => answer,
+    });
+    let (_host, mount) = start(rule, CacheMode::Auto);
+    let mount = mount.unwrap();
+    let root = mount.root();
+    let rename = |from| root.rename(n(from), &root, n("b"), diolkos_vfs::RenameFlags::empty());
+    assert_eq!((root.unlink(n("a")), rename("a")), (Err(Errno::ENOENT), Err(Errno::ENOENT)));
+    assert_eq!((root.unlink(n("f")), rename("f")), (Err(Errno::EIO), Err(Errno::EIO)));
+    let file = root.lookup(n("f")).unwrap();
+    assert_eq!((file.access(4), file.access(1)), (Ok(()), Err(Errno::EACCES)));
+    assert_eq!(root.access(1), Ok(()));
 }
 
 #[test]
