@@ -1,0 +1,52 @@
+//! What programs in C expect of Linux: signals, faults, timers, threads, memory, identity, and how they die.
+
+use crate::each_platform;
+use crate::linux_sources::{Libc, compiled, same_c};
+
+each_platform! {
+    fn signals_are_linuxs(on) { same_c(on, "signals"); }
+
+    fn faults_are_linuxs(on) { same_c(on, "faults"); }
+
+    fn timers_are_linuxs(on) { same_c(on, "timers"); }
+
+    fn threads_are_linuxs(on) { same_c(on, "threads"); }
+
+    fn futexes_are_linuxs(on) { same_c(on, "futexes"); }
+
+    fn memory_is_linuxs(on) { same_c(on, "memory"); }
+
+    fn the_process_is_linuxs(on) { same_c(on, "process"); }
+
+    fn a_thread_may_execute_another_program(on) { same_c(on, "exec_from_thread"); }
+
+    fn deaths_have_linuxs_status(on) {
+        let folder = compiled("deaths", Libc::Glibc);
+        let ways = [
+            ("recursion", Some("SIGSEGV")),
+            ("no-stack", Some("SIGSEGV")),
+            ("overflow-with-handler", Some("SIGSEGV")),
+            ("ignored-fault", Some("SIGSEGV")),
+            ("blocked-fault", Some("SIGSEGV")),
+            ("privileged", Some("SIGSEGV")),
+            ("jump-to-null", Some("SIGSEGV")),
+            ("jump-nowhere", Some("SIGSEGV")),
+            ("jump-to-kernel", Some("SIGSEGV")),
+            ("kill", Some("SIGKILL")),
+            ("hangup", Some("SIGHUP")),
+            // Without a name of its own.
+            ("realtime", Some("37")),
+            ("exit-300", None),
+        ];
+        for (way, signal) in ways {
+            let vm = on.run(&["./deaths", way]).data(folder.path());
+            let host = vm.on_host();
+            assert_eq!(host.status > 128, signal.is_some(), "{way} on the host: status {}", host.status);
+            let outcome = vm.outcome().expect_status(host.status).expect_out("");
+            match signal {
+                Some(signal) => drop(outcome.expect_line(&[signal])),
+                None => assert_eq!(outcome.err(), "", "{way}"),
+            }
+        }
+    }
+}

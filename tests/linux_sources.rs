@@ -1,0 +1,58 @@
+//! The programs of `tests/programs`, copied or compiled into a folder of a test's own and run on both sides.
+//!
+//! They print a line per check, the same everywhere, and end with a status of their own: 0 if all checks held. So a wrong
+//! expectation shows on the host, a wrong answer of the machine as a difference.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::data;
+use crate::platform::Platform;
+
+/// The C library of a compiled program, and with it how the program is linked.
+#[derive(Debug, Clone, Copy)]
+pub enum Libc {
+    /// Dynamically, as most programs are.
+    Glibc,
+    /// Into a static PIE.
+    Musl,
+}
+
+/// A folder with program `name` of `name.c`.
+pub fn compiled(name: &str, libc: Libc) -> TempDir {
+    let folder = data::folder();
+    copy("check.h", folder.path());
+    let source = fs::read_to_string(source(&format!("{name}.c"))).unwrap();
+    let (compiler, flags): (_, &[&str]) = match libc {
+        Libc::Glibc => ("gcc", &["-lpthread"]),
+        Libc::Musl => ("musl-gcc", &["-static-pie", "-fPIE"]),
+    };
+    data::compile(folder.path(), name, compiler, flags, &source);
+    folder
+}
+
+/// Compiles `name.c` and runs it on both sides with every C library.
+pub fn same_c(on: Platform, name: &str) {
+    for libc in [Libc::Glibc, Libc::Musl] {
+        let folder = compiled(name, libc);
+        on.run(&[&format!("./{name}")]).data(folder.path()).same_as_host().expect_status(0);
+    }
+}
+
+/// A folder with copies of the scripts `names`.
+pub fn scripts(names: &[&str]) -> TempDir {
+    let folder = data::folder();
+    names.iter().for_each(|name| copy(name, folder.path()));
+    folder
+}
+
+fn copy(name: &str, folder: &Path) {
+    let from = source(name);
+    fs::copy(&from, folder.join(name)).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+}
+
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/programs").join(name)
+}
