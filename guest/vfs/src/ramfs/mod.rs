@@ -13,6 +13,7 @@ mod node;
 mod space;
 #[cfg(test)]
 mod tests;
+mod xattr;
 
 use crate::{Clock, FileType, Inode, StatFs};
 use alloc::sync::Arc;

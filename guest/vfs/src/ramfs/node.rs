@@ -4,9 +4,10 @@ use super::Shared;
 use super::content::Content;
 use super::directory::Directory;
 use super::file::{DirectoryFile, RegularFile};
+use super::xattr::Xattrs;
 use crate::{
     Errno, File, FileType, Inode, InodeId, Metadata, Name, OpenFlags, RenameFlags, Result, SetMetadata, SetTime,
-    StatFs, Timespec,
+    StatFs, Timespec, XattrFlags, XattrName,
 };
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -46,6 +47,7 @@ pub(super) struct Inner {
     ctime: Timespec,
     /// Made without a name and free to get one.
     pub(super) linkable: bool,
+    pub(super) xattrs: Xattrs,
     pub(super) body: Body,
 }
 
@@ -78,6 +80,7 @@ impl Node {
             mtime: now,
             ctime: now,
             linkable: false,
+            xattrs: Xattrs::default(),
             body,
         };
         Arc::new_cyclic(|this| Self {
@@ -324,6 +327,22 @@ impl Inode for Node {
 
     fn statfs(&self) -> Result<StatFs> {
         Ok(self.shared.statfs())
+    }
+
+    fn xattr(&self, name: XattrName<'_>, value: &mut [u8]) -> Result<usize> {
+        self.get_xattr(name, value)
+    }
+
+    fn list_xattrs(&self, list: &mut [u8]) -> Result<usize> {
+        self.list_all_xattrs(list)
+    }
+
+    fn set_xattr(&self, name: XattrName<'_>, value: &[u8], flags: XattrFlags) -> Result<()> {
+        self.change_xattr(name, value, flags)
+    }
+
+    fn remove_xattr(&self, name: XattrName<'_>) -> Result<()> {
+        self.drop_xattr(name)
     }
 
     fn as_any(&self) -> &dyn Any {

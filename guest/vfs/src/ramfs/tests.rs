@@ -4,7 +4,7 @@ use super::{PAGE, PageSource, Ramfs, RamfsConfig};
 use crate::testing::{read_file, ticking};
 use crate::{
     Access, Allocation, Errno, File, Inode, MemBytes, Name, OpenFlags, RenameFlags, Result, SetMetadata, SliceSource,
-    Sought, Source,
+    Sought, Source, XattrFlags, XattrName,
 };
 use alloc::format;
 use alloc::string::String;
@@ -126,6 +126,42 @@ fn punched_ranges_read_as_zeros_and_are_holes() {
     assert_eq!((fs.used(), seek(Sought::Data, 0), seek(Sought::Hole, 9)), (0, Err(Errno::ENXIO), Ok(9)));
     assert_eq!(a.inode().metadata().unwrap().size, 4 * page);
     a.allocate(Allocation::Punch, 5 * page, 1).unwrap();
+}
+
+#[test]
+fn attributes_are_kept_within_bounds() {
+    let (_fs, root) = limited(u64::MAX);
+    let a = file(&root, "a").inode().clone();
+    let attribute = |text: &'static str| XattrName::new(text.as_bytes()).unwrap();
+    let (any, mut buffer) = (XattrFlags::empty(), [0; 16]);
+    assert_eq!(a.set_xattr(attribute("user.b"), b"1", XattrFlags::REPLACE), Err(Errno::ENODATA));
+    a.set_xattr(attribute("user.b"), b"123", any).unwrap();
+    a.set_xattr(attribute("user.a"), b"", XattrFlags::CREATE).unwrap();
+    assert_eq!(a.set_xattr(attribute("user.b"), b"", XattrFlags::CREATE), Err(Errno::EEXIST));
+    assert_eq!((a.xattr(attribute("user.b"), &mut []), a.xattr(attribute("user.b"), &mut buffer)), (Ok(3), Ok(3)));
+    assert_eq!(&buffer[..4], b"123\0");
+    assert_eq!(a.xattr(attribute("user.b"), &mut [0; 2]), Err(Errno::ERANGE));
+    assert_eq!(a.xattr(attribute("user.a"), &mut buffer), Ok(0));
+    assert_eq!((a.list_xattrs(&mut []), a.list_xattrs(&mut buffer)), (Ok(14), Ok(14)));
+    assert_eq!(&buffer[..14], b"user.a\0user.b\0");
+    for room in 1..14 {
+        assert_eq!(a.list_xattrs(&mut vec![0; room]), Err(Errno::ERANGE), "{room}");
+    }
+    a.remove_xattr(attribute("user.a")).unwrap();
+    assert_eq!(a.remove_xattr(attribute("user.a")), Err(Errno::ENODATA));
+    assert_eq!(a.set_xattr(attribute("user."), b"", any), Err(Errno::EINVAL));
+    assert_eq!(a.set_xattr(attribute("system.x"), b"", any), Err(Errno::EOPNOTSUPP));
+    // One attribute at its longest may be replaced for ever; more of them than an inode holds may not be.
+    for _ in 0..10 {
+        a.set_xattr(attribute("user.b"), &[7; 65536], any).unwrap();
+    }
+    let full =
+        (0..).find(|i| a.set_xattr(XattrName::new(format!("user.{i}").as_bytes()).unwrap(), &[7; 1024], any).is_err());
+    assert!((60..64).contains(&full.unwrap()), "{full:?}");
+    root.symlink(name("link"), b"a").unwrap();
+    let link = root.lookup(name("link")).unwrap();
+    assert_eq!(link.set_xattr(attribute("user.b"), b"", any), Err(Errno::EPERM));
+    assert_eq!(link.xattr(attribute("user.b"), &mut []), Err(Errno::ENODATA));
 }
 
 /// Gives some bytes, then faults.
