@@ -1,5 +1,5 @@
-//! What scripts and interpreters expect of Linux: files and names, pipes, odd arguments, threads, and the run times that
-//! ask most of a kernel.
+//! What scripts and interpreters expect of Linux: files and names, pipes, odd arguments, threads, and the run times
+//! that ask most of a kernel.
 
 use std::io::Write;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! The programs of `tests/programs`, copied or compiled into a folder of a test's own and run on both sides.
 //!
-//! They print a line per check, the same everywhere, and end with a status of their own: 0 if all checks held. So a wrong
-//! expectation shows on the host, a wrong answer of the machine as a difference.
+//! They print a line per check, the same everywhere, and end with a status of their own: 0 if all checks held. So a
+//! wrong expectation shows on the host, a wrong answer of the machine as a difference.
 
 use std::fs;
 use std::path::{Path, PathBuf};

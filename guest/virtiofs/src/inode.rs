@@ -87,8 +87,8 @@ impl Node {
         Ok(())
     }
 
-    /// What `errno` means, the answer to removing or renaming `name`. QEMU's daemon says `EIO` for a name that is not there:
-    /// Linux looks every name up first, so there it cannot happen. We ask only when it did.
+    /// What `errno` means, the answer to removing or renaming `name`. QEMU's daemon says `EIO` for a name that is not
+    /// there: Linux looks every name up first, so there it cannot happen. We ask only when it did.
     fn reason(&self, name: Name<'_>, errno: Errno) -> Errno {
         if errno != Errno::EIO {
             return errno;
