@@ -2,6 +2,9 @@
 //! in the machine in another, and not a line may differ.
 
 use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
 
 use crate::data;
 use crate::each_platform;
@@ -37,6 +40,24 @@ each_platform! {
         assert_eq!((requests("COPY FILE RANGE "), requests("WRITE ")), (1, 0), "{}", outcome.err());
     }
 
+    fn files_in_memory_are_as_in_the_hosts_tmpfs(on) {
+        let shm = tempfile::tempdir_in("/dev/shm").unwrap();
+        for script in [ATTRIBUTES, RANGES, METADATA] {
+            let run = |on_host: bool, work: &Path| {
+                let folder = scripts(script);
+                let inside = format!("import os; os.makedirs({work:?}, exist_ok=True); os.chdir({work:?}); {RUN}");
+                let command = ["/usr/bin/python3", "-c", &inside];
+                let place = if on_host { folder.path().to_str().unwrap() } else { "/data" };
+                let vm = on.run(&command).data(folder.path()).env("SHARED", "1").env("SCRIPTS", place);
+                if on_host { vm.on_host() } else { vm.outcome() }
+            };
+            let work = shm.path().join("work");
+            let host = run(true, &work).expect_status(0);
+            fs::remove_dir_all(&work).unwrap();
+            run(false, Path::new("/tmp/work")).expect_same(&host);
+        }
+    }
+
     fn attributes_of_a_read_only_share_stay(on) {
         let folder = data::folder();
         data::file(folder.path(), "f", b"x");
@@ -59,6 +80,18 @@ each_platform! {
     }
 }
 
+/// Runs the script in the folder that the environment names; its working directory is another one.
+const RUN: &str =
+    "import sys; sys.dont_write_bytecode = True; sys.path.insert(0, os.environ['SCRIPTS']); import script";
+
+/// A folder with `script` and what it needs.
+fn scripts(script: &str) -> TempDir {
+    let folder = data::folder();
+    data::file(folder.path(), "common.py", COMMON.as_bytes());
+    data::file(folder.path(), "script.py", script.as_bytes());
+    folder
+}
+
 /// Runs `script` here and there, with a window and without. `shared` says whether mappings of files can be shared.
 fn compare(on: Platform, script: &str, shared: impl Fn(&[&str]) -> bool) {
     let windows: &[&[&str]] = match on {
@@ -67,13 +100,10 @@ fn compare(on: Platform, script: &str, shared: impl Fn(&[&str]) -> bool) {
     };
     for options in windows {
         let run = |on_host: bool| -> Outcome {
-            let folder = data::folder();
-            data::file(folder.path(), "common.py", COMMON.as_bytes());
-            data::file(folder.path(), "script.py", script.as_bytes());
-            fs::create_dir(folder.path().join("work")).unwrap();
-            let inside = "import os, sys; sys.path.insert(0, os.getcwd()); sys.dont_write_bytecode = True; \
-                          s = open('script.py').read(); os.chdir('work'); exec(compile(s, 'script.py', 'exec'))";
-            let mut vm = on.run(&["/usr/bin/python3", "-c", inside]).option(options).writable_data(folder.path());
+            let folder = scripts(script);
+            let inside = format!("import os; os.mkdir('work'); os.chdir('work'); {RUN}");
+            let command = ["/usr/bin/python3", "-c", &inside];
+            let mut vm = on.run(&command).option(options).writable_data(folder.path()).env("SCRIPTS", "..");
             if shared(options) {
                 vm = vm.env("SHARED", "1");
             }
