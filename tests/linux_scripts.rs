@@ -49,6 +49,8 @@ each_platform! {
 
     fn bad_arguments_have_linuxs_errors(on) { same_python(on, "bad_arguments.py", &[]); }
 
+    fn timers_and_segments(on) { same_python(on, "timers_and_segments.py", &[]); }
+
     fn threads_and_asyncio(on) { same_python(on, "concurrency.py", &[]); }
 
     fn node_runs(on) {

@@ -23,6 +23,8 @@ pub mod stat;
 #[cfg(guest)]
 pub mod sysfs;
 #[cfg(guest)]
+pub mod timerfd;
+#[cfg(guest)]
 pub mod tty;
 #[cfg(guest)]
 pub mod waiting;

@@ -30,6 +30,7 @@ const FAMILIES: &[Calls] = &[
     super::read_write::CALLS,
     super::scheduling::CALLS,
     super::session::CALLS,
+    super::shm::CALLS,
     super::signal::calls::CALLS,
     super::socket::CALLS,
     super::space::CALLS,
@@ -37,6 +38,7 @@ const FAMILIES: &[Calls] = &[
     super::sync::CALLS,
     super::system::CALLS,
     super::thread::CALLS,
+    super::timerfd::CALLS,
     super::usage::CALLS,
     super::xattr::CALLS,
 ];
