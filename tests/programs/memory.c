@@ -71,6 +71,10 @@ static void heap(void) {
     }
     free(block);
     CHECK(wrong == 0);
+    /* More than there is, at once: refused by both ways, and brk says so by staying where it is. */
+    REFUSED(mmap(NULL, 1UL << 45, RW, ANONYMOUS, -1, 0), ENOMEM);
+    long end = syscall(SYS_brk, 0);
+    CHECK(syscall(SYS_brk, end + (1L << 45)) == end);
     unsigned char *zeroed = calloc(3 << 20, 1);
     for (size_t i = 0; i < 3 << 20; i += 997) wrong += zeroed[i] != 0;
     CHECK(wrong == 0);

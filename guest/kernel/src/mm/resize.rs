@@ -3,7 +3,7 @@
 use super::paging::Slot;
 use super::space::{Inner, MMAP_TOP, Place};
 use super::vma::{Backing, Prot, Vma};
-use super::{LARGE_PAGE, PAGE_SIZE, USER_TOP, page_up};
+use super::{LARGE_PAGE, PAGE_SIZE, USER_TOP, frames, page_up};
 use diolkos_vfs::{Errno, Result};
 
 impl Inner {
@@ -18,7 +18,8 @@ impl Inner {
         if new_top <= old_top {
             return self.unmap(new_top, old_top);
         }
-        if !self.areas.is_free(old_top, new_top) {
+        // As with mmap, more at once than there is memory: malloc asks here for what mmap refused.
+        if new_top - old_top > frames::usage().1 || !self.areas.is_free(old_top, new_top) {
             return Err(Errno::ENOMEM);
         }
         self.version += 1;
