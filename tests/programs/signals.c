@@ -183,7 +183,8 @@ static void interrupting(void) {
     start_sender();
     REFUSED(nanosleep(&long_time, &left), EINTR);
     stop_sender();
-    CHECK(left.tv_sec > 900 && left.tv_sec < 1000);
+    /* Linux adds the timer slack, so that even a little more than was asked for may be left. */
+    CHECK(left.tv_sec > 900 && left.tv_sec <= 1000);
     start_sender();
     REFUSED(read(ends[0], &byte, 1), EINTR);
     stop_sender();
