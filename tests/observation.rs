@@ -34,6 +34,17 @@ fn bytes_come_through_the_window_when_there_is_one() {
     }
 }
 
+#[test]
+fn a_window_smaller_than_the_program_is_enough() {
+    let Some(on) = Platform::Kvm.here() else { return };
+    for policy in ["clock", "lifo"] {
+        for window in ["2M", "4M", "8M"] {
+            let vm = on.run(&["/usr/bin/python3", "-c", "import json, zlib; print(json.dumps([1, 2]))"]);
+            vm.option(&["--dax-window", window, "--dax-policy", policy]).same_as_host();
+        }
+    }
+}
+
 each_platform! {
     fn bytes_come_by_messages_when_there_is_no_window(on) {
         let block = statistics(on, SIZE, if on == Platform::Kvm { &["--dax-window", "0"] } else { &[] });

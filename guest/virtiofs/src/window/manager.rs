@@ -49,15 +49,26 @@ enum Content {
     Lost,
 }
 
+/// Chunks last given to page tables that no other chunk for page tables may push out. One instruction can need several
+/// pages at once (its own, what it reads, what it writes, each across a boundary); were any of them to give way to the
+/// next, they would take turns for ever. Where that leaves no room the page comes by message.
+const KEPT_FOR_INSTRUCTION: u64 = 6;
+
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     content: Content,
     pins: u32,
     /// Page tables may lead here.
     handed_out: bool,
+    /// Which of all the times that a chunk was given to page tables was the last one here.
+    handed_out_at: u64,
 }
 
 impl Slot {
+    fn empty(content: Content) -> Self {
+        Self { content, pins: 0, handed_out: false, handed_out_at: 0 }
+    }
+
     /// Whether the policy must leave it alone.
     fn blocked(&self) -> bool {
         self.pins > 0 || !matches!(self.content, Content::Free | Content::Mapped { .. })
@@ -67,6 +78,8 @@ impl Slot {
 struct State {
     policy: Box<dyn Policy>,
     slots: Vec<Slot>,
+    /// How often a chunk was given to page tables.
+    hand_outs: u64,
 }
 
 /// What a chunk is wanted for.
@@ -125,8 +138,8 @@ impl Manager {
         platform: Arc<dyn Platform>,
         session: Arc<Session>,
     ) -> Self {
-        let slot = Slot { content: Content::Free, pins: 0, handed_out: false };
-        let state = Mutex::new(State { policy, slots: alloc::vec![slot; geometry.slots()] });
+        let slots = alloc::vec![Slot::empty(Content::Free); geometry.slots()];
+        let state = Mutex::new(State { policy, slots, hand_outs: 0 });
         Self { memory, geometry, backing, platform, session, state }
     }
 
@@ -187,8 +200,10 @@ impl Manager {
                 self.session.counters.add(Tally::Mappings, 1);
                 let mut state = self.state.lock();
                 state.policy.used(slot, want.start, want.end);
-                state.slots[slot] =
-                    Slot { content: Content::Mapped { writable: want.writable }, pins: 1, handed_out: want.hand_out };
+                state.slots[slot] = Slot { pins: 1, ..Slot::empty(Content::Mapped { writable: want.writable }) };
+                if want.hand_out {
+                    state.hand_out(slot);
+                }
                 drop(state);
                 Ok(self.pin_taken(slot))
             }
@@ -196,7 +211,7 @@ impl Manager {
                 let content = self.emptied(&[range]);
                 let mut state = self.state.lock();
                 state.policy.remove(slot);
-                state.slots[slot] = Slot { content, pins: 0, handed_out: false };
+                state.slots[slot] = Slot::empty(content);
                 Err(Refusal::Host(errno))
             }
         }
@@ -270,7 +285,7 @@ impl Manager {
         let (mut revoked, mut moved) = (Vec::new(), Vec::new());
         {
             let mut state = self.state.lock();
-            let State { policy, slots } = &mut *state;
+            let State { policy, slots, .. } = &mut *state;
             for (number, slot) in slots.iter_mut().enumerate() {
                 let Some(key) = policy.key_of(number) else { continue };
                 let mapped = matches!(slot.content, Content::Mapped { .. });
@@ -306,19 +321,26 @@ impl Manager {
             let content = self.emptied(&ranges);
             let mut state = self.state.lock();
             for slot in moved {
-                state.slots[slot] = Slot { content, pins: 0, handed_out: false };
+                state.slots[slot] = Slot::empty(content);
             }
         }
     }
 }
 
 impl State {
+    /// Notes that page tables are about to lead to a slot.
+    fn hand_out(&mut self, slot: usize) {
+        self.hand_outs += 1;
+        self.slots[slot].handed_out = true;
+        self.slots[slot].handed_out_at = self.hand_outs;
+    }
+
     /// Decides, and leaves the books as if it were done: a pin counted, or a slot moving for the caller alone.
     fn next_step(&mut self, want: &Want) -> Step {
         let Some(slot) = self.policy.find(want.key) else {
             return self.make_room(want);
         };
-        let State { policy, slots } = self;
+        let State { policy, slots, .. } = self;
         let held = &mut slots[slot];
         match held.content {
             Content::Mapped { writable } if want.writable && !writable => {
@@ -328,8 +350,10 @@ impl State {
             Content::Mapped { .. } => match held.pins.checked_add(1) {
                 Some(pins) => {
                     held.pins = pins;
-                    held.handed_out |= want.hand_out;
                     policy.used(slot, want.start, want.end);
+                    if want.hand_out {
+                        self.hand_out(slot);
+                    }
                     Step::Use(slot)
                 }
                 None => Step::Refuse(Refusal::Busy),
@@ -342,12 +366,14 @@ impl State {
         if !want.fetch {
             return Step::Refuse(Refusal::Absent);
         }
-        let slots = &self.slots;
-        let Some(Placement { slot, evicted }) = self.policy.place(want.key, &|slot| slots[slot].blocked()) else {
+        let (slots, hand_outs) = (&self.slots, self.hand_outs);
+        let kept = |slot: &Slot| slot.handed_out && slot.handed_out_at + KEPT_FOR_INSTRUCTION > hand_outs;
+        let blocked = |slot: usize| slots[slot].blocked() || want.hand_out && kept(&slots[slot]);
+        let Some(Placement { slot, evicted }) = self.policy.place(want.key, &blocked) else {
             return Step::Refuse(Refusal::Busy);
         };
         let handed_out = self.slots[slot].handed_out;
-        self.slots[slot] = Slot { content: Content::Moving, pins: 0, handed_out: false };
+        self.slots[slot] = Slot::empty(Content::Moving);
         Step::Map { slot, evicted: evicted.is_some(), handed_out }
     }
 }

@@ -210,6 +210,26 @@ fn what_was_handed_out_is_revoked_before_it_shows_something_else() {
 }
 
 #[test]
+fn pages_that_one_instruction_may_need_do_not_push_each_other_out() {
+    for policy in [DaxPolicy::Clock, DaxPolicy::Lifo] {
+        let hand_out = |manager: &Arc<Manager>, index| manager.pin(&Want { hand_out: true, ..want(1, index) }).map(drop);
+        let (few, _) = manager(2, policy);
+        assert_eq!([0, 1, 2].map(|index| hand_out(&few, index).is_ok()), [true, true, false], "{policy:?}");
+        assert_eq!(hand_out(&few, 0), Ok(()), "what is there may be had again");
+        assert!(few.pin(&want(2, 0)).is_ok(), "a reader makes room");
+
+        // With room for more than an instruction needs, the oldest gives way and the newest six stay.
+        let (many, _) = manager(8, policy);
+        for index in 0..20 {
+            assert_eq!(hand_out(&many, index), Ok(()), "{policy:?} {index}");
+            for kept in index.saturating_sub(5)..=index {
+                assert!(many.has(ChunkKey { owner: 1, index: kept }), "{policy:?} {index}: {kept} is gone");
+            }
+        }
+    }
+}
+
+#[test]
 fn writing_maps_again_where_it_is() {
     let (manager, stub) = manager(2, DaxPolicy::Clock);
     let reader = manager.pin(&want(1, 0)).unwrap();
