@@ -28,10 +28,10 @@ def timer():
         os.read(fd, 8)
     except BlockingIOError:
         print("not armed: nothing to read")
+    began, count = time.monotonic(), 0
     settime(fd, 5_000_000, 5_000_000)
     poll = select.epoll()
     poll.register(fd, select.EPOLLIN)
-    began, count = time.monotonic(), 0
     while count < 20:
         poll.poll()
         count += struct.unpack("Q", os.read(fd, 8))[0]
