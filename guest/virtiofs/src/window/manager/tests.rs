@@ -212,7 +212,8 @@ fn what_was_handed_out_is_revoked_before_it_shows_something_else() {
 #[test]
 fn pages_that_one_instruction_may_need_do_not_push_each_other_out() {
     for policy in [DaxPolicy::Clock, DaxPolicy::Lifo] {
-        let hand_out = |manager: &Arc<Manager>, index| manager.pin(&Want { hand_out: true, ..want(1, index) }).map(drop);
+        let hand_out =
+            |manager: &Arc<Manager>, index| manager.pin(&Want { hand_out: true, ..want(1, index) }).map(drop);
         let (few, _) = manager(2, policy);
         assert_eq!([0, 1, 2].map(|index| hand_out(&few, index).is_ok()), [true, true, false], "{policy:?}");
         assert_eq!(hand_out(&few, 0), Ok(()), "what is there may be had again");
