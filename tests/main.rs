@@ -23,4 +23,5 @@ mod platform;
 mod programs;
 mod shares;
 mod streams;
+mod truncation;
 mod vm;

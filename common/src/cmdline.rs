@@ -104,6 +104,8 @@ pub struct BootOptions {
     pub ecam: Option<u64>,
     /// Whether the machine has [`crate::ports::REPORT_MEMORY`].
     pub report_memory: bool,
+    /// Guest-physical address of the record of lost window memory, if the machine keeps one ([`crate::losses`]).
+    pub losses: Option<u64>,
     /// The terminal.
     pub terminal: Terminal,
 }
@@ -193,6 +195,9 @@ impl BootOptions {
         if let Some(ecam) = self.ecam {
             word("ecam", &[format!("{ecam}").as_bytes()]);
         }
+        if let Some(losses) = self.losses {
+            word("losses", &[format!("{losses}").as_bytes()]);
+        }
         if self.terminal != Terminal::default() {
             let streams: Vec<u8> = self.terminal.streams.iter().map(|on| b'0' + *on as u8).collect();
             let (columns, rows) = self.terminal.size;
@@ -260,6 +265,7 @@ impl BootOptions {
             "tsc_khz" => self.tsc_khz = number(0)?,
             "clock" => self.clock = Some(ClockSample { wall_ns: number(0)?, host_tsc: number(1)? }),
             "ecam" => self.ecam = Some(number(0)?),
+            "losses" => self.losses = Some(number(0)?),
             "tty" => {
                 let streams = text(0)?.as_bytes();
                 let [a, b, c] = *streams else { return Err(bad()) };
@@ -315,6 +321,7 @@ mod tests {
             clock: Some(ClockSample { wall_ns: u64::MAX, host_tsc: 1 }),
             ecam: Some(0xe000_0000),
             report_memory: true,
+            losses: Some(0xe012_0000),
             terminal: Terminal { streams: [true, false, true], size: (80, 24) },
         }
     }

@@ -4,12 +4,20 @@ use crate::{Errno, Result};
 use core::marker::PhantomData;
 
 /// Readable memory that somebody else may change, or take away, while it is read: a DAX window, a page the
-/// host writes. No Rust reference to it is ever formed; a [`Sink`] copies it out with a copy that survives a fault.
-#[derive(Debug, Clone, Copy)]
+/// host writes. No Rust reference to it is ever formed; a [`Sink`] copies it out with a copy that survives a fault, and
+/// asks [`MemBytes::is_intact`] before it counts what it copied.
+#[derive(Clone, Copy)]
 pub struct MemBytes<'a> {
     start: *const u8,
     len: usize,
+    intact: Option<&'a dyn Fn() -> bool>,
     owner: PhantomData<&'a [u8]>,
+}
+
+impl core::fmt::Debug for MemBytes<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "MemBytes({:p}, {} bytes)", self.start, self.len)
+    }
 }
 
 impl<'a> MemBytes<'a> {
@@ -19,7 +27,18 @@ impl<'a> MemBytes<'a> {
     /// For the lifetime `'a` the range is mapped for reading, or a fault on it is one that the kernel's
     /// fault-tolerant copy recovers from. Its content may change at any time.
     pub unsafe fn new(start: *const u8, len: usize) -> Self {
-        Self { start, len, owner: PhantomData }
+        Self { start, len, intact: None, owner: PhantomData }
+    }
+
+    /// The same bytes, of which `intact` says whether what has been read of them up to now is true: memory may lose its
+    /// content, and show zeros, while it is read.
+    pub fn checked_by(self, intact: &'a dyn Fn() -> bool) -> Self {
+        Self { intact: Some(intact), ..self }
+    }
+
+    /// Whether what has been read of them up to now is true. If not, it is to be thrown away.
+    pub fn is_intact(self) -> bool {
+        self.intact.is_none_or(|intact| intact())
     }
 
     /// The first byte's address.
@@ -40,14 +59,14 @@ impl<'a> MemBytes<'a> {
     /// The first `n` bytes and the rest; `n` over the length counts as the length.
     pub fn split_at(self, n: usize) -> (Self, Self) {
         let n = n.min(self.len);
-        let rest = Self { start: self.start.wrapping_add(n), len: self.len - n, owner: PhantomData };
+        let rest = Self { start: self.start.wrapping_add(n), len: self.len - n, ..self };
         (Self { len: n, ..self }, rest)
     }
 }
 
 impl<'a> From<&'a [u8]> for MemBytes<'a> {
     fn from(bytes: &'a [u8]) -> Self {
-        Self { start: bytes.as_ptr(), len: bytes.len(), owner: PhantomData }
+        Self { start: bytes.as_ptr(), len: bytes.len(), intact: None, owner: PhantomData }
     }
 }
 
@@ -59,7 +78,8 @@ pub trait Sink {
     /// Takes bytes, as many as fit, and returns how many.
     ///
     /// # Errors
-    /// `EFAULT` when the destination, or `EIO` when the source, cannot be touched and nothing was copied by this call.
+    /// `EFAULT` when the destination, or `EIO` when the source, cannot be touched and nothing was copied by this call;
+    /// `EIO` also when the source was not [intact](MemBytes::is_intact), and then nothing counts as copied.
     fn put(&mut self, bytes: MemBytes<'_>) -> Result<usize>;
 
     /// Takes `n` zero bytes, or as many as fit, and returns how many.
@@ -131,6 +151,9 @@ impl Sink for SliceSink<'_> {
         // SAFETY: the source is readable for `len` bytes by MemBytes' contract, `n` fits what is left of the
         // slice, and a unique borrow cannot overlap memory that somebody else owns.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.slice.as_mut_ptr().add(self.filled), n) };
+        if !bytes.is_intact() {
+            return Err(Errno::EIO);
+        }
         self.filled += n;
         Ok(n)
     }
@@ -192,6 +215,16 @@ mod tests {
         assert_eq!(sink.put_zeros(100), Ok(2));
         assert_eq!(sink.put(b"x"[..].into()), Ok(0));
         assert_eq!(&buffer, b"abcd\0\0");
+    }
+
+    #[test]
+    fn what_was_not_intact_does_not_count() {
+        let mut buffer = [9; 6];
+        let mut sink = SliceSink::new(&mut buffer);
+        let bytes = MemBytes::from(&b"abcd"[..]);
+        let (first, rest) = bytes.checked_by(&|| false).split_at(1);
+        assert_eq!((sink.put(first), sink.put(rest)), (Err(Errno::EIO), Err(Errno::EIO)));
+        assert_eq!((sink.filled(), sink.put(bytes.checked_by(&|| true))), (0, Ok(4)));
     }
 
     #[test]

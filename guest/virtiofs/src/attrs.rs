@@ -31,6 +31,8 @@ pub(crate) struct AttrCache {
     /// We changed something that shows in the times or the link count, but not in the size.
     outdated: bool,
     stamp: u64,
+    /// The stamp of the request that brought the size. Our own changes do not make it later.
+    asked: u64,
 }
 
 /// What an update did.
@@ -47,7 +49,7 @@ pub(crate) enum Update {
 impl AttrCache {
     pub(crate) fn new(first: &TimedAttributes, dev: u64, deadline: u64, stamp: u64) -> Self {
         let metadata = Metadata { dev, ..first.attributes.metadata };
-        Self { metadata, deadline, outdated: false, stamp }
+        Self { metadata, deadline, outdated: false, stamp, asked: stamp }
     }
 
     /// Takes the attributes of a reply whose request got `stamp`.
@@ -57,7 +59,7 @@ impl AttrCache {
         }
         let old = self.metadata;
         self.metadata = Metadata { dev: old.dev, ..new.attributes.metadata };
-        (self.deadline, self.outdated, self.stamp) = (deadline, false, stamp);
+        (self.deadline, self.outdated, self.stamp, self.asked) = (deadline, false, stamp, stamp);
         if self.metadata.size < old.size { Update::Shrunk } else { Update::Taken }
     }
 
@@ -84,14 +86,14 @@ impl AttrCache {
         self.deadline = 0;
     }
 
-    /// Everything, if it may still be believed.
-    pub(crate) fn fresh(&self, now: u64) -> Option<Metadata> {
-        (!self.outdated && believed(self.deadline, now)).then_some(self.metadata)
+    /// Everything, if it may still be believed: nothing is that was asked for before the moment `since`.
+    pub(crate) fn fresh(&self, now: u64, since: u64) -> Option<Metadata> {
+        self.fresh_size(now, since).filter(|_| !self.outdated).map(|_| self.metadata)
     }
 
     /// The size, if it may still be believed. Our own writes do not make it doubtful.
-    pub(crate) fn fresh_size(&self, now: u64) -> Option<u64> {
-        believed(self.deadline, now).then_some(self.metadata.size)
+    pub(crate) fn fresh_size(&self, now: u64, since: u64) -> Option<u64> {
+        (self.asked > since && believed(self.deadline, now)).then_some(self.metadata.size)
     }
 
     /// What was last heard, believed or not.
@@ -127,8 +129,18 @@ mod tests {
     fn writes_leave_the_size_certain_and_the_times_not() {
         let mut cache = AttrCache::new(&sized(10), 7, 100, 2);
         cache.wrote(12, 4);
-        assert_eq!((cache.fresh(50), cache.fresh_size(50)), (None, Some(12)));
-        assert_eq!(cache.fresh_size(100), None);
+        assert_eq!((cache.fresh(50, 0), cache.fresh_size(50, 0)), (None, Some(12)));
+        assert_eq!(cache.fresh_size(100, 0), None);
+    }
+
+    #[test]
+    fn nothing_asked_for_before_a_loss_is_believed() {
+        let mut cache = AttrCache::new(&sized(10), 7, u64::MAX, 2);
+        assert!(cache.fresh(50, 1).is_some());
+        cache.wrote(12, 6);
+        assert_eq!((cache.fresh_size(50, 1), cache.fresh_size(50, 4)), (Some(12), None), "our own write is no news");
+        cache.update(&sized(5), u64::MAX, 8);
+        assert_eq!(cache.fresh(50, 4).map(|known| known.size), Some(5));
     }
 
     #[test]

@@ -36,6 +36,8 @@ tallies! {
     Revocations => "window.revocations",
     /// Ranges given up because the host would not say whether they are free.
     Quarantined => "window.quarantined",
+    /// Chunks that lost content because the host cut their file short.
+    Lost => "window.lost",
     /// Bytes read through the window.
     WindowRead => "window.bytes_read",
     /// Bytes written through the window.

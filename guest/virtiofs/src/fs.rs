@@ -28,6 +28,8 @@ pub(crate) struct Fs {
     pub(crate) dentries: Mutex<Dentries>,
     pub(crate) buffers: Pool,
     pub(crate) serials: AtomicU64,
+    /// The moment at which the window last lost content: some file is shorter than we believed then.
+    pub(crate) lost: AtomicU64,
 }
 
 impl Fs {

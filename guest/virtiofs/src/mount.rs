@@ -106,6 +106,7 @@ pub fn mount(
         dentries: Mutex::new(Dentries::new(DENTRIES)),
         buffers: crate::bounce::Pool::new(buffer),
         serials: AtomicU64::new(1),
+        lost: AtomicU64::new(0),
     });
     let root = root(&fs)?;
     Ok(Mount { fs, root, no_dax, down: AtomicBool::new(false) })
@@ -146,6 +147,19 @@ impl Mount {
     pub fn no_dax(&self) -> Option<NoDax> {
         let refused = !self.fs.session.has(Opcode::FUSE_SETUPMAPPING);
         self.no_dax.or(refused.then_some(NoDax::Unsupported))
+    }
+
+    /// The guest-physical range shows its files no longer, because the host has cut them short: what of it lies in the
+    /// window is taken out of page tables and never read again, and no size that is known is believed.
+    ///
+    /// May be called from an interrupt handler that has interrupted no kernel code: it takes spin locks, but neither
+    /// waits for the host nor drops anything.
+    pub fn lose(&self, phys: u64, len: u64) {
+        if let Some(window) = &self.fs.window
+            && window.lose(phys, len)
+        {
+            self.fs.lost.fetch_max(self.fs.session.stamp(), Relaxed);
+        }
     }
 
     /// Sends what waits to be sent (forgotten inodes): for a machine with nothing else to do.

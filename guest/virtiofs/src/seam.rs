@@ -36,6 +36,13 @@ pub trait Platform: Send + Sync {
     /// ours held.
     fn revoke(&self, phys: u64, len: u64);
 
+    /// Goes up whenever window memory loses its content (see [`crate::Mount::lose`]), before anybody can read what it
+    /// shows instead. Who compares it before and after reading from a window knows whether what was read is true.
+    /// A machine whose windows lose nothing need not count.
+    fn losses(&self) -> u64 {
+        0
+    }
+
     /// Lets other threads run and returns soon: called in a loop by a thread that needs what another one is
     /// asking the host for.
     fn pause(&self);

@@ -153,6 +153,9 @@ fn share_section(share: &ShareStats) -> Section {
     if let Some(window) = share.window {
         rows.push(("ranges mapped".to_owned(), count(window.maps)));
         rows.push(("ranges unmapped".to_owned(), count(window.unmaps)));
+        if window.lost != 0 {
+            rows.push(("ranges lost under the guest".to_owned(), count(window.lost)));
+        }
         rows.push(("mapped at the end".to_owned(), bytes(window.mapped_bytes)));
         rows.push(("mapped at most".to_owned(), bytes(window.peak_bytes)));
     }

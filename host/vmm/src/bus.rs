@@ -123,7 +123,8 @@ impl Bus {
     }
 }
 
-fn memory_fault(address: Option<u64>) -> Outcome {
+/// The end of a machine that touched memory the host cannot give.
+pub(crate) fn memory_fault(address: Option<u64>) -> Outcome {
     Outcome::MemoryFault(MemoryFault { address, window: None, position: None })
 }
 

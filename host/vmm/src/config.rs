@@ -27,7 +27,7 @@ pub struct MachineConfig {
     pub memory: u64,
     /// The kernel: an ELF64 file with the PVH note.
     pub kernel: Cow<'static, [u8]>,
-    /// What to tell the kernel. `ecam`, `report_memory`, `tsc_khz` and `clock` are filled in by the machine.
+    /// What to tell the kernel. `ecam`, `losses`, `report_memory`, `tsc_khz` and `clock` are filled in by the machine.
     pub boot: BootOptions,
     /// The shares, in the order of their devices on the bus.
     pub shares: Vec<ShareConfig>,

@@ -3,7 +3,8 @@
 //! ```text
 //! 0x0000_0000  RAM, up to 3 GiB of it; the first MiB holds the boot information
 //! 0xe000_0000  ECAM: configuration space of bus 0, 1 MiB  ┐ one read-only slot:
-//! 0xe010_0000  registers of the devices, 4 KiB each       ┘ the guest reads it without leaving
+//! 0xe010_0000  registers of the devices, 4 KiB each       │ the guest reads it without leaving
+//! 0xe012_0000  the record of lost window memory, 4 KiB    ┘
 //! 0xe020_0000  doorbells of the devices, 4 KiB each; every access is an exit or an ioeventfd
 //! 0xfee0_0000  local APIC (in KVM)
 //! 0xfffb_d000  three pages KVM wants for itself on some Intel processors
@@ -48,7 +49,9 @@ pub const ECAM_SIZE: u64 = MAX_SLOTS as u64 * 8 * 4096;
 pub const REGISTERS: u64 = ECAM + ECAM_SIZE;
 /// Size of one device's registers.
 pub const REGISTERS_EACH: u64 = 4096;
-/// Size of the read-only slot: ECAM and registers, rounded up to a large page.
+/// The record of lost window memory ([`diolkos_common::losses`]).
+pub const LOSSES: u64 = REGISTERS + MAX_SLOTS as u64 * REGISTERS_EACH;
+/// Size of the read-only slot: ECAM, registers and that record, rounded up to a large page.
 pub const READ_ONLY_SIZE: u64 = LARGE_PAGE;
 /// The devices' doorbells.
 pub const DOORBELLS: u64 = ECAM + READ_ONLY_SIZE;
@@ -59,7 +62,7 @@ pub const DOORBELLS_END: u64 = DOORBELLS + MAX_SLOTS as u64 * DOORBELLS_EACH;
 /// KVM's own three pages (`KVM_SET_TSS_ADDR`).
 pub const KVM_TSS: u64 = 0xfffb_d000;
 
-const _: () = assert!(REGISTERS + MAX_SLOTS as u64 * REGISTERS_EACH <= DOORBELLS);
+const _: () = assert!(LOSSES + diolkos_common::losses::SIZE as u64 <= DOORBELLS);
 const _: () = assert!(DOORBELLS_END <= 0xfec0_0000);
 const _: () = assert!(LOW_RAM_END <= ECAM);
 

@@ -25,6 +25,7 @@ mod bus;
 mod config;
 mod kvm;
 mod layout;
+mod losses;
 mod machine;
 mod memory;
 mod outcome;

@@ -5,7 +5,8 @@ use crate::bus::Bus;
 use crate::config::{MachineConfig, ShareConfig};
 use crate::kvm::vcpu::Vcpu;
 use crate::kvm::{Host, KvmError, ProbeError, Vm, cpu};
-use crate::layout::{ECAM, Layout, LayoutError, MAX_SLOTS, READ_ONLY_SIZE, START_INFO, WindowPlace};
+use crate::layout::{ECAM, LOSSES, Layout, LayoutError, MAX_SLOTS, READ_ONLY_SIZE, START_INFO, WindowPlace};
+use crate::losses::{Mended, Mender};
 use crate::memory::{MemoryError, Ram};
 use crate::pci::{PciDevice, PciRoot};
 use crate::shadow::Shadow;
@@ -74,6 +75,8 @@ pub struct Machine {
     pub(crate) command_line: u64,
     pub(crate) shares: Vec<ShareHandle>,
     pub(crate) interrupters: Vec<Arc<Interrupter>>,
+    /// Cares for accesses to lost window pages, if the guest can be told of them.
+    pub(crate) mender: Option<Mender>,
     pub(crate) stopper: Stopper,
     pub(crate) started: Instant,
     pub(crate) built: Instant,
@@ -108,16 +111,32 @@ impl Machine {
         parts.console(config.stdio)?;
         parts.attach(Box::new(Rng::default()), None)?;
 
-        map_memory(&vm, &ram, &shadow, &shares)?;
-        let interrupters = parts.devices.iter().map(VirtioPci::interrupter).collect();
+        let record_is_memory = map_memory(&vm, &ram, &shadow, &shares)?;
+        let interrupters: Vec<_> = parts.devices.iter().map(VirtioPci::interrupter).collect();
+        let mender = record_is_memory.then(|| mender(&shares, &interrupters, &shadow));
         let devices = parts.devices.into_iter().map(|device| Box::new(device) as Box<dyn PciDevice>).collect();
         let windows = layout.windows.iter().flatten().map(|place| place.base..place.base + place.len).collect();
         let bus = Arc::new(Bus::new(PciRoot::new(shadow, devices), ram.clone(), windows, config.on_record));
-        let (vcpus, boot) = processors(&vm, &host, &kernel, config.boot)?;
+        let (vcpus, mut boot) = processors(&vm, &host, &kernel, config.boot)?;
+        boot.losses = mender.is_some().then_some(LOSSES);
         let command_line = boot::place_command_line(boot.encode().len(), &kernel, layout.ram[0].len)?;
         let stopper = Stopper::new().map_err(|source| Error::Host { what: "stop signal", source })?;
         let built = Instant::now();
-        Ok(Self { vcpus, bus, vm, ram, layout, boot, command_line, shares, interrupters, stopper, started, built })
+        Ok(Self {
+            vcpus,
+            bus,
+            vm,
+            ram,
+            layout,
+            boot,
+            command_line,
+            shares,
+            interrupters,
+            mender,
+            stopper,
+            started,
+            built,
+        })
     }
 
     /// Something that stops the machine, from any thread.
@@ -168,22 +187,34 @@ impl Parts {
     }
 }
 
-fn map_memory(vm: &Vm, ram: &Ram, shadow: &Shadow, shares: &[ShareHandle]) -> Result<(), KvmError> {
+/// The devices of the shares are the first on the bus, in the same order.
+fn mender(shares: &[ShareHandle], interrupters: &[Arc<Interrupter>], shadow: &Arc<Shadow>) -> Mender {
+    let windows = shares.iter().zip(interrupters).filter_map(|(share, interrupter)| {
+        let (place, window) = share.window.as_ref()?;
+        Some(Mended { base: place.base, window: window.clone(), interrupter: interrupter.clone() })
+    });
+    Mender::new(windows.collect(), shadow.clone())
+}
+
+/// Fills the machine's memory slots. Returns whether the guest reads registers as memory.
+fn map_memory(vm: &Vm, ram: &Ram, shadow: &Shadow, shares: &[ShareHandle]) -> Result<bool, KvmError> {
     let mut slot = 0..;
     let mut next = || slot.next().unwrap_or(u32::MAX);
     for (range, mapping) in ram.mappings() {
         vm.map(next(), range.base, range.len, mapping, false)?;
     }
     // Without it the same bytes are read by exits: slower, not different.
-    if !vm.has_read_only_memory() {
+    let mut readable = vm.has_read_only_memory();
+    if !readable {
         tracing::info!("KVM has no read-only memory: device registers are read by exits");
     } else if let Err(error) = vm.map(next(), ECAM, READ_ONLY_SIZE, shadow.mapping(), true) {
         tracing::info!("device registers are read by exits: {error}");
+        readable = false;
     }
     for (place, window) in shares.iter().filter_map(|share| share.window.as_ref()) {
         vm.map(next(), place.base, place.len, window.mapping(), false)?;
     }
-    Ok(())
+    Ok(readable)
 }
 
 /// One processor, and what the kernel is told about time. (The clock is a placeholder of the greatest length: it is

@@ -4,15 +4,17 @@
 //! them (output above all); then everything is stopped. A [`Stopper`](crate::Stopper) cuts each of these short.
 
 use crate::boot;
-use crate::bus::Bus;
+use crate::bus::{Bus, memory_fault};
 use crate::kvm::cpu;
-use crate::kvm::vcpu::Vcpu;
+use crate::kvm::vcpu::{Exit, Vcpu};
+use crate::losses::{Mender, Patience};
 use crate::machine::{Error, Machine, ShareHandle};
 use crate::outcome::{Finished, MachineStats, MemoryFault, Outcome, Remains, ShareStats};
 use crate::worker::{borrow, eventfd, install_handler, interrupt, wait_readable};
 use diolkos_common::cmdline::ClockSample;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +25,7 @@ use vmm_sys_util::eventfd::EventFd;
 /// What the processors' threads share with the one that waits for them.
 struct Shared {
     bus: Arc<Bus>,
+    mender: Option<Mender>,
     halt: AtomicBool,
     over: EventFd,
     outcome: Mutex<Option<Outcome>>,
@@ -48,22 +51,22 @@ impl Machine {
     pub fn run(self) -> Result<Finished, Error> {
         install_handler();
         let over = eventfd().map_err(|source| Error::Host { what: "end signal", source })?;
+        self.write_boot_information()?;
+        let Self { vcpus, bus, vm, shares, interrupters, mender, stopper, started, built, .. } = self;
         let shared = Arc::new(Shared {
-            bus: self.bus.clone(),
+            bus: bus.clone(),
+            mender,
             halt: AtomicBool::new(false),
             over,
             outcome: Mutex::default(),
             first_entry: Mutex::default(),
         });
-        self.write_boot_information()?;
-        let Self { vcpus, bus, vm, shares, interrupters, stopper, started, built, .. } = self;
         let mut threads = Vec::with_capacity(vcpus.len());
         for (id, vcpu) in vcpus.into_iter().enumerate() {
             threads.push(start(id, vcpu, shared.clone())?);
         }
         if !stopper.requested() {
-            let mut fds = [stopper.fd(), borrow(&shared.over)].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-            while poll(&mut fds, None).is_err() {}
+            wait_for_end(&shared, stopper.fd(), !vm.fails_at_once());
         }
         if stopper.requested() {
             shared.finish(Outcome::Stopped);
@@ -111,18 +114,45 @@ impl Machine {
     }
 }
 
+/// How often a machine is looked after whose failed accesses are not reported.
+const PATROL: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+/// Waits until the machine is over or is to stop; looks after its windows meanwhile if it has to be `patrolled`.
+fn wait_for_end(shared: &Shared, stop: BorrowedFd<'_>, patrolled: bool) {
+    let mut fds = [stop, borrow(&shared.over)].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    let mender = shared.mender.as_ref().filter(|_| patrolled);
+    loop {
+        match (poll(&mut fds, mender.map(|_| &PATROL)), mender) {
+            (Ok(0), Some(mender)) => mender.patrol(),
+            (Ok(_), _) => return,
+            (Err(_), _) => {}
+        }
+    }
+}
+
 fn start(id: usize, mut vcpu: Vcpu, shared: Arc<Shared>) -> Result<JoinHandle<Exits>, Error> {
     let body = move || {
         let guard = FinishOnPanic(shared);
         let shared = &guard.0;
         let mut exits = Exits::new();
+        let mut patience = Patience::default();
         if id == 0 {
             *shared.first_entry.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(Instant::now());
         }
         while !shared.halt.load(Ordering::Acquire) {
             let exit = vcpu.run();
             *exits.entry(exit.name()).or_default() += 1;
-            if let Some(mut outcome) = shared.bus.handle(exit) {
+            let outcome = match exit {
+                Exit::MemoryFault(address) => {
+                    let mended = shared.mender.as_ref().map(|mender| mender.mend(address));
+                    if mended.is_some_and(|mended| patience.allows(mended, vcpu.registers())) {
+                        continue;
+                    }
+                    Some(memory_fault(address))
+                }
+                exit => shared.bus.handle(exit),
+            };
+            if let Some(mut outcome) = outcome {
                 if let Outcome::MemoryFault(fault) = &mut outcome {
                     fault.position = vcpu.position();
                 }

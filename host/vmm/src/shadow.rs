@@ -7,6 +7,7 @@
 use crate::layout::{ECAM, READ_ONLY_SIZE};
 use crate::memory::{HostMapping, MemoryError};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The pages behind the read-only slot.
 #[derive(Debug)]
@@ -44,6 +45,17 @@ impl Shadow {
         }
     }
 
+    /// Stores a 64-bit word at guest-physical `address`, a multiple of 8, in one piece and after everything stored before.
+    pub fn store_word(&self, address: u64, word: u64) {
+        let Some(offset) = self.offset(address, 8).filter(|offset| offset.is_multiple_of(8)) else {
+            debug_assert!(false, "word at {address:#x} is outside the slot");
+            return;
+        };
+        // SAFETY: 1. `offset` was checked: eight aligned bytes inside the mapping, which outlives this call; 2. the guest
+        // only reads them, and this process writes them in no other way.
+        unsafe { AtomicU64::from_ptr(self.mapping.as_ptr().add(offset).cast()) }.store(word.to_le(), Ordering::Release);
+    }
+
     /// Reads what the guest would read; all ones outside the slot.
     pub fn load(&self, address: u64, bytes: &mut [u8]) {
         let Some(offset) = self.offset(address, bytes.len()) else {
@@ -73,6 +85,9 @@ mod tests {
         let mut bytes = [9; 4];
         shadow.load(ECAM + 3, &mut bytes);
         assert_eq!(bytes, [0, 1, 2, 3]);
+        shadow.store_word(ECAM + 8, 0x0807_0605_0403_0201);
+        shadow.load(ECAM + 10, &mut bytes);
+        assert_eq!(bytes, [3, 4, 5, 6]);
         for address in [0, ECAM - 1, ECAM + READ_ONLY_SIZE - 3, u64::MAX] {
             shadow.load(address, &mut bytes);
             assert_eq!(bytes, [0xff; 4], "{address:#x}");

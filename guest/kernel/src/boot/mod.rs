@@ -5,7 +5,7 @@ mod root;
 
 use crate::arch::{lapic, percpu, rdtsc, trap, xstate};
 use crate::fs::tty;
-use crate::mm::{frames, paging};
+use crate::mm::{frames, losses, paging};
 use crate::{drivers, linux, report, stats, task, time};
 use alloc::boxed::Box;
 use alloc::format;
@@ -55,6 +55,8 @@ extern "C" fn kernel_start(start_info: u64) -> ! {
 /// The first thread: devices, the root, the program.
 fn run() {
     let options = options();
+    losses::init(options.losses, root::lose)
+        .unwrap_or_else(|errno| failed(format!("the record of lost window memory: {errno}")));
     drivers::init(options).unwrap_or_else(|error| failed(format!("devices: {error}")));
     let streams = [Stream::Stdin, Stream::Stdout, Stream::Stderr].map(drivers::console::stream);
     tty::init(streams, &options.terminal);

@@ -3,7 +3,7 @@
 use super::options;
 use crate::drivers::fs::{FsDevice, by_tag, tags};
 use crate::fs::{devfs, devices, procfs, sysfs, tty, waiting};
-use crate::mm::space;
+use crate::mm::{losses, space};
 use crate::{report, stats, task, time};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -28,6 +28,10 @@ impl Platform for Machine {
 
     fn revoke(&self, phys: u64, len: u64) {
         space::revoke(phys, len);
+    }
+
+    fn losses(&self) -> u64 {
+        losses::sequence()
     }
 
     fn pause(&self) {
@@ -124,6 +128,15 @@ fn mount_memory(namespace: &Arc<Namespace>, options: &BootOptions) -> Result<(),
 pub fn unmount() {
     for mount in shares().iter().rev() {
         mount.unmount();
+    }
+}
+
+/// Guest-physical memory has lost its content: tells the shares, one of whose windows it is. Called with interrupts masked
+/// and no lock held; nothing here waits.
+pub fn lose(phys: u64, len: u64) {
+    // The lock is only ever held for a moment, but a copy would allocate, and this may be an interrupt.
+    for mount in SHARES.lock().iter() {
+        mount.lose(phys, len);
     }
 }
 

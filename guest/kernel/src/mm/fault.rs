@@ -11,7 +11,7 @@ use super::page_cache::PageCache;
 use super::paging::{self, ADDRESS, LARGE, NO_EXEC, OWNED, PRESENT, Slot, WRITE};
 use super::space::{AddressSpace, FaultError, Inner, rights};
 use super::vma::{Backing, Prot, Vma};
-use super::{LARGE_PAGE, PAGE_SIZE, USER_TOP, frames, page_down};
+use super::{LARGE_PAGE, PAGE_SIZE, USER_TOP, frames, losses, page_down};
 use crate::arch::copy_fallible;
 use crate::{stats, task};
 use alloc::sync::Arc;
@@ -199,13 +199,19 @@ fn fill_file(
     version: u64,
 ) -> Result<bool, FaultError> {
     let no_page = |errno| if errno == Errno::ENOMEM { FaultError::OutOfMemory } else { FaultError::NoPage };
-    let size = file.inode().metadata().map_err(no_page)?.size;
+    let lost = losses::sequence();
+    let mut size = file.inode().metadata().map_err(no_page)?.size;
+    let write_through = vma.shared && vma.prot.contains(Prot::WRITE);
+    let access = if write_through { Access::Write } else { Access::Read };
+    let run = file.map(offset, access).map_err(no_page)?;
+    if offset >= size {
+        // What is known of the size may be old; a file that maps the page has looked again.
+        size = file.inode().metadata().map_err(no_page)?.size;
+    }
     if offset >= size {
         return Err(FaultError::NoPage);
     }
-    let write_through = vma.shared && vma.prot.contains(Prot::WRITE);
-    let access = if write_through { Access::Write } else { Access::Read };
-    let pages = match file.map(offset, access).map_err(no_page)? {
+    let pages = match run {
         Some(run) => Pages::Memory(run),
         None if write_through => return Err(FaultError::NoPage),
         None => {
@@ -217,11 +223,16 @@ fn fill_file(
     let source = pages.frame(offset).ok_or(FaultError::NoPage)?;
     let copy = touch == Touch::Write && !vma.shared;
     let mut inner = space.inner.lock();
-    if inner.version != version {
+    // What was lost since may be this page. (Heeded before, for it was not us who touched it.)
+    if inner.version != version || losses::sequence() != lost {
         return Ok(false);
     }
     if copy {
-        copy_page(&mut inner, vma, page, source)?;
+        if !copy_page(&mut inner, vma, page, source)? {
+            drop(inner);
+            losses::heed();
+            return Ok(false);
+        }
     } else {
         let writable = write_through && matches!(&pages, Pages::Memory(run) if run.writable);
         map_around(&mut inner, vma, &pages, page, offset, size, writable)?;
@@ -235,15 +246,16 @@ fn fill_file(
     Ok(true)
 }
 
-/// Gives a private writable mapping its own copy of a page.
-fn copy_page(inner: &mut Inner, vma: &Vma, page: u64, source: u64) -> Result<(), FaultError> {
+/// Gives a private writable mapping its own copy of a page. `Ok(false)`: the page was lost while it was copied.
+fn copy_page(inner: &mut Inner, vma: &Vma, page: u64, source: u64) -> Result<bool, FaultError> {
     let frame = frames::allocate_for_program(0).ok_or(FaultError::OutOfMemory)?;
+    let lost = losses::sequence();
     // SAFETY: the frame is ours; the source is window memory that is pinned or a cached page that is held, and a
     // fault on the window is recovered from.
     let left = unsafe { copy_fallible(frames::pointer(frame), frames::pointer(source), PAGE_SIZE as usize) };
-    if left != 0 {
+    if left != 0 || losses::sequence() != lost {
         frames::release(frame, 0);
-        return Err(FaultError::NoPage);
+        return if left == 0 { Ok(false) } else { Err(FaultError::NoPage) };
     }
     stats::COPIED_BYTES.add(PAGE_SIZE);
     let entry = inner.tables.small(page).map_err(out_of_memory)?;
@@ -253,7 +265,7 @@ fn copy_page(inner: &mut Inner, vma: &Vma, page: u64, source: u64) -> Result<(),
     if replaced {
         paging::flush(page, 1);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Maps the page and those around it that are in memory and not mapped yet.

@@ -11,6 +11,8 @@ pub mod frames;
 #[cfg(guest)]
 mod heap;
 #[cfg(guest)]
+pub mod losses;
+#[cfg(guest)]
 pub mod page_cache;
 #[cfg(guest)]
 pub mod paging;

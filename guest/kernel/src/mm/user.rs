@@ -7,7 +7,7 @@
 //! # Locking
 //! Every copy may fault and therefore sleep: no spin lock may be held.
 
-use super::USER_TOP;
+use super::{USER_TOP, losses};
 use crate::arch::copy_fallible;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
@@ -50,6 +50,23 @@ fn check(address: u64, len: u64) -> Result<()> {
     }
 }
 
+/// Copies, as [`copy_fallible`] does. The program's memory may be a window page that loses its content while we look at
+/// it (see [`losses`]); then the copy is made again, and meets the page that is there now, or none.
+///
+/// # Safety
+/// As for [`copy_fallible`], and the source stays as it is until the copy is done, its losses apart.
+unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> usize {
+    loop {
+        let before = losses::sequence();
+        // SAFETY: the caller's promise.
+        let left = unsafe { copy_fallible(to, from, len) };
+        if losses::sequence() == before {
+            return left;
+        }
+        losses::heed();
+    }
+}
+
 impl<T: Plain> UserPtr<T> {
     /// Takes the program's word for an address; it is checked at each use.
     pub fn new(address: u64) -> Self {
@@ -74,7 +91,7 @@ impl<T: Plain> UserPtr<T> {
         let mut value = MaybeUninit::<T>::uninit();
         check(self.address, size_of::<T>() as u64)?;
         // SAFETY: the source is below USER_TOP, so it is never kernel memory; the destination is ours.
-        let left = unsafe { copy_fallible(value.as_mut_ptr().cast(), self.address as *const u8, size_of::<T>()) };
+        let left = unsafe { copy(value.as_mut_ptr().cast(), self.address as *const u8, size_of::<T>()) };
         if left != 0 {
             return Err(Errno::EFAULT);
         }
@@ -89,7 +106,7 @@ impl<T: Plain> UserPtr<T> {
     pub fn write(self, value: T) -> Result<()> {
         check(self.address, size_of::<T>() as u64)?;
         // SAFETY: the destination is below USER_TOP; the source is a live value.
-        let left = unsafe { copy_fallible(self.address as *mut u8, (&raw const value).cast(), size_of::<T>()) };
+        let left = unsafe { copy(self.address as *mut u8, (&raw const value).cast(), size_of::<T>()) };
         if left == 0 { Ok(()) } else { Err(Errno::EFAULT) }
     }
 
@@ -103,7 +120,7 @@ impl<T: Plain> UserPtr<T> {
         let mut values = Vec::<T>::new();
         values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
         // SAFETY: the source is below USER_TOP; the destination has room for `bytes`.
-        let left = unsafe { copy_fallible(values.as_mut_ptr().cast(), self.address as *const u8, bytes) };
+        let left = unsafe { copy(values.as_mut_ptr().cast(), self.address as *const u8, bytes) };
         if left != 0 {
             return Err(Errno::EFAULT);
         }
@@ -120,7 +137,7 @@ impl<T: Plain> UserPtr<T> {
         let bytes = size_of_val(values);
         check(self.address, bytes as u64)?;
         // SAFETY: the destination is below USER_TOP; the source is a live slice.
-        let left = unsafe { copy_fallible(self.address as *mut u8, values.as_ptr().cast(), bytes) };
+        let left = unsafe { copy(self.address as *mut u8, values.as_ptr().cast(), bytes) };
         if left == 0 { Ok(()) } else { Err(Errno::EFAULT) }
     }
 }
@@ -206,13 +223,17 @@ impl UserBuffers {
         self.total -= n;
     }
 
-    /// Moves up to `len` bytes piece by piece with `copy(user address, bytes) -> bytes left undone`.
-    fn transfer(&mut self, len: usize, mut copy: impl FnMut(u64, usize, usize) -> usize) -> Result<usize> {
+    /// Moves up to `len` bytes piece by piece with `copy(user address, bytes done, bytes) -> bytes left undone`.
+    fn transfer(&mut self, len: usize, mut copy: impl FnMut(u64, usize, usize) -> Result<usize>) -> Result<usize> {
         let mut done = 0;
         while done < len {
             let Some((address, room)) = self.current() else { break };
             let want = room.min(len - done);
-            let moved = want - copy(address, done, want);
+            let moved = match copy(address, done, want) {
+                Ok(left) => want - left,
+                Err(_) if done > 0 => return Ok(done),
+                Err(errno) => return Err(errno),
+            };
             self.advance(moved);
             done += moved;
             if moved < want {
@@ -233,7 +254,8 @@ impl Sink for UserBuffers {
         self.transfer(bytes.len(), |to, done, n| {
             // SAFETY: the destination was checked to lie below USER_TOP, the source is MemBytes' promise, and
             // faults on either are recovered from.
-            unsafe { copy_fallible(to as *mut u8, from.wrapping_add(done), n) }
+            let left = unsafe { copy(to as *mut u8, from.wrapping_add(done), n) };
+            if bytes.is_intact() { Ok(left) } else { Err(Errno::EIO) }
         })
     }
 }
@@ -251,7 +273,7 @@ impl Source for UserBuffers {
     unsafe fn take_raw(&mut self, to: *mut u8, len: usize) -> Result<usize> {
         self.transfer(len, |from, done, n| {
             // SAFETY: the source was checked to lie below USER_TOP; the destination is the caller's promise.
-            unsafe { copy_fallible(to.wrapping_add(done), from as *const u8, n) }
+            Ok(unsafe { copy(to.wrapping_add(done), from as *const u8, n) })
         })
     }
 }

@@ -77,23 +77,25 @@ impl OpenFile {
         if len == 0 {
             return Ok(Step { bytes: 0, ended: true });
         }
+        let losses = self.node.fs.platform.losses();
         let Some(pin) = self.pin(window, at, len, how) else {
             return self.read_by_message(at, len as usize, sink);
         };
         let start = pin.bytes(at % CHUNK, len)?;
+        let intact = || self.node.fs.platform.losses() == losses;
         // SAFETY: the window's memory is readable or faults recoverably (`WindowMemory::new`), the range is
         // inside a chunk that stays this file's while `pin` lives, which is until the copy is over.
-        let bytes = unsafe { MemBytes::new(start, len as usize) };
+        let bytes = unsafe { MemBytes::new(start, len as usize) }.checked_by(&intact);
         match sink.put(bytes) {
             Ok(bytes) => {
                 self.count(Tally::WindowRead, bytes);
                 Ok(Step { bytes, ended: false })
             }
-            // The host cut the file under our hands: the page is gone, and so is the size we believed.
+            // The host cut the file under our hands: the page is gone, and so is the size we believed. A message brings
+            // what is there now, and where it ends.
             Err(Errno::EIO) => {
                 drop(pin);
-                *end = End { size: self.node.refresh(Some(self.open))?.size, certain: true };
-                if at < end.size { Err(Errno::EIO) } else { Ok(Step { bytes: 0, ended: true }) }
+                self.read_by_message(at, len as usize, sink)
             }
             Err(errno) => Err(errno),
         }

@@ -17,6 +17,9 @@
 //! REMOVEMAPPING: the new mapping takes the place of the old. After a *failed* one the slot may show the old file,
 //! part of the new one or nothing: it is unmapped before anybody may use it again, and given up when even that fails.
 //!
+//! A slot whose content is lost (the host cut the file short) is taken from its chunk at once: free, or the last pin's
+//! business. One that is moving meanwhile is marked, and whoever moves it finds the mark and gives the chunk up.
+//!
 //! # Locking
 //! One spin lock over the book-keeping, held for a few memory accesses and never while waiting. Dropping a [`Pin`]
 //! takes it.
@@ -43,7 +46,7 @@ enum Content {
     Moving,
     /// A chunk of a file.
     Mapped { writable: bool },
-    /// A chunk whose owner is gone, still pinned by somebody.
+    /// A chunk whose owner or content is gone, still pinned by somebody.
     Orphan,
     /// Nobody knows, and the host will not make it free.
     Lost,
@@ -62,11 +65,21 @@ struct Slot {
     handed_out: bool,
     /// Which of all the times that a chunk was given to page tables was the last one here.
     handed_out_at: u64,
+    /// Content was lost while it moved, maybe that which is being mapped.
+    doomed: bool,
 }
 
 impl Slot {
     fn empty(content: Content) -> Self {
-        Self { content, pins: 0, handed_out: false, handed_out_at: 0 }
+        Self { content, pins: 0, handed_out: false, handed_out_at: 0, doomed: false }
+    }
+
+    /// Takes it from its chunk, which it shows no longer.
+    fn abandon(&mut self) {
+        self.content = if self.pins > 0 { Content::Orphan } else { Content::Free };
+        self.doomed = false;
+        // Whoever pins it may be about to enter it into page tables: it has to be taken back again later.
+        self.handed_out = self.pins > 0;
     }
 
     /// Whether the policy must leave it alone.
@@ -199,6 +212,11 @@ impl Manager {
             Ok(()) => {
                 self.session.counters.add(Tally::Mappings, 1);
                 let mut state = self.state.lock();
+                if state.slots[slot].doomed {
+                    state.policy.remove(slot);
+                    state.slots[slot].abandon();
+                    return Err(Refusal::Host(Errno::EIO));
+                }
                 state.policy.used(slot, want.start, want.end);
                 state.slots[slot] = Slot { pins: 1, ..Slot::empty(Content::Mapped { writable: want.writable }) };
                 if want.hand_out {
@@ -235,6 +253,11 @@ impl Manager {
         };
         let handed_out = {
             let mut state = self.state.lock();
+            if state.slots[slot].doomed {
+                state.policy.remove(slot);
+                state.slots[slot].abandon();
+                return Err(Refusal::Host(Errno::EIO));
+            }
             state.slots[slot].content = content.unwrap_or(Content::Lost);
             if content.is_none() {
                 state.policy.remove(slot);
@@ -264,6 +287,36 @@ impl Manager {
     fn revoke(&self, range: WindowRange) {
         self.session.counters.add(Tally::Revocations, 1);
         self.platform.revoke(range.phys(&self.memory), range.len());
+    }
+
+    /// The host has cut files short: what lies in this guest-physical range shows them no longer. Nobody gets these chunks
+    /// from here again, and no page table leads to them; whoever holds one finds out by
+    /// [`Platform::losses`]. Returns whether any of it was this window's. Never waits.
+    pub(crate) fn lose(&self, phys: u64, len: u64) -> bool {
+        let start = phys.max(self.memory.phys()) - self.memory.phys();
+        let end = phys.saturating_add(len).saturating_sub(self.memory.phys());
+        let (first, last) = (start / CHUNK, end.div_ceil(CHUNK).min(self.geometry.slots() as u64));
+        if start >= end || first >= last {
+            return false;
+        }
+        {
+            let mut state = self.state.lock();
+            let State { policy, slots, .. } = &mut *state;
+            for (number, slot) in slots.iter_mut().enumerate().take(last as usize).skip(first as usize) {
+                match slot.content {
+                    Content::Mapped { .. } => {
+                        policy.remove(number);
+                        slot.abandon();
+                        self.session.counters.add(Tally::Lost, 1);
+                    }
+                    Content::Moving => slot.doomed = true,
+                    Content::Free | Content::Orphan | Content::Lost => {}
+                }
+            }
+        }
+        self.session.counters.add(Tally::Revocations, 1);
+        self.platform.revoke(self.range(first as usize).phys(&self.memory), (last - first) * CHUNK);
+        true
     }
 
     /// Empties the window, pinned chunks apart. May wait for the host.

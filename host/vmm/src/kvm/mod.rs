@@ -8,8 +8,8 @@ use crate::memory::HostMapping;
 use crate::pci::msix::Message;
 use crate::virtio::interrupt::Platform;
 use kvm_bindings::{
-    CpuId, KVM_API_VERSION, KVM_CAP_SPLIT_IRQCHIP, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, kvm_enable_cap, kvm_msi,
-    kvm_userspace_memory_region,
+    CpuId, KVM_API_VERSION, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_DISABLE_EXITS, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY,
+    KVM_X86_DISABLE_EXITS_HLT, kvm_enable_cap, kvm_msi, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VmFd};
 use std::io;
@@ -135,6 +135,7 @@ pub struct Vm {
     fd: VmFd,
     // Declared after `fd`, and so given back after the machine is gone.
     memory: Mutex<Vec<Arc<HostMapping>>>,
+    fails_at_once: bool,
 }
 
 impl Vm {
@@ -149,7 +150,8 @@ impl Vm {
         let mut cap = kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, ..Default::default() };
         cap.args[0] = 24;
         fd.enable_cap(&cap).map_err(|error| ProbeError::new("split the interrupt controllers", error))?;
-        Ok(Self { fd, memory: Mutex::default() })
+        let fails_at_once = refuse_asynchronous_faults(&fd);
+        Ok(Self { fd, memory: Mutex::default(), fails_at_once })
     }
 
     /// Shows the guest `len` bytes of `mapping`, from its start, at guest-physical `base`, as slot `slot`.
@@ -181,6 +183,12 @@ impl Vm {
         unsafe { self.fd.set_user_memory_region(region) }.map_err(failed(OPERATION))
     }
 
+    /// Whether a guest's access to memory the host cannot give makes the processor come back at once. If not, it may try
+    /// for ever, inside KVM.
+    pub fn fails_at_once(&self) -> bool {
+        self.fails_at_once
+    }
+
     /// Whether slots can be read-only.
     pub fn has_read_only_memory(&self) -> bool {
         self.fd.check_extension(Cap::ReadonlyMem)
@@ -193,6 +201,22 @@ impl Vm {
     pub fn create_vcpu(&self, id: u32) -> Result<kvm_ioctls::VcpuFd, KvmError> {
         self.fd.create_vcpu(id.into()).map_err(failed("create a processor"))
     }
+}
+
+/// Keeps KVM from fetching missing pages in the background; returns whether it can be kept from it.
+///
+/// KVM lets a processor sleep while it does that, and then has it try again. It takes for granted that the page is there
+/// then; when the file has been cut short it is not, and processor and background go on like this for ever (patches to
+/// report an error were never merged). KVM does nothing in the background for a machine whose `hlt` does not leave the guest, since it
+/// has no way to make such a guest sleep (`kvm_can_do_async_pf`). On a processor with hardware virtualisation that would
+/// cost a whole core while the guest is idle; where page tables are virtualised `hlt` is emulated all the same.
+fn refuse_asynchronous_faults(fd: &VmFd) -> bool {
+    if !std::path::Path::new("/sys/module/kvm_pvm").exists() {
+        return false;
+    }
+    let mut cap = kvm_enable_cap { cap: KVM_CAP_X86_DISABLE_EXITS, ..Default::default() };
+    cap.args[0] = KVM_X86_DISABLE_EXITS_HLT.into();
+    fd.enable_cap(&cap).is_ok()
 }
 
 /// Devices are in this process, so a message is one call: no eventfd, and no routing table to keep up to date, each

@@ -94,6 +94,11 @@ impl Vcpu {
         }
     }
 
+    /// Its general registers, to tell whether it has got on; `None` when the host will not say.
+    pub fn registers(&self) -> Option<kvm_bindings::kvm_regs> {
+        self.fd.get_regs().ok()
+    }
+
     /// Where it is, for a message about a failure: the instruction pointer and the page-fault address.
     pub fn position(&self) -> Option<(u64, u64)> {
         Some((self.fd.get_regs().ok()?.rip, self.fd.get_sregs().ok()?.cr2))

@@ -7,6 +7,7 @@ mod listing;
 mod range;
 mod readonly;
 pub mod requests;
+mod runs;
 pub mod server;
 pub mod share;
 pub mod window;

@@ -3,12 +3,17 @@
 //! The guest chooses offsets and lengths; they reach `mmap` only as a [`WindowRange`], which nothing but checked
 //! arithmetic inside the window can build. What is not mapped is memory nobody can touch. A share served read-only
 //! maps its files without write permission, so the host's own page protection enforces it.
+//!
+//! A file may be cut short on the host while it is mapped. The guest's access to a page that is gone then fails, and
+//! [`Window::mend`] puts zeros there so that it can complete; what the guest is told is `losses`' matter.
 
+use super::runs::{Runs, Shows, gone};
+pub use super::runs::{Suspect, WindowRange};
 use crate::memory::{HostMapping, MemoryError};
 use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
-use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,29 +21,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub const PAGE: u64 = 4096;
 
 /// Most runs all windows of a machine hold together. Linux gives a process 65530 mappings (`vm.max_map_count`); a run
-/// takes one and may split one, and a guest that took them all would starve the VMM itself.
+/// takes one and may split one, and a guest that took them all would starve the VMM itself. Zeros in place of lost pages
+/// may double them, once, and the holes between runs are mappings as well: three for each run at most.
 pub const MAX_RUNS: usize = 16 * 1024;
-
-/// A range inside a window: page-aligned, not empty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WindowRange {
-    offset: u64,
-    len: u64,
-}
-
-impl WindowRange {
-    /// Checks a guest's range against a window of `window` bytes.
-    pub fn new(window: u64, offset: u64, len: u64) -> Option<Self> {
-        let aligned = offset.is_multiple_of(PAGE) && len.is_multiple_of(PAGE);
-        let end = offset.checked_add(len)?;
-        (aligned && len > 0 && end <= window).then_some(Self { offset, len })
-    }
-
-    fn end(self) -> u64 {
-        // Cannot overflow: the constructor computed it.
-        self.offset + self.len
-    }
-}
 
 /// Counters of a window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,39 +36,8 @@ pub struct WindowStats {
     pub mapped_bytes: u64,
     /// The most there were.
     pub peak_bytes: u64,
-}
-
-/// What is mapped, as disjoint runs: start to end.
-#[derive(Debug, Default)]
-struct Runs {
-    runs: BTreeMap<u64, u64>,
-    stats: WindowStats,
-}
-
-impl Runs {
-    /// Makes a hole. May split a run in two.
-    fn remove(&mut self, range: WindowRange) {
-        let (start, end) = (range.offset, range.end());
-        let touched: Vec<(u64, u64)> =
-            self.runs.range(..end).rev().take_while(|(_, e)| **e > start).map(|(s, e)| (*s, *e)).collect();
-        for (s, e) in touched {
-            self.runs.remove(&s);
-            if s < start {
-                self.runs.insert(s, start);
-            }
-            if e > end {
-                self.runs.insert(end, e);
-            }
-            self.stats.mapped_bytes -= e.min(end) - s.max(start);
-        }
-    }
-
-    fn insert(&mut self, range: WindowRange) {
-        self.remove(range);
-        self.runs.insert(range.offset, range.end());
-        self.stats.mapped_bytes += range.len;
-        self.stats.peak_bytes = self.stats.peak_bytes.max(self.stats.mapped_bytes);
-    }
+    /// Ranges whose file was cut short under them.
+    pub lost: u64,
 }
 
 /// A window.
@@ -139,7 +93,7 @@ impl Window {
     /// `EINVAL` for an offset that is not page-aligned or leaves the range of file offsets, `EROFS` for writing to a
     /// read-only share, `EACCES` for what is not a regular file, `ENOMEM` for too many runs, or what mmap(2) says.
     pub fn map(&self, range: WindowRange, file: BorrowedFd<'_>, file_offset: u64, write: bool) -> Result<(), Errno> {
-        let end = file_offset.checked_add(range.len).ok_or(Errno::INVAL)?;
+        let end = file_offset.checked_add(range.len()).ok_or(Errno::INVAL)?;
         if !file_offset.is_multiple_of(PAGE) || i64::try_from(end).is_err() {
             return Err(Errno::INVAL);
         }
@@ -147,19 +101,27 @@ impl Window {
             return Err(Errno::ROFS);
         }
         // A device's mmap may do anything; only file pages belong into a guest.
-        if rustix::fs::FileType::from_raw_mode(fstat(file)?.st_mode) != rustix::fs::FileType::RegularFile {
+        let stat = fstat(file)?;
+        if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
             return Err(Errno::ACCESS);
         }
         let mut runs = self.runs();
         // The new run, and the run it may split.
-        if runs.runs.len() + 2 > self.max_runs {
+        if runs.len() + 2 > self.max_runs {
             return Err(Errno::NOMEM);
         }
         let protection = if write { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
         // SAFETY: `range` lies inside `self.mapping` (its only constructor checks that), which holds nothing but
         // window pages: no reference of ours points there.
         let result = unsafe {
-            mmap(self.at(range), range.len as usize, protection, MapFlags::SHARED | MapFlags::FIXED, file, file_offset)
+            mmap(
+                self.at(range),
+                range.len() as usize,
+                protection,
+                MapFlags::SHARED | MapFlags::FIXED,
+                file,
+                file_offset,
+            )
         };
         if let Err(errno) = result {
             // mmap may have taken the old pages away before it failed.
@@ -167,7 +129,9 @@ impl Window {
             runs.remove(range);
             return Err(errno);
         }
-        runs.insert(range);
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let content = size.saturating_sub(file_offset).min(range.len()).next_multiple_of(PAGE);
+        runs.insert(range, Shows::File { content: range.offset() + content, writable: write });
         runs.stats.maps += 1;
         Ok(())
     }
@@ -178,7 +142,7 @@ impl Window {
     /// `ENOMEM` when that would split too many runs.
     pub fn unmap(&self, range: WindowRange) -> Result<(), Errno> {
         let mut runs = self.runs();
-        if runs.runs.len() + 1 > self.max_runs && range.len != self.len() {
+        if runs.len() + 1 > self.max_runs && range.len() != self.len() {
             return Err(Errno::NOMEM);
         }
         self.cover(range);
@@ -190,16 +154,57 @@ impl Window {
     /// Takes everything away, when the device is reset.
     pub fn clear(&self) {
         let mut runs = self.runs();
-        if runs.runs.is_empty() {
-            return;
-        }
-        let all = WindowRange { offset: 0, len: self.len() };
+        let Some(all) = WindowRange::new(self.len(), 0, self.len()).filter(|_| runs.len() > 0) else { return };
         self.cover(all);
         runs.remove(all);
     }
 
+    /// Puts zeros where files have been cut short under their runs, after telling `lost` of each such range; returns how
+    /// many there were. The zeros are private memory: what a guest writes there is nobody's. It costs the host at most
+    /// the window's size, and an honest guest gives it up at once.
+    ///
+    /// `lost` is called with the window's lock held, so no range it names can be mapped anew before it has zeros.
+    pub fn mend(&self, suspect: Suspect, mut lost: impl FnMut(WindowRange)) -> usize {
+        let mut runs = self.runs();
+        let found: Vec<_> = runs
+            .files()
+            .filter_map(|(range, content, writable)| {
+                gone(range, content, suspect, |offset| self.readable(offset)).map(|range| (range, writable))
+            })
+            .collect();
+        for (range, writable) in &found {
+            lost(*range);
+            self.blank(*range, *writable);
+            runs.insert(*range, Shows::Zeros);
+            runs.stats.lost += 1;
+        }
+        found.len()
+    }
+
+    /// Whether the host can give the page at `offset`, which may be anything below the window's length. Only the answer
+    /// "no" counts as one: a host that forbids the question has found nothing.
+    fn readable(&self, offset: u64) -> bool {
+        let mut byte = 0u8;
+        let here = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+        let there = libc::iovec { iov_base: self.mapping.as_ptr().wrapping_add(offset as usize).cast(), iov_len: 1 };
+        // SAFETY: the call writes one byte to `byte`; what it reads it checks itself, and fails instead of faulting.
+        let copied = unsafe { libc::process_vm_readv(libc::getpid(), &here, 1, &there, 1, 0) };
+        copied == 1 || io::Error::last_os_error().raw_os_error() != Some(libc::EFAULT)
+    }
+
     fn at(&self, range: WindowRange) -> *mut libc::c_void {
-        self.mapping.as_ptr().wrapping_add(range.offset as usize).cast()
+        self.mapping.as_ptr().wrapping_add(range.offset() as usize).cast()
+    }
+
+    /// Puts zeros over `range`.
+    fn blank(&self, range: WindowRange, writable: bool) {
+        let protection = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+        // SAFETY: as in `map`.
+        if unsafe { mmap_anonymous(self.at(range), range.len() as usize, protection, flags) }.is_err() {
+            // The old pages may be gone already.
+            self.cover(range);
+        }
     }
 
     /// Puts memory nobody can touch over `range`.
@@ -209,7 +214,7 @@ impl Window {
     fn cover(&self, range: WindowRange) {
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
         // SAFETY: as in `map`.
-        let result = unsafe { mmap_anonymous(self.at(range), range.len as usize, ProtFlags::empty(), flags) };
+        let result = unsafe { mmap_anonymous(self.at(range), range.len() as usize, ProtFlags::empty(), flags) };
         if let Err(errno) = result {
             tracing::error!("cannot close a hole in the DAX window: {errno}");
             std::process::abort();
@@ -224,45 +229,6 @@ mod tests {
     use std::os::fd::AsFd;
 
     const MIB: u64 = 1 << 20;
-
-    #[test]
-    fn only_ranges_inside_the_window_can_be_built() {
-        let window = 4 * MIB;
-        assert_eq!(WindowRange::new(window, 0, window).map(|r| r.len), Some(window));
-        assert_eq!(WindowRange::new(window, window - PAGE, PAGE).map(|r| r.offset), Some(window - PAGE));
-        for (offset, len) in [
-            (0, 0),
-            (0, 1),
-            (1, PAGE),
-            (0, window + PAGE),
-            (window, PAGE),
-            (PAGE, window),
-            (u64::MAX - PAGE + 1, PAGE),
-            (u64::MAX - PAGE + 1, 2 * PAGE),
-            (PAGE, u64::MAX - PAGE + 1),
-            (1 << 63, 1 << 63),
-        ] {
-            assert_eq!(WindowRange::new(window, offset, len), None, "{offset:#x}+{len:#x}");
-        }
-    }
-
-    #[test]
-    fn runs_stay_disjoint_and_counted() {
-        let range = |start: u64, end: u64| WindowRange::new(1 << 30, start * PAGE, (end - start) * PAGE).unwrap();
-        let mut runs = Runs::default();
-        runs.insert(range(0, 10));
-        runs.insert(range(20, 30));
-        assert_eq!(runs.stats.mapped_bytes, 20 * PAGE);
-        runs.insert(range(5, 25));
-        assert_eq!(runs.runs.len(), 3);
-        assert_eq!(runs.stats.mapped_bytes, 30 * PAGE);
-        runs.remove(range(6, 7));
-        assert_eq!(runs.runs.len(), 4);
-        assert_eq!(runs.stats.mapped_bytes, 29 * PAGE);
-        runs.remove(range(0, 1000));
-        assert!(runs.runs.is_empty());
-        assert_eq!((runs.stats.mapped_bytes, runs.stats.peak_bytes), (0, 30 * PAGE));
-    }
 
     fn file(bytes: &[u8]) -> std::fs::File {
         let mut file = tempfile::tempfile().unwrap();
@@ -296,7 +262,10 @@ mod tests {
         assert_eq!((first_byte(&window, 2 * MIB), permissions(&window, 2 * MIB)), (7, "rw-s".into()));
         window.map(range, file.as_fd(), 0, false).unwrap();
         assert_eq!(permissions(&window, 2 * MIB), "r--s");
-        assert_eq!(window.stats(), WindowStats { maps: 2, unmaps: 0, mapped_bytes: 8192, peak_bytes: 8192 });
+        assert_eq!(
+            window.stats(),
+            WindowStats { maps: 2, mapped_bytes: 8192, peak_bytes: 8192, ..WindowStats::default() }
+        );
         window.unmap(window.range(2 * MIB, PAGE).unwrap()).unwrap();
         assert_eq!(permissions(&window, 2 * MIB), "---p");
         assert_eq!(permissions(&window, 2 * MIB + PAGE), "r--s");
@@ -322,5 +291,49 @@ mod tests {
             let result = window.map(window.range(2 * i * PAGE, PAGE).unwrap(), file.as_fd(), 0, false);
             assert_eq!(result, if i < 3 { Ok(()) } else { Err(Errno::NOMEM) }, "{i}");
         }
+    }
+
+    fn lost(window: &Window, suspect: Suspect) -> Vec<(u64, u64)> {
+        let mut lost = Vec::new();
+        let count = window.mend(suspect, |range| lost.push((range.offset() / PAGE, range.end() / PAGE)));
+        assert_eq!(lost.len(), count);
+        lost
+    }
+
+    #[test]
+    fn pages_cut_off_a_file_become_zeros() {
+        let window = Window::new(4 * MIB, true, 100).unwrap();
+        let file = file(&[7; 8 * PAGE as usize]);
+        window.map(window.range(0, 2 * MIB).unwrap(), file.as_fd(), 0, false).unwrap();
+        window.map(window.range(2 * MIB, 4 * PAGE).unwrap(), file.as_fd(), 2 * PAGE, true).unwrap();
+        assert_eq!(lost(&window, Suspect::Shrunk), [], "the pages after the file's end were never there");
+        file.set_len(3 * PAGE + 1).unwrap();
+        assert_eq!(lost(&window, Suspect::Shrunk), [(4, 512), (514, 516)]);
+        assert_eq!((first_byte(&window, 3 * PAGE), first_byte(&window, 4 * PAGE)), (7, 0));
+        assert_eq!(
+            (permissions(&window, 4 * PAGE), permissions(&window, 2 * MIB + 2 * PAGE)),
+            ("r--p".into(), "rw-p".into())
+        );
+        assert_eq!(window.stats().lost, 2);
+        assert_eq!((lost(&window, Suspect::Shrunk), lost(&window, Suspect::Short)), (vec![], vec![]), "once is enough");
+        // Mapped again it is a file again.
+        file.set_len(8 * PAGE).unwrap();
+        window.map(window.range(0, 2 * MIB).unwrap(), file.as_fd(), 0, false).unwrap();
+        assert_eq!(permissions(&window, 4 * PAGE), "r--s");
+    }
+
+    #[test]
+    fn a_file_that_grew_and_shrank_is_found_by_looking_closer() {
+        let window = Window::new(4 * MIB, false, 100).unwrap();
+        let file = file(&[7; PAGE as usize]);
+        window.map(window.range(0, 8 * PAGE).unwrap(), file.as_fd(), 0, false).unwrap();
+        file.set_len(8 * PAGE).unwrap();
+        file.set_len(2 * PAGE).unwrap();
+        assert_eq!(lost(&window, Suspect::Shrunk), []);
+        assert_eq!(lost(&window, Suspect::Page(PAGE)), []);
+        assert_eq!(lost(&window, Suspect::Page(1 << 63)), []);
+        assert_eq!(lost(&window, Suspect::Page(5 * PAGE + 3)), [(2, 8)]);
+        window.map(window.range(0, 8 * PAGE).unwrap(), file.as_fd(), 0, false).unwrap();
+        assert_eq!(lost(&window, Suspect::Short), [(2, 8)]);
     }
 }

@@ -1,0 +1,66 @@
+//! Window memory that has lost its content: the host cut a file short, and shows zeros where its pages were.
+//!
+//! The machine keeps a record ([`diolkos_common::losses`]) and interrupts when it adds to it. The interrupt comes before
+//! the instruction that touched the page can go on, so a program never sees the zeros: [`heed`] takes the page out of its
+//! page tables first, the access faults, and asking for the file's size shows that there is no such page.
+//!
+//! The kernel itself runs with interrupts masked, and does see zeros. So whoever copies out of a window, or out of the
+//! program's memory, which may be one, compares [`sequence`] before and after, and calls [`heed`] when it moved.
+
+use super::{PAGE_SIZE, paging};
+use crate::arch::trap;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use diolkos_common::losses::{News, Reader, SEQUENCE, SIZE};
+use diolkos_vfs::{Errno, Result};
+use spin::{Mutex, Once};
+
+/// Tells whoever manages windows about a range of guest-physical memory.
+type Tell = fn(phys: u64, len: u64);
+
+/// The record; null when the machine keeps none.
+static RECORD: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
+static READER: Mutex<Reader> = Mutex::new(Reader::new());
+static TELL: Once<Tell> = Once::new();
+
+/// Watches the record at guest-physical `address`, if there is one. `tell` may be called from an interrupt.
+///
+/// # Errors
+/// `EINVAL` for an address that cannot be one, `ENOMEM`.
+pub fn init(address: Option<u64>, tell: Tell) -> Result<()> {
+    let Some(address) = address else { return Ok(()) };
+    if !address.is_multiple_of(PAGE_SIZE) || super::frames::is_ram(address, address.saturating_add(SIZE as u64)) {
+        return Err(Errno::EINVAL);
+    }
+    TELL.call_once(|| tell);
+    RECORD.store(paging::map_physical(address, SIZE as u64)?, Ordering::Release);
+    trap::on_interrupt(heed);
+    Ok(())
+}
+
+fn load(record: *mut u8, at: usize) -> u64 {
+    debug_assert!(at + 8 <= SIZE);
+    // SAFETY: the record is mapped for ever, `at` is inside it and aligned (common's tests), and only the machine writes
+    // it. Volatile reads keep their order, and so do loads on this processor.
+    u64::from_le(unsafe { record.add(at).cast::<u64>().read_volatile() })
+}
+
+/// Goes up with every loss, before the first zero can be read.
+pub fn sequence() -> u64 {
+    let record = RECORD.load(Ordering::Acquire);
+    if record.is_null() { 0 } else { load(record, SEQUENCE) }
+}
+
+/// Acts on all losses so far. Neither sleeps nor allocates for long; no lock may be held.
+pub fn heed() {
+    let record = RECORD.load(Ordering::Acquire);
+    let Some(tell) = TELL.get().filter(|_| !record.is_null()) else { return };
+    loop {
+        let news = READER.lock().next(|at| load(record, at));
+        match news {
+            None => return,
+            Some(News::Lost(loss)) => tell(loss.address, loss.len),
+            Some(News::Everything) => tell(0, u64::MAX),
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Files cut short on the host while a program has them mapped, or reads them: it gets SIGBUS, or fewer bytes, and never
+//! a byte that was not the file's; the machine lives. On KVM only, for QEMU has no window.
+//!
+//! Files are cut at page boundaries: inside its last page a file reads as zeros beyond its end, on Linux itself too.
+
+use crate::data;
+use crate::platform::Platform;
+use crate::vm::Vm;
+use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Child;
+use std::time::Duration;
+
+const PAGE: u64 = 4096;
+const PAGES: u64 = 700; // more than a chunk of the window
+
+/// `victim MODE FILE SECONDS` uses every page of a file again and again, and says how often that went well, how often the
+/// page was gone, and how often something was there that never was in the file.
+const VICTIM: &str = r#"
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PAGE = 4096, PAGES = 700 };
+static sigjmp_buf back;
+static siginfo_t seen;
+static long good, gone, wrong;
+static int file, ends[2];
+static char buffer[64 * PAGE];
+
+static void on_bus(int signal, siginfo_t *info, void *context) {
+    seen = *info;
+    siglongjmp(back, 1);
+}
+
+static int expected(long page) { return 'a' + page % 26; }
+
+static void check(long page, int byte) {
+    if (byte == expected(page)) good++; else wrong++;
+}
+
+/* Touches a page of a mapping: 1 when it was there, 0 when the signal said that a byte touched was not. */
+static int touch(volatile unsigned char *at, int store, int *byte) {
+    if (sigsetjmp(back, 1) == 0) {
+        if (store >= 0) at[1] = store;
+        *byte = *at;
+        return 1;
+    }
+    int touched = seen.si_addr == (void *)at || (store >= 0 && seen.si_addr == (void *)(at + 1));
+    if (seen.si_code != BUS_ADRERR || !touched) wrong++;
+    gone++;
+    return 0;
+}
+
+static void use_mapping(volatile unsigned char *memory) {
+    for (long page = 0; page < PAGES; page++) {
+        int byte;
+        if (touch(memory + page * PAGE, -1, &byte)) check(page, byte);
+    }
+}
+
+/* What is read is not looked at: a page that a store makes dirty just when it is cut off may come back as zeros. */
+static void use_shared(volatile unsigned char *memory) {
+    for (long page = 0; page < PAGES; page++) {
+        int byte;
+        if (touch(memory + page * PAGE, expected(page), &byte)) good++;
+    }
+}
+
+static void use_copies(void) {
+    volatile unsigned char *memory = mmap(0, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
+    for (long page = 0; page < PAGES; page++) {
+        int byte;
+        if (touch(memory + page * PAGE, '!', &byte)) check(page, byte);
+    }
+    munmap((void *)memory, PAGES * PAGE);
+}
+
+static void use_kernel(volatile unsigned char *memory) {
+    for (long page = 0; page < PAGES; page++) {
+        unsigned char byte;
+        if (write(ends[1], (void *)(memory + page * PAGE), 1) == 1 && read(ends[0], &byte, 1) == 1) check(page, byte);
+        else if (errno == EFAULT) gone++;
+        else wrong++;
+    }
+}
+
+static void use_read(void) {
+    for (long page = 0; page < PAGES; page += 64) {
+        memset(buffer, '?', sizeof buffer);
+        ssize_t n = pread(file, buffer, sizeof buffer, page * PAGE);
+        if (n < 0) { wrong++; continue; }
+        for (ssize_t i = 0; i < n; i++)
+            if (buffer[i] != expected(page + i / PAGE)) wrong++;
+        if (n < (ssize_t)sizeof buffer && page + 64 <= PAGES) gone++; else good++;
+    }
+}
+
+int main(int argc, char **argv) {
+    struct sigaction action = { .sa_sigaction = on_bus, .sa_flags = SA_SIGINFO };
+    sigaction(SIGBUS, &action, 0);
+    const char *mode = argv[1];
+    int writes = !strcmp(mode, "shared");
+    file = open(argv[2], writes ? O_RDWR : O_RDONLY);
+    if (file < 0 || pipe(ends)) { perror(argv[2]); return 1; }
+    int rights = writes ? PROT_READ | PROT_WRITE : PROT_READ;
+    volatile unsigned char *memory = mmap(0, PAGES * PAGE, rights, MAP_SHARED, file, 0);
+    if (memory == MAP_FAILED) { perror("mmap"); return 1; }
+    puts("ready");
+    fflush(stdout);
+    time_t end = time(0) + atoi(argv[3]);
+    while (time(0) < end) {
+        if (!strcmp(mode, "copies")) use_copies();
+        else if (!strcmp(mode, "kernel")) use_kernel(memory);
+        else if (!strcmp(mode, "read")) use_read();
+        else if (writes) use_shared(memory);
+        else use_mapping(memory);
+    }
+    printf("good %ld gone %ld wrong %ld\n", good, gone, wrong);
+    return 0;
+}
+"#;
+
+/// Cuts and stretches a file with random timing until `over`; returns how often. Whatever is in the file at any time is
+/// what `content` has there.
+fn cut_and_stretch(file: &File, content: &[u8], mut over: impl FnMut() -> bool) -> u64 {
+    let mut state = RandomState::new().build_hasher().finish() | 1;
+    let mut random = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let mut cuts = 0;
+    while !over() {
+        let end = random(PAGES + 1) * PAGE;
+        file.set_len(end).unwrap();
+        std::thread::sleep(Duration::from_micros(random(1500)));
+        file.write_all_at(&content[end as usize..], end).unwrap();
+        std::thread::sleep(Duration::from_micros(random(1500)));
+        cuts += 1;
+    }
+    cuts
+}
+
+fn await_ready(child: &mut Child) -> BufReader<std::process::ChildStdout> {
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    output
+}
+
+fn stress(mode: &str, change: impl for<'a> Fn(Vm<'a>, &Path) -> Vm<'a>) {
+    let Some(kvm) = Platform::Kvm.here() else { return };
+    let folder = data::folder();
+    data::compile(folder.path(), "victim", "gcc", &[], VICTIM);
+    let content: Vec<u8> = (0..PAGES * PAGE).map(|at| b'a' + (at / PAGE % 26) as u8).collect();
+    let path = data::file(folder.path(), "file", &content);
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+
+    let vm = kvm.run(&["/data/victim", mode, "/data/file", "5"]);
+    let mut child = change(vm, folder.path()).start();
+    let mut output = await_ready(&mut child);
+    let cuts = cut_and_stretch(&file, &content, || child.try_wait().unwrap().is_some());
+    let (mut out, mut err) = (String::new(), String::new());
+    output.read_to_string(&mut out).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    println!("{mode}: {cuts} cuts: {out}{err}");
+    assert!(child.wait().unwrap().success(), "{out}{err}");
+    let counts: Vec<u64> = out.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let [good, gone, wrong] = counts[..] else { panic!("{out}{err}") };
+    assert_eq!(wrong, 0, "{out}");
+    assert!(good > 0 && gone > 0 && cuts > 200, "{cuts} cuts: {out}");
+}
+
+#[test]
+fn a_program_that_reads_a_mapping_gets_sigbus_where_the_file_is_gone() {
+    stress("map", |vm, folder| vm.data(folder));
+}
+
+#[test]
+fn a_program_that_writes_a_mapping_gets_sigbus_where_the_file_is_gone() {
+    stress("shared", |vm, folder| vm.writable_data(folder));
+}
+
+#[test]
+fn private_copies_are_of_what_was_in_the_file() {
+    stress("copies", |vm, folder| vm.data(folder));
+}
+
+#[test]
+fn the_kernel_reads_the_programs_memory_like_the_program() {
+    stress("kernel", |vm, folder| vm.data(folder));
+}
+
+#[test]
+fn a_read_ends_early_and_brings_nothing_that_was_not_in_the_file() {
+    stress("read", |vm, folder| vm.data(folder));
+}
+
+#[test]
+fn a_small_window_makes_no_difference() {
+    stress("map", |vm, folder| vm.data(folder).option(&["--dax-window", "4M"]));
+    stress("read", |vm, folder| vm.data(folder).option(&["--dax-window", "8M", "--dax-policy", "lifo"]));
+}
+
+#[test]
+fn a_program_whose_own_text_is_cut_dies_of_sigbus() {
+    const SLEEPER: &str = r#"
+        #include <stdio.h>
+        #include <unistd.h>
+        int main(void) {
+            puts("ready");
+            fflush(stdout);
+            for (;;) usleep(1000);
+        }
+    "#;
+    let Some(kvm) = Platform::Kvm.here() else { return };
+    let folder = data::folder();
+    let program = data::compile(folder.path(), "sleeper", "gcc", &[], SLEEPER);
+    let vm = kvm.run(&["/data/sleeper"]).data(folder.path());
+    let mut child = vm.start();
+    let _output = await_ready(&mut child);
+    OpenOptions::new().write(true).open(program).unwrap().set_len(0).unwrap();
+    let outcome = vm.finish(child).expect_status(128 + 7);
+    assert!(outcome.err().contains("SIGBUS"), "{}", outcome.err());
+}
