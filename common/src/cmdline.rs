@@ -18,6 +18,8 @@ pub struct Share {
     pub target: Vec<u8>,
     /// Whether the guest may write to it. The host enforces it too.
     pub writable: bool,
+    /// How long what is known of its files may be believed.
+    pub cache: CacheMode,
 }
 
 /// Which policy manages the DAX window.
@@ -88,8 +90,6 @@ pub struct BootOptions {
     pub ids: (u32, u32),
     /// Window policy.
     pub dax: DaxPolicy,
-    /// Cache rule.
-    pub cache: CacheMode,
     /// Traces wanted.
     pub trace: Trace,
     /// Whether [`crate::report::Record::Verbose`] lines are wanted.
@@ -161,7 +161,7 @@ impl BootOptions {
         };
         for share in &self.shares {
             let mode: &[u8] = if share.writable { b"rw" } else { b"ro" };
-            word("share", &[share.tag.as_bytes(), &share.target, mode]);
+            word("share", &[share.tag.as_bytes(), &share.target, mode, cache_names(share.cache).as_bytes()]);
         }
         for entry in &self.env {
             word("env", &[entry]);
@@ -174,7 +174,6 @@ impl BootOptions {
         }
         word("ids", &[format!("{}", self.ids.0).as_bytes(), format!("{}", self.ids.1).as_bytes()]);
         word("dax", &[dax_names(self.dax).as_bytes()]);
-        word("cache", &[cache_names(self.cache).as_bytes()]);
         for (on, key) in [
             (self.trace.syscalls, "trace_syscalls"),
             (self.trace.fuse, "trace_fuse"),
@@ -242,7 +241,7 @@ impl BootOptions {
         let number = |i: usize| text(i)?.parse::<u64>().map_err(|_| bad());
         let small = |i: usize| number(i)?.try_into().map_err(|_| bad());
         match key {
-            "share" if parts.len() == 3 => self.shares.push(Share {
+            "share" if parts.len() == 4 => self.shares.push(Share {
                 tag: text(0)?.into(),
                 target: parts[1].clone(),
                 writable: match text(2)? {
@@ -250,13 +249,13 @@ impl BootOptions {
                     "ro" => false,
                     _ => return Err(bad()),
                 },
+                cache: find(&CACHE, text(3)?).ok_or_else(bad)?,
             }),
             "env" => self.env.push(parts[0].clone()),
             "cwd" => self.workdir = parts[0].clone(),
             "hostname" => self.hostname = text(0)?.into(),
             "ids" => self.ids = (small(0)?, small(1)?),
             "dax" => self.dax = find(&DAX, text(0)?).ok_or_else(bad)?,
-            "cache" => self.cache = find(&CACHE, text(0)?).ok_or_else(bad)?,
             "trace_syscalls" => self.trace.syscalls = true,
             "trace_fuse" => self.trace.fuse = true,
             "verbose" => self.verbose = true,
@@ -304,8 +303,13 @@ mod tests {
     fn full() -> BootOptions {
         BootOptions {
             shares: vec![
-                Share { tag: "root".into(), target: b"/".to_vec(), writable: false },
-                Share { tag: "v:1".into(), target: b"/data dir:x/\xff".to_vec(), writable: true },
+                Share { tag: "root".into(), target: b"/".to_vec(), writable: false, cache: CacheMode::Always },
+                Share {
+                    tag: "v:1".into(),
+                    target: b"/data dir:x/\xff".to_vec(),
+                    writable: true,
+                    cache: CacheMode::None,
+                },
             ],
             args: vec![b"/bin/sh".to_vec(), b"-c".to_vec(), b"".to_vec(), b"echo 'a b'\n%20 -- x=y".to_vec()],
             env: vec![b"A=b c:d".to_vec(), b"EMPTY=".to_vec()],
@@ -313,7 +317,6 @@ mod tests {
             hostname: "diolkos".into(),
             ids: (1000, 100),
             dax: DaxPolicy::Lifo,
-            cache: CacheMode::None,
             trace: Trace { syscalls: true, fuse: false },
             verbose: true,
             stats: true,
@@ -342,9 +345,18 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_named() {
-        for line in
-            ["colour=blue", "dax=best", "share=a:b", "share=a:/:rx", "tty=11:1:1", "ids=1", "env=%zz", "tsc_khz=fast"]
-        {
+        for line in [
+            "colour=blue",
+            "dax=best",
+            "share=a:b",
+            "share=a:/:rx:auto",
+            "share=a:/:rw:often",
+            "share=a:/:rw",
+            "tty=11:1:1",
+            "ids=1",
+            "env=%zz",
+            "tsc_khz=fast",
+        ] {
             let error = BootOptions::parse(line).unwrap_err();
             assert!(error.0.contains(line.split_once('=').unwrap().1), "{line}: {error}");
         }

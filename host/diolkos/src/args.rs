@@ -45,8 +45,9 @@ pub struct RunOptions {
     /// Share one more host directory, at a place of its own
     ///
     /// HOST appears in the machine at the absolute path GUEST, which need not exist in DIR. It is writable unless ':ro'
-    /// is added. May be given several times.
-    #[arg(long, value_name = "HOST:GUEST[:ro]")]
+    /// is added; ':cache=none', ':cache=auto' or ':cache=always' gives it a rule of its own in place of --cache. May be
+    /// given several times.
+    #[arg(long, value_name = "HOST:GUEST[:ro][:cache=MODE]")]
     pub volume: Vec<Volume>,
 
     /// Set an environment variable: KEY=VALUE, or KEY to pass on the host's value
@@ -77,7 +78,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "POLICY", default_value = "clock")]
     pub dax_policy: WindowPolicy,
 
-    /// How long names and attributes of files may be believed before the host is asked again
+    /// How long names, attributes and copies of files may be believed before the host is asked again
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub cache: Cache,
 

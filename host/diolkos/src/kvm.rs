@@ -43,7 +43,7 @@ impl Platform for Kvm {
             source: share.source,
             writable: share.writable,
             window: plan.window,
-            cache: plan.boot.cache,
+            cache: share.cache,
         };
         let config = MachineConfig {
             memory: plan.memory,

@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use diolkos_common::cmdline::{self, BootOptions};
+use diolkos_common::cmdline::{self, BootOptions, CacheMode};
 
 use crate::args::{RunOptions, TraceKind};
 use crate::environment;
@@ -33,6 +33,8 @@ pub struct Share {
     pub source: PathBuf,
     /// Whether the guest may write to it.
     pub writable: bool,
+    /// How long the guest may believe what it knows of the files.
+    pub cache: CacheMode,
 }
 
 /// Everything a platform needs to know.
@@ -72,7 +74,6 @@ impl Plan {
             hostname: "diolkos".to_owned(),
             ids: (uid, gid),
             dax: if window == 0 { cmdline::DaxPolicy::Off } else { options.dax_policy.into() },
-            cache: options.cache.into(),
             trace: cmdline::Trace {
                 syscalls: options.trace.contains(&TraceKind::Syscalls),
                 fuse: options.trace.contains(&TraceKind::Fuse),
@@ -118,19 +119,21 @@ fn check_window(size: Option<MemorySize>) -> Result<u64, String> {
 fn check_shares(options: &RunOptions) -> Result<(Vec<Share>, Vec<cmdline::Share>), String> {
     let mut shares = Vec::new();
     let mut mounts: Vec<cmdline::Share> = Vec::new();
-    let mut add = |tag: String, source: &Path, target: &[u8], writable: bool, named: &str| {
+    let mut add = |tag: String, source: &Path, target: &[u8], writable: bool, cache: CacheMode, named: &str| {
         let shown = String::from_utf8_lossy(target).into_owned();
         if mounts.iter().any(|mount| mount.target == target) {
             return Err(format!("--volume: two directories cannot both appear at {shown}"));
         }
         let source = check_directory(source).map_err(|why| format!("{named}{}: {why}", source.display()))?;
-        shares.push(Share { tag: tag.clone(), source, writable });
-        mounts.push(cmdline::Share { tag, target: target.to_vec(), writable });
+        shares.push(Share { tag: tag.clone(), source, writable, cache });
+        mounts.push(cmdline::Share { tag, target: target.to_vec(), writable, cache });
         Ok(())
     };
-    add("root".to_owned(), &options.dir, b"/", options.rw, "")?;
+    let cache = options.cache.into();
+    add("root".to_owned(), &options.dir, b"/", options.rw, cache, "")?;
     for (i, volume) in options.volume.iter().enumerate() {
-        add(format!("volume{}", i + 1), &volume.source, &volume.target, volume.writable, "--volume ")?;
+        let cache = volume.cache.map_or(cache, CacheMode::from);
+        add(format!("volume{}", i + 1), &volume.source, &volume.target, volume.writable, cache, "--volume ")?;
     }
     Ok((shares, mounts))
 }
@@ -176,6 +179,14 @@ mod tests {
         assert_eq!(plan.boot.shares[1].tag, plan.shares[1].tag);
         assert_eq!(plan.boot.args, [b"ls".to_vec(), b"-l".to_vec()]);
         assert_eq!(BootOptions::parse(&plan.boot.encode()), Ok(plan.boot));
+    }
+
+    #[test]
+    fn a_volume_may_have_a_cache_rule_of_its_own() {
+        let plan = plan(&["--cache", "always", "--volume", "/:/a", "--volume", "/:/b:cache=none", "/", "ls"]).unwrap();
+        let rules: Vec<_> = plan.boot.shares.iter().map(|share| share.cache).collect();
+        assert_eq!(rules, [CacheMode::Always, CacheMode::Always, CacheMode::None]);
+        assert_eq!(plan.shares.iter().map(|share| share.cache).collect::<Vec<_>>(), rules);
     }
 
     #[test]

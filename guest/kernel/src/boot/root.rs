@@ -88,7 +88,7 @@ fn share_root(share: &Share, dev: u64) -> Result<Arc<dyn Inode>, String> {
         tag: share.tag.clone(),
         dev,
         writable: share.writable,
-        cache: options.cache,
+        cache: share.cache,
         dax: options.dax,
         ids: options.ids,
         trace: options.trace.fuse.then_some(|line| report::trace(format!("{line}"))),

@@ -29,16 +29,16 @@ impl Daemon {
     ///
     /// # Errors
     /// No daemon here can serve the share, or it cannot be started or confined.
-    pub fn start(tools: &Tools, share: &Share, cache: CacheMode) -> Result<Self, String> {
+    pub fn start(tools: &Tools, share: &Share) -> Result<Self, String> {
         let shown = share.source.display();
         let daemon = tools.daemon_for(share.writable).map_err(|why| format!("{shown}: {why}"))?;
         let (listener, client) = listener_with_client().map_err(|error| format!("cannot make a socket: {error}"))?;
         let socket = listener.as_raw_fd();
         let directory = File::open(&share.source).map_err(|error| format!("cannot open {shown}: {error}"))?;
         let (path, command) = match daemon {
-            tools::Daemon::Upstream { path, .. } => (path, upstream(path, socket, share, cache)),
+            tools::Daemon::Upstream { path, .. } => (path, upstream(path, socket, share)),
             tools::Daemon::Qemu(path) => {
-                (path, qemus(path, socket, directory.as_fd(), share, cache).map_err(|error| error.to_string())?)
+                (path, qemus(path, socket, directory.as_fd(), share).map_err(|error| error.to_string())?)
             }
         };
         let child = Child::start(command, &[listener.as_fd(), directory.as_fd()]).map_err(|error| {
@@ -55,11 +55,11 @@ impl Daemon {
     }
 }
 
-fn upstream(path: &Path, socket: i32, share: &Share, cache: CacheMode) -> Command {
+fn upstream(path: &Path, socket: i32, share: &Share) -> Command {
     let mut command = Command::new(path);
     command.current_dir("/");
     command.arg("--fd").arg(socket.to_string()).arg("--shared-dir").arg(&share.source);
-    command.args(["--log-level", "error", "--cache"]).arg(match cache {
+    command.args(["--log-level", "error", "--cache"]).arg(match share.cache {
         CacheMode::None => "never",
         CacheMode::Auto => "auto",
         CacheMode::Always => "always",
@@ -75,7 +75,7 @@ fn upstream(path: &Path, socket: i32, share: &Share, cache: CacheMode) -> Comman
     command
 }
 
-fn qemus(path: &Path, socket: i32, directory: BorrowedFd, share: &Share, cache: CacheMode) -> io::Result<Command> {
+fn qemus(path: &Path, socket: i32, directory: BorrowedFd, share: &Share) -> io::Result<Command> {
     // To be root in a user namespace is not enough for this daemon: it insists on dropping them.
     let user = !rustix::process::geteuid().is_root();
     if user && rustix::process::getgroups().is_ok_and(|groups| !groups.is_empty()) {
@@ -90,7 +90,7 @@ fn qemus(path: &Path, socket: i32, directory: BorrowedFd, share: &Share, cache: 
     let source = format!("source=/proc/self/fd/{}/.", directory.as_raw_fd());
     command.arg("-f").arg(format!("--fd={socket}"));
     command.args(["-o", &source, "-o", "sandbox=chroot", "-o", "log_level=err", "-o", "xattr"]);
-    command.arg("-o").arg(match cache {
+    command.arg("-o").arg(match share.cache {
         CacheMode::None => "cache=none",
         CacheMode::Auto => "cache=auto",
         CacheMode::Always => "cache=always",

@@ -49,7 +49,7 @@ impl Machine {
         began: Reading,
     ) -> Result<Self, String> {
         let ours = |error: io::Error| format!("cannot prepare QEMU's files: {error}");
-        let serve = |share| Daemon::start(tools, share, plan.boot.cache);
+        let serve = |share| Daemon::start(tools, share);
         let daemons = plan.shares.iter().map(serve).collect::<Result<Vec<_>, _>>()?;
         let kernel = kernel_file().map_err(ours)?;
         let (report, report_far) = UnixStream::pair().map_err(ours)?;
