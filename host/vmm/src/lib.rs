@@ -34,7 +34,16 @@ mod run;
 mod shadow;
 mod stop;
 mod virtio;
-mod worker;
+pub mod worker;
+
+/// The file server by itself, for a front that is not this machine's own device.
+pub mod fs {
+    pub use crate::virtio::fs::requests::Requests;
+    pub use crate::virtio::fs::server::FileServer;
+    pub use crate::virtio::fs::share::{MAX_TAG, Share, ShareError, check_tags};
+    pub use crate::virtio::fs::window::{DaxWindow, MAX_RUNS, PAGE, WindowRange, check_source};
+    pub use crate::virtio::ring::Chain;
+}
 
 pub use boot::BootError;
 pub use config::{MachineConfig, ShareConfig};

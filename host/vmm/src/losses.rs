@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::kvm::KvmError;
     use crate::pci::msix::Message;
-    use crate::virtio::fs::window::PAGE;
+    use crate::virtio::fs::window::{DaxWindow, PAGE};
     use crate::virtio::interrupt::Platform;
     use diolkos_common::losses::{News, Reader};
     use std::os::fd::AsFd;

@@ -16,7 +16,7 @@ use crate::virtio::fs::Fs;
 use crate::virtio::fs::requests::Requests;
 use crate::virtio::fs::server::FileServer;
 use crate::virtio::fs::share::{Share, ShareError, check_tags};
-use crate::virtio::fs::window::{MAX_RUNS, Window};
+use crate::virtio::fs::window::{DaxWindow, MAX_RUNS, Window};
 use crate::virtio::interrupt::Interrupter;
 use crate::virtio::pci::{Attachment, VirtioPci};
 use crate::virtio::rng::Rng;
@@ -173,7 +173,7 @@ impl Parts {
             Some(place) => Some((place, Arc::new(Window::new(place.len, config.writable, MAX_RUNS / of)?))),
             None => None,
         };
-        let served = window.as_ref().map(|(_, window)| window.clone());
+        let served = window.as_ref().map(|(_, window)| window.clone() as Arc<dyn DaxWindow>);
         let server = FileServer::new(directory, config.writable, config.cache, served)
             .map_err(|source| ShareError::Server { path: config.source.clone(), source })?;
         let requests = server.requests();

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// `FUSE_FORGET`.
 pub const FORGET: u32 = 2;
+/// `FUSE_INIT`.
+pub const INIT: u32 = 26;
 /// `FUSE_DESTROY`.
 pub const DESTROY: u32 = 38;
 /// `FUSE_BATCH_FORGET`.
@@ -36,7 +38,7 @@ const NAMES: [(u32, &str); 48] = [
     (23, "LISTXATTR"),
     (24, "REMOVEXATTR"),
     (25, "FLUSH"),
-    (26, "INIT"),
+    (INIT, "INIT"),
     (27, "OPENDIR"),
     (28, "READDIR"),
     (29, "RELEASEDIR"),

@@ -26,6 +26,7 @@ impl WindowRange {
     }
 
     /// Length in bytes.
+    #[allow(clippy::len_without_is_empty, reason = "it never is")]
     pub fn len(self) -> u64 {
         self.len
     }

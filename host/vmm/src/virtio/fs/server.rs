@@ -8,9 +8,9 @@ use super::guard::{Guard, Privilege, refuse};
 use super::listing::Listings;
 use super::range::{self, COPY_BODY, COPY_FILE_RANGE, Open, SYNCFS};
 use super::readonly::ReadOnly;
-use super::requests::{BATCH_FORGET, DESTROY, FORGET, Requests};
+use super::requests::{BATCH_FORGET, DESTROY, FORGET, INIT, Requests};
 use super::share::Share;
-use super::window::Window;
+use super::window::DaxWindow;
 use crate::virtio::ring::Chain;
 use diolkos_common::cmdline::CacheMode;
 use fuse_backend_rs::abi::fuse_abi::{InHeader, OutHeader};
@@ -58,7 +58,7 @@ pub struct FileServer {
     /// The same files, for what the library has no method for.
     files: Arc<dyn Open>,
     writable: bool,
-    window: Option<Arc<Window>>,
+    window: Option<Arc<dyn DaxWindow>>,
     requests: Arc<Requests>,
     // Named by the path the server has: see `Share::server_path`.
     _share: Share,
@@ -69,7 +69,7 @@ impl FileServer {
     ///
     /// # Errors
     /// When the passthrough file system cannot start: no `/proc`, or no descriptors left.
-    pub fn new(share: Share, writable: bool, cache: CacheMode, window: Option<Arc<Window>>) -> io::Result<Self> {
+    pub fn new(share: Share, writable: bool, cache: CacheMode, window: Option<Arc<dyn DaxWindow>>) -> io::Result<Self> {
         let (cache_policy, timeout) = match cache {
             // Not `Never`: that adds FOPEN_DIRECT_IO, which forbids a client to map the file.
             CacheMode::None => (CachePolicy::Auto, Duration::ZERO),
@@ -118,6 +118,10 @@ impl FileServer {
         let Ok(mut writer) = VirtioFsWriter::new(memory, chain.clone()) else { return 0 };
         if !known {
             return reply_error(&mut writer, &header, libc::ENOSYS);
+        }
+        if header.opcode == INIT {
+            // A guest that starts anew without a word to the old file system, after a crash say, has nothing in the window.
+            self.reset();
         }
         if matches!(header.opcode, COPY_FILE_RANGE | SYNCFS) {
             return match self.serve_range(memory, chain, &header) {
@@ -206,7 +210,7 @@ fn reply_error(writer: &mut VirtioFsWriter<'_>, header: &InHeader, errno: i32) -
 }
 
 /// The window, as fuse-backend-rs calls it.
-struct Handler(Arc<Window>);
+struct Handler(Arc<dyn DaxWindow>);
 
 impl FsCacheReqHandler for Handler {
     fn map(&mut self, foffset: u64, moffset: u64, len: u64, flags: u64, fd: RawFd) -> io::Result<()> {

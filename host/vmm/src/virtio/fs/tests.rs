@@ -2,7 +2,7 @@
 
 use super::server::FileServer;
 use super::share::Share;
-use super::window::Window;
+use super::window::{DaxWindow, Window};
 use super::*;
 use crate::virtio::testing::{Driver, Part};
 use diolkos_common::cmdline::CacheMode;
@@ -36,7 +36,7 @@ fn bench(writable: bool) -> Bench {
 fn bench_on(directory: TempDir, writable: bool) -> Bench {
     let share = Share::open(directory.path()).unwrap();
     let window = Arc::new(Window::new(WINDOW, writable, 100).unwrap());
-    let server = FileServer::new(share, writable, CacheMode::Auto, Some(window.clone())).unwrap();
+    let server = FileServer::new(share, writable, CacheMode::Auto, Some(window.clone() as Arc<dyn DaxWindow>)).unwrap();
     let mut driver = Driver::new(Fs::new("root", server), None);
     driver.start(0);
     Bench { driver, window, directory, unique: 0 }

@@ -40,7 +40,64 @@ pub struct WindowStats {
     pub lost: u64,
 }
 
-/// A window.
+/// What the file server needs of a window, whoever holds its memory: this process ([`Window`]), or a virtual machine
+/// monitor at the other end of a socket.
+pub trait DaxWindow: Send + Sync {
+    /// Length in bytes.
+    fn size(&self) -> u64;
+
+    /// Maps `file` from byte `file_offset` over `range`, in place of what was there.
+    ///
+    /// # Errors
+    /// As [`Window::map`]; a window elsewhere has reasons of its own.
+    fn map(&self, range: WindowRange, file: BorrowedFd<'_>, file_offset: u64, write: bool) -> Result<(), Errno>;
+
+    /// Takes away whatever is mapped in `range`.
+    ///
+    /// # Errors
+    /// It could not be done, or not all of it: what is in `range` is not known then.
+    fn unmap(&self, range: WindowRange) -> Result<(), Errno>;
+
+    /// Takes everything away: the driver is gone, or starts anew.
+    fn clear(&self);
+
+    /// Checks a guest's range.
+    ///
+    /// # Errors
+    /// `EINVAL`.
+    fn range(&self, offset: u64, len: u64) -> Result<WindowRange, Errno> {
+        WindowRange::new(self.size(), offset, len).ok_or(Errno::INVAL)
+    }
+}
+
+/// Checks what can be said of a mapping without the window; the file's size in bytes.
+///
+/// # Errors
+/// `EINVAL` for an offset that is not page-aligned or leaves the range of file offsets, `EROFS` for writing where only
+/// reading is allowed, `EACCES` for what is not a regular file.
+pub fn check_source(
+    range: WindowRange,
+    file: BorrowedFd<'_>,
+    file_offset: u64,
+    write: bool,
+    writable: bool,
+) -> Result<u64, Errno> {
+    let end = file_offset.checked_add(range.len()).ok_or(Errno::INVAL)?;
+    if !file_offset.is_multiple_of(PAGE) || i64::try_from(end).is_err() {
+        return Err(Errno::INVAL);
+    }
+    if write && !writable {
+        return Err(Errno::ROFS);
+    }
+    // A device's mmap may do anything; only file pages belong into a guest.
+    let stat = fstat(file)?;
+    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
+        return Err(Errno::ACCESS);
+    }
+    Ok(u64::try_from(stat.st_size).unwrap_or(0))
+}
+
+/// A window in this process.
 #[derive(Debug)]
 pub struct Window {
     mapping: Arc<HostMapping>,
@@ -79,32 +136,13 @@ impl Window {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks a guest's range.
-    ///
-    /// # Errors
-    /// `EINVAL`.
-    pub fn range(&self, offset: u64, len: u64) -> Result<WindowRange, Errno> {
-        WindowRange::new(self.len(), offset, len).ok_or(Errno::INVAL)
-    }
-
     /// Maps `file` from byte `file_offset` over `range`, in place of what was there.
     ///
     /// # Errors
     /// `EINVAL` for an offset that is not page-aligned or leaves the range of file offsets, `EROFS` for writing to a
     /// read-only share, `EACCES` for what is not a regular file, `ENOMEM` for too many runs, or what mmap(2) says.
     pub fn map(&self, range: WindowRange, file: BorrowedFd<'_>, file_offset: u64, write: bool) -> Result<(), Errno> {
-        let end = file_offset.checked_add(range.len()).ok_or(Errno::INVAL)?;
-        if !file_offset.is_multiple_of(PAGE) || i64::try_from(end).is_err() {
-            return Err(Errno::INVAL);
-        }
-        if write && !self.writable {
-            return Err(Errno::ROFS);
-        }
-        // A device's mmap may do anything; only file pages belong into a guest.
-        let stat = fstat(file)?;
-        if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
-            return Err(Errno::ACCESS);
-        }
+        let size = check_source(range, file, file_offset, write, self.writable)?;
         let mut runs = self.runs();
         // The new run, and the run it may split.
         if runs.len() + 2 > self.max_runs {
@@ -129,7 +167,6 @@ impl Window {
             runs.remove(range);
             return Err(errno);
         }
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
         let content = size.saturating_sub(file_offset).min(range.len()).next_multiple_of(PAGE);
         runs.insert(range, Shows::File { content: range.offset() + content, writable: write });
         runs.stats.maps += 1;
@@ -219,6 +256,21 @@ impl Window {
             tracing::error!("cannot close a hole in the DAX window: {errno}");
             std::process::abort();
         }
+    }
+}
+
+impl DaxWindow for Window {
+    fn size(&self) -> u64 {
+        self.len()
+    }
+    fn map(&self, range: WindowRange, file: BorrowedFd<'_>, file_offset: u64, write: bool) -> Result<(), Errno> {
+        Window::map(self, range, file, file_offset, write)
+    }
+    fn unmap(&self, range: WindowRange) -> Result<(), Errno> {
+        Window::unmap(self, range)
+    }
+    fn clear(&self) {
+        Window::clear(self);
     }
 }
 
