@@ -13,7 +13,15 @@ struct Timers {
     next: u64,
     /// End of the running thread's time slice.
     slice: Option<u64>,
-    armed: Option<u64>,
+    armed: Option<Armed>,
+}
+
+/// What the one-shot timer is set for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Armed {
+    deadline: u64,
+    /// From this time on it may have fired: it cannot be set far ahead, and runs by another clock than ours.
+    may_fire: u64,
 }
 
 static TIMERS: Mutex<Timers> = Mutex::new(Timers { sleepers: BTreeMap::new(), next: 0, slice: None, armed: None });
@@ -26,8 +34,13 @@ impl Timers {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        if wanted != self.armed {
-            self.armed = wanted;
+        if wanted != self.armed.map(|armed| armed.deadline) {
+            self.armed = wanted.map(|deadline| {
+                let now = time::monotonic_ns();
+                let ahead = deadline.saturating_sub(now).min(lapic::MAX_TIMER_NS);
+                // The two clocks are told to run alike; they will not differ by more than a part in 128.
+                Armed { deadline, may_fire: now + ahead - ahead / 128 }
+            });
             lapic::set_timer(wanted.map(|deadline| deadline.saturating_sub(time::monotonic_ns())));
         }
     }
@@ -68,7 +81,8 @@ pub fn set_slice(ns: Option<u64>) {
 /// Wakes everybody whose deadline has passed. Returns whether a time slice is over.
 pub fn expire(now: u64) -> bool {
     let mut timers = TIMERS.lock();
-    if timers.armed.is_none_or(|deadline| deadline > now) {
+    // Before that the interrupt was somebody else's, and the timer still runs.
+    if timers.armed.is_none_or(|armed| armed.may_fire > now) {
         return false;
     }
     timers.armed = None;

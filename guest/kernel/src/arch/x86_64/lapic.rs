@@ -15,6 +15,9 @@ const TIMER_DIVIDE: u64 = 0x3e0;
 /// The vector of all interrupts; see `trap` for why there is one. Even, see `monitor.s`.
 const VECTOR: u8 = 0xe0;
 
+/// The timer cannot be set farther ahead, in nanoseconds.
+pub const MAX_TIMER_NS: u64 = u32::MAX as u64;
+
 fn register(offset: u64) -> *mut u32 {
     (PHYS_BASE + BASE + offset) as *mut u32
 }
@@ -36,10 +39,9 @@ pub fn end_of_interrupt() {
     write(EOI, 0);
 }
 
-/// Raises [`vector::TIMER`] in about `ns` nanoseconds, in place of what was set before; `None` turns it off.
+/// Interrupts in about `ns` nanoseconds, at most [`MAX_TIMER_NS`], in place of what was set before; `None` turns it off.
 pub fn set_timer(ns: Option<u64>) {
-    // A wake-up that comes early, as one of more than four seconds does, finds nothing due and sets the timer again.
-    let ticks = ns.map_or(0, |ns| ns.clamp(1, u32::MAX as u64) as u32);
+    let ticks = ns.map_or(0, |ns| ns.clamp(1, MAX_TIMER_NS) as u32);
     write(TIMER_COUNT, ticks);
 }
 
