@@ -64,6 +64,8 @@ fn volumes_that_make_no_sense() {
     refused(&["run", "--volume", "/etc:data", "/", "ls"], &["--volume", "start with '/'"]);
     refused(&["run", "--volume", "/etc:/", "/", "ls"], &["--volume", "DIR"]);
     refused(&["run", "--volume", "/etc:/a", "--volume", "/usr:/a/", "/", "ls"], &["--volume", "/a"]);
+    refused(&["run", "--volume", "/etc:/a:readonly", "/", "ls"], &["--volume", "'readonly'", "dax=SIZE"]);
+    refused(&["run", "--volume", "/etc:/a:ro:dax=3M", "/", "ls"], &["--volume /etc:/a:dax=3M", "multiple"]);
 }
 
 #[test]

@@ -25,3 +25,4 @@ mod shares;
 mod streams;
 mod truncation;
 mod vm;
+mod volumes;

@@ -16,10 +16,27 @@ pub struct Share {
     pub tag: String,
     /// Where it appears, an absolute path; `/` for the root share.
     pub target: Vec<u8>,
-    /// Whether the guest may write to it. The host enforces it too.
-    pub writable: bool,
+    /// What the program may do to it.
+    pub access: Access,
     /// How long what is known of its files may be believed.
     pub cache: CacheMode,
+}
+
+/// What a program may do to a share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// Read it. The host enforces that.
+    #[default]
+    ReadOnly,
+    /// Change the host's files.
+    ReadWrite,
+}
+
+impl Access {
+    /// Whether the host's files may change.
+    pub fn changes_host(self) -> bool {
+        self == Self::ReadWrite
+    }
 }
 
 /// Which policy manages the DAX window.
@@ -160,8 +177,8 @@ impl BootOptions {
             line.push(' ');
         };
         for share in &self.shares {
-            let mode: &[u8] = if share.writable { b"rw" } else { b"ro" };
-            word("share", &[share.tag.as_bytes(), &share.target, mode, cache_names(share.cache).as_bytes()]);
+            let (access, cache) = (name_of(&ACCESS, share.access), name_of(&CACHE, share.cache));
+            word("share", &[share.tag.as_bytes(), &share.target, access.as_bytes(), cache.as_bytes()]);
         }
         for entry in &self.env {
             word("env", &[entry]);
@@ -173,7 +190,7 @@ impl BootOptions {
             word("hostname", &[self.hostname.as_bytes()]);
         }
         word("ids", &[format!("{}", self.ids.0).as_bytes(), format!("{}", self.ids.1).as_bytes()]);
-        word("dax", &[dax_names(self.dax).as_bytes()]);
+        word("dax", &[name_of(&DAX, self.dax).as_bytes()]);
         for (on, key) in [
             (self.trace.syscalls, "trace_syscalls"),
             (self.trace.fuse, "trace_fuse"),
@@ -244,11 +261,7 @@ impl BootOptions {
             "share" if parts.len() == 4 => self.shares.push(Share {
                 tag: text(0)?.into(),
                 target: parts[1].clone(),
-                writable: match text(2)? {
-                    "rw" => true,
-                    "ro" => false,
-                    _ => return Err(bad()),
-                },
+                access: find(&ACCESS, text(2)?).ok_or_else(bad)?,
                 cache: find(&CACHE, text(3)?).ok_or_else(bad)?,
             }),
             "env" => self.env.push(parts[0].clone()),
@@ -279,6 +292,7 @@ impl BootOptions {
 }
 
 const EMPTY: &str = "%empty%";
+const ACCESS: [(&str, Access); 2] = [("ro", Access::ReadOnly), ("rw", Access::ReadWrite)];
 const DAX: [(&str, DaxPolicy); 3] = [("clock", DaxPolicy::Clock), ("lifo", DaxPolicy::Lifo), ("off", DaxPolicy::Off)];
 const CACHE: [(&str, CacheMode); 3] =
     [("none", CacheMode::None), ("auto", CacheMode::Auto), ("always", CacheMode::Always)];
@@ -287,12 +301,9 @@ fn find<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
     table.iter().find(|(n, _)| *n == name).map(|(_, value)| *value)
 }
 
-fn dax_names(policy: DaxPolicy) -> &'static str {
-    DAX.iter().find(|(_, p)| *p == policy).map_or("clock", |(name, _)| name)
-}
-
-fn cache_names(mode: CacheMode) -> &'static str {
-    CACHE.iter().find(|(_, m)| *m == mode).map_or("auto", |(name, _)| name)
+/// The name of a value. Every value has one: the tables are written beside the types.
+fn name_of<T: PartialEq>(table: &[(&'static str, T)], value: T) -> &'static str {
+    table.iter().find(|(_, other)| *other == value).map_or("", |(name, _)| name)
 }
 
 #[cfg(test)]
@@ -303,11 +314,11 @@ mod tests {
     fn full() -> BootOptions {
         BootOptions {
             shares: vec![
-                Share { tag: "root".into(), target: b"/".to_vec(), writable: false, cache: CacheMode::Always },
+                Share { tag: "root".into(), target: b"/".to_vec(), access: Access::ReadOnly, cache: CacheMode::Always },
                 Share {
                     tag: "v:1".into(),
                     target: b"/data dir:x/\xff".to_vec(),
-                    writable: true,
+                    access: Access::ReadWrite,
                     cache: CacheMode::None,
                 },
             ],

@@ -138,6 +138,11 @@ impl Mount {
         self.root.clone()
     }
 
+    /// The share's tag.
+    pub fn tag(&self) -> &str {
+        self.fs.session.tag()
+    }
+
     /// What the mount has done so far.
     pub fn counters(&self) -> &Counters {
         &self.fs.session.counters

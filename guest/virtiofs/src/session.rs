@@ -59,6 +59,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// The share's tag.
+    pub(crate) fn tag(&self) -> &str {
+        &self.tag
+    }
+
     pub(crate) fn new(transport: Arc<dyn Transport>, tag: String, ids: (u32, u32), trace: Option<TraceLine>) -> Self {
         Self {
             transport,

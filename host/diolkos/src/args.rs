@@ -45,9 +45,9 @@ pub struct RunOptions {
     /// Share one more host directory, at a place of its own
     ///
     /// HOST appears in the machine at the absolute path GUEST, which need not exist in DIR. It is writable unless ':ro'
-    /// is added; ':cache=none', ':cache=auto' or ':cache=always' gives it a rule of its own in place of --cache. May be
-    /// given several times.
-    #[arg(long, value_name = "HOST:GUEST[:ro][:cache=MODE]")]
+    /// is added; ':cache=none', ':cache=auto' or ':cache=always' gives it a rule of its own in place of --cache, and
+    /// ':dax=SIZE' a window of its own size in place of --dax-window. May be given several times.
+    #[arg(long, value_name = "HOST:GUEST[:ro][:cache=MODE][:dax=SIZE]")]
     pub volume: Vec<Volume>,
 
     /// Set an environment variable: KEY=VALUE, or KEY to pass on the host's value
@@ -67,7 +67,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "SIZE", default_value = "2G")]
     pub memory: MemorySize,
 
-    /// Size of the DAX window of each share; 0 turns it off [default: 2G]
+    /// Size of the DAX window of each share that has none of its own; 0 for no window [default: 2G]
     ///
     /// Through the window the program reads the host's page cache directly, with no copy. It costs address space, not
     /// memory. A multiple of 2M. Files larger than the window work: pieces take turns. KVM platform only.

@@ -42,7 +42,7 @@ impl Platform for Kvm {
             tag: share.tag,
             source: share.source,
             writable: share.writable,
-            window: plan.window,
+            window: share.window,
             cache: share.cache,
         };
         let config = MachineConfig {

@@ -8,12 +8,13 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use diolkos_common::cmdline::{self, BootOptions, CacheMode};
+use diolkos_common::cmdline::{self, Access, BootOptions, CacheMode};
 
 use crate::args::{RunOptions, TraceKind};
 use crate::environment;
 use crate::memory_size::MemorySize;
 use crate::terminal;
+use crate::volume::Volume;
 
 /// A piece of the window, and the page size that memory is handed out in; in bytes.
 const CHUNK: u64 = 2 << 20;
@@ -35,6 +36,8 @@ pub struct Share {
     pub writable: bool,
     /// How long the guest may believe what it knows of the files.
     pub cache: CacheMode,
+    /// Its DAX window in bytes, a multiple of 2 MiB; 0 for none.
+    pub window: u64,
 }
 
 /// Everything a platform needs to know.
@@ -46,10 +49,8 @@ pub struct Plan {
     pub shares: Vec<Share>,
     /// Memory of the machine in bytes, a multiple of 2 MiB.
     pub memory: u64,
-    /// DAX window of each share in bytes, a multiple of 2 MiB; 0 for none.
-    pub window: u64,
-    /// Whether the user gave the window's size; if so, a platform without one must say so.
-    pub window_asked: bool,
+    /// The option by which the user gave the size of a window: a platform without windows must say so.
+    pub window_asked: Option<&'static str>,
 }
 
 impl Plan {
@@ -59,13 +60,13 @@ impl Plan {
     /// One line that names the option or path at fault and says what to do.
     pub fn new(options: &RunOptions) -> Result<Self, String> {
         let memory = check_memory(options.memory)?;
-        let window = check_window(options.dax_window)?;
         if !options.workdir.as_bytes().starts_with(b"/") {
             return Err(format!("--workdir {}: the path must start with '/'", options.workdir.display()));
         }
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let env = environment::build(&options.env, uid)?;
         let (shares, mounts) = check_shares(options)?;
+        let windowless = shares.iter().all(|share| share.window == 0);
         let boot = BootOptions {
             shares: mounts,
             args: options.program.iter().map(bytes).collect(),
@@ -73,7 +74,7 @@ impl Plan {
             workdir: bytes(&options.workdir),
             hostname: "diolkos".to_owned(),
             ids: (uid, gid),
-            dax: if window == 0 { cmdline::DaxPolicy::Off } else { options.dax_policy.into() },
+            dax: if windowless { cmdline::DaxPolicy::Off } else { options.dax_policy.into() },
             trace: cmdline::Trace {
                 syscalls: options.trace.contains(&TraceKind::Syscalls),
                 fuse: options.trace.contains(&TraceKind::Fuse),
@@ -83,7 +84,12 @@ impl Plan {
             terminal: terminal::look(),
             ..BootOptions::default()
         };
-        Ok(Self { boot, shares, memory, window, window_asked: options.dax_window.is_some() })
+        let own_window = || options.volume.iter().any(|volume| volume.window.is_some());
+        let window_asked = match options.dax_window {
+            Some(_) => Some("--dax-window"),
+            None => own_window().then_some("--volume ...:dax=SIZE"),
+        };
+        Ok(Self { boot, shares, memory, window_asked })
     }
 }
 
@@ -101,9 +107,9 @@ fn check_memory(size: MemorySize) -> Result<u64, String> {
     }
 }
 
-fn check_window(size: Option<MemorySize>) -> Result<u64, String> {
-    let Some(size) = size else { return Ok(DEFAULT_WINDOW) };
-    let say = |why: String| Err(format!("--dax-window {size}: {why}"));
+/// The size of a window in bytes; `named` is the option that gave it.
+fn check_window(size: MemorySize, named: &str) -> Result<u64, String> {
+    let say = |why: String| Err(format!("{named}{size}: {why}"));
     match size.0 {
         0 => Ok(0),
         1..CHUNK => say("smaller than one piece of the window; give at least 2M, or 0 for none".to_owned()),
@@ -115,25 +121,41 @@ fn check_window(size: Option<MemorySize>) -> Result<u64, String> {
     }
 }
 
+/// What holds for one share.
+struct Rules {
+    access: Access,
+    cache: CacheMode,
+    window: u64,
+}
+
 /// The root share and the volumes, as the host and as the guest needs them.
 fn check_shares(options: &RunOptions) -> Result<(Vec<Share>, Vec<cmdline::Share>), String> {
     let mut shares = Vec::new();
     let mut mounts: Vec<cmdline::Share> = Vec::new();
-    let mut add = |tag: String, source: &Path, target: &[u8], writable: bool, cache: CacheMode, named: &str| {
+    let window = options.dax_window.map_or(Ok(DEFAULT_WINDOW), |size| check_window(size, "--dax-window "))?;
+    let mut add = |tag: String, source: &Path, target: &[u8], rules: Rules, named: &str| {
+        let Rules { access, cache, window } = rules;
         let shown = String::from_utf8_lossy(target).into_owned();
         if mounts.iter().any(|mount| mount.target == target) {
             return Err(format!("--volume: two directories cannot both appear at {shown}"));
         }
         let source = check_directory(source).map_err(|why| format!("{named}{}: {why}", source.display()))?;
-        shares.push(Share { tag: tag.clone(), source, writable, cache });
-        mounts.push(cmdline::Share { tag, target: target.to_vec(), writable, cache });
+        shares.push(Share { tag: tag.clone(), source, writable: access.changes_host(), cache, window });
+        mounts.push(cmdline::Share { tag, target: target.to_vec(), access, cache });
         Ok(())
     };
+    let access = if options.rw { Access::ReadWrite } else { Access::ReadOnly };
     let cache = options.cache.into();
-    add("root".to_owned(), &options.dir, b"/", options.rw, cache, "")?;
+    add("root".to_owned(), &options.dir, b"/", Rules { access, cache, window }, "")?;
     for (i, volume) in options.volume.iter().enumerate() {
-        let cache = volume.cache.map_or(cache, CacheMode::from);
-        add(format!("volume{}", i + 1), &volume.source, &volume.target, volume.writable, cache, "--volume ")?;
+        let Volume { source, target, access, cache: own_cache, window: own_window } = volume;
+        let named = || format!("--volume {}:{}:dax=", source.display(), String::from_utf8_lossy(target));
+        let rules = Rules {
+            access: *access,
+            cache: own_cache.map_or(cache, CacheMode::from),
+            window: own_window.map_or(Ok(window), |size| check_window(size, &named()))?,
+        };
+        add(format!("volume{}", i + 1), source, target, rules, "--volume ")?;
     }
     Ok((shares, mounts))
 }
@@ -174,8 +196,8 @@ mod tests {
         let volume = format!("{}:/data", folder.path().display());
         let plan = plan(&["--volume", &volume, "/", "ls", "-l"]).unwrap();
         assert_eq!(plan.boot.shares[0].target, b"/");
-        assert!(!plan.boot.shares[0].writable && !plan.shares[0].writable);
-        assert!(plan.boot.shares[1].writable && plan.shares[1].writable);
+        assert!(plan.boot.shares[0].access == Access::ReadOnly && !plan.shares[0].writable);
+        assert!(plan.boot.shares[1].access == Access::ReadWrite && plan.shares[1].writable);
         assert_eq!(plan.boot.shares[1].tag, plan.shares[1].tag);
         assert_eq!(plan.boot.args, [b"ls".to_vec(), b"-l".to_vec()]);
         assert_eq!(BootOptions::parse(&plan.boot.encode()), Ok(plan.boot));
@@ -193,6 +215,23 @@ mod tests {
     fn a_window_of_nothing_turns_the_policy_off() {
         assert_eq!(plan(&["--dax-window", "0", "/", "ls"]).unwrap().boot.dax, cmdline::DaxPolicy::Off);
         assert_eq!(plan(&["--dax-policy", "lifo", "/", "ls"]).unwrap().boot.dax, cmdline::DaxPolicy::Lifo);
+    }
+
+    #[test]
+    fn every_share_has_a_window_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = |target: &str| format!("{}:{target}", folder.path().display());
+        let windows = |words: &[&str]| -> (Vec<u64>, cmdline::DaxPolicy) {
+            let (own, none, other) = (volume("/a:dax=64M"), volume("/b:ro:dax=0"), volume("/c"));
+            let volumes = ["--volume", &own, "--volume", &none, "--volume", &other, "/", "ls"];
+            let plan = plan(&[words, &volumes].concat()).unwrap();
+            (plan.shares.iter().map(|share| share.window).collect(), plan.boot.dax)
+        };
+        let clock = cmdline::DaxPolicy::Clock;
+        assert_eq!(windows(&[]), (vec![DEFAULT_WINDOW, 64 << 20, 0, DEFAULT_WINDOW], clock));
+        assert_eq!(windows(&["--dax-window", "0"]), (vec![0, 64 << 20, 0, 0], clock));
+        let error = plan(&["--volume", &volume("/a:dax=3M"), "/", "ls"]).unwrap_err();
+        assert!(error.contains(":/a:dax=3M: must be a multiple"), "{error}");
     }
 
     #[test]

@@ -29,18 +29,20 @@ fn supervise(options: &RunOptions, began: Reading) -> Result<Verdict, String> {
     let signals = Signals::watch().map_err(|error| format!("cannot watch for signals: {error}"))?;
     let plan = Plan::new(options)?;
     let platform = platform::choose(options.platform, options.verbose)?;
-    let no_window = match (plan.window, platform.no_window()) {
-        (0, _) => Some("--dax-window 0"),
-        (_, Some(why)) => {
-            if plan.window_asked {
-                say(&format!("warning: --dax-window has no effect: {why}"));
+    let windows: Vec<_> = plan.shares.iter().map(|share| (share.tag.clone(), share.window)).collect();
+    let none_asked = windows.iter().all(|(_, size)| *size == 0);
+    let windows = match platform.no_window() {
+        // Only the root has no option of its own.
+        _ if none_asked => Err("--dax-window 0"),
+        Some(why) => {
+            if let Some(option) = plan.window_asked {
+                say(&format!("warning: {option} has no effect: {why}"));
             }
-            Some(why)
+            Err(why)
         }
-        _ => None,
+        None => Ok(windows),
     };
     let program = options.program[0].display().to_string();
-    let window = plan.window;
     let listener = Listener::default();
     let machine = platform.start(plan, listener.clone(), began)?;
     signals.stops(machine.stopper());
@@ -54,7 +56,7 @@ fn supervise(options: &RunOptions, began: Reading) -> Result<Verdict, String> {
             program: &program,
             platform: platform.name(),
             policy: options.dax_policy,
-            window: no_window.map_or(Ok(window), Err),
+            windows,
             began,
             gone: finished.gone,
             counters: listener.counters(),

@@ -31,8 +31,8 @@ pub struct Summary<'a> {
     pub platform: String,
     /// The window's policy.
     pub policy: WindowPolicy,
-    /// The window of each share in bytes, or why there is none.
-    pub window: Result<u64, &'static str>,
+    /// The tag of each share and the bytes of its window, or why there is none at all.
+    pub windows: Result<Vec<(String, u64)>, &'static str>,
     /// When the command began.
     pub began: Reading,
     /// When the machine was gone.
@@ -133,20 +133,31 @@ fn time_section(summary: &Summary, times: Vec<(String, u64)>, khz: u64) -> Secti
     Section { title: "time since the command began".to_owned(), rows }
 }
 
-/// `refusals` are the guest's own reasons not to use a window, as `off.REASON`.
+/// `refusals` are the guest's own reasons not to use a share's window, as `off.TAG.REASON`.
 fn window_section(summary: &Summary, counters: Vec<(String, u64)>, refusals: &[(String, u64)]) -> Section {
     let policy = match summary.policy {
         WindowPolicy::Clock => "clock",
         WindowPolicy::Lifo => "lifo",
     };
-    let refusal = refusals.iter().find_map(|(name, _)| name.strip_prefix("off."));
-    let state = match (summary.window, refusal) {
+    let refusal = |tag: &str| {
+        let reason = |name: &str| Some(name.strip_prefix("off.")?.strip_prefix(tag)?.strip_prefix('.')?.to_owned());
+        refusals.iter().find_map(|(name, _)| reason(name))
+    };
+    let state = |(tag, size): &(String, u64)| {
+        refusal(tag).map_or_else(|| MemorySize(*size).to_string(), |why| format!("off ({why})"))
+    };
+    let states: Vec<String> = summary.windows.as_deref().unwrap_or_default().iter().map(state).collect();
+    let shown = match (&summary.windows, &states[..]) {
         (Err(why), _) => format!("off ({why})"),
-        (Ok(_), Some(why)) => format!("off ({why})"),
-        (Ok(size), None) => format!("{} a share, policy {policy}", MemorySize(size)),
+        (Ok(_), [one, rest @ ..]) if rest.iter().all(|other| other == one) && one.starts_with("off") => one.clone(),
+        (Ok(_), [one, rest @ ..]) if rest.iter().all(|other| other == one) => format!("{one} a share, policy {policy}"),
+        (Ok(shares), _) => {
+            let each: Vec<_> = shares.iter().zip(&states).map(|((tag, _), state)| format!("{tag} {state}")).collect();
+            format!("{}; policy {policy}", each.join(", "))
+        }
     };
     let mut section = section("dax window", counters);
-    section.rows.insert(0, ("size".to_owned(), state));
+    section.rows.insert(0, ("size".to_owned(), shown));
     section
 }
 
@@ -205,7 +216,11 @@ pub fn bytes(value: u64) -> String {
 mod tests {
     use super::*;
 
-    fn block(text: Option<&str>, window: Result<u64, &'static str>) -> String {
+    fn root(window: u64) -> Result<Vec<(String, u64)>, &'static str> {
+        Ok(vec![("root".into(), window)])
+    }
+
+    fn block(text: Option<&str>, windows: Result<Vec<(String, u64)>, &'static str>) -> String {
         let began = Reading::now();
         let gone = began.instant() + Duration::from_millis(20);
         let arrived = began.instant() + Duration::from_millis(10);
@@ -215,7 +230,7 @@ mod tests {
             program: "/bin/ls",
             platform: "kvm".into(),
             policy: WindowPolicy::Lifo,
-            window,
+            windows,
             began,
             gone,
             counters,
@@ -237,7 +252,7 @@ mod tests {
     fn moments_are_placed_on_the_hosts_clock() {
         // At 1 GHz: 8 ms, 3 ms before the report, which came 10 ms after the start.
         let text = "time.kernel_entry_tsc=1000000\ntime.program_tsc=6000000\ntime.now_tsc=9000000\n";
-        let block = block(Some(text), Ok(2 << 30));
+        let block = block(Some(text), root(2 << 30));
         assert_eq!(value(&block, "kernel entered"), "2.00 ms");
         assert_eq!(value(&block, "program's first instruction"), "7.00 ms");
         assert_eq!(value(&block, "machine gone"), "20.00 ms");
@@ -260,21 +275,29 @@ mod tests {
 
     #[test]
     fn the_guests_reason_not_to_use_a_window_is_shown() {
-        let block = block(Some("dax.off.the host refused=1\nfuse.bytes_read=2048\nfuse.READ=1\n"), Ok(2 << 30));
+        let block = block(Some("dax.off.root.the host refused=1\nfuse.bytes_read=2048\nfuse.READ=1\n"), root(2 << 30));
         assert_eq!(value(&block, "size"), "off (the host refused)");
         assert_eq!(value(&block, "bytes read"), "2.0 KiB");
         assert!(block.find("READ").unwrap() < block.find("bytes read").unwrap());
     }
 
     #[test]
+    fn windows_that_differ_are_listed_by_share() {
+        let windows = [("root", 2 << 30), ("volume1", 64 << 20), ("volume2", 0)];
+        let windows = Ok(windows.map(|(tag, size)| (tag.to_owned(), size)).into());
+        let block = block(Some("dax.off.volume2.no window=1\ndax.off.volume=1\n"), windows);
+        assert_eq!(value(&block, "size"), "root 2G, volume1 64M, volume2 off (no window); policy lifo");
+    }
+
+    #[test]
     fn lies_about_time_are_left_out_not_believed() {
         let text = "time.now_tsc=5\ntime.exit_tsc=18446744073709551615\ntime.program_tsc=6\ntime.mounted_tsc=x\n";
-        let block = block(Some(text), Ok(0));
+        let block = block(Some(text), root(0));
         assert!(!block.contains("program") && !block.contains("mounted"), "{block}");
     }
 
     #[test]
     fn a_guest_that_died_early_is_said_so() {
-        assert!(block(None, Ok(0)).contains("before it could report"));
+        assert!(block(None, root(0)).contains("before it could report"));
     }
 }

@@ -1,4 +1,4 @@
-//! One `--volume HOST:GUEST[:ro][:cache=MODE]`.
+//! One `--volume HOST:GUEST[:ro][:cache=MODE][:dax=SIZE]`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use clap::ValueEnum as _;
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
+use diolkos_common::cmdline::Access;
 
 use crate::args::Cache;
+use crate::memory_size::MemorySize;
 
 /// A host directory and where it appears in the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,17 +18,20 @@ pub struct Volume {
     pub source: PathBuf,
     /// Its absolute path in the machine, with no `.`, `..` or doubled slash in it; never `/`.
     pub target: Vec<u8>,
-    /// Whether the program may write to it.
-    pub writable: bool,
+    /// What the program may do to it.
+    pub access: Access,
     /// Its own rule, if not the one for all.
     pub cache: Option<Cache>,
+    /// The size of its own window, if not the one for all.
+    pub window: Option<MemorySize>,
 }
 
 /// What may follow the two paths, each word after a colon and each kind of word once.
 #[derive(Default)]
 struct Words {
-    writable: Option<bool>,
+    access: Option<Access>,
     cache: Option<Cache>,
+    window: Option<MemorySize>,
 }
 
 impl Words {
@@ -35,13 +40,18 @@ impl Words {
         for word in words {
             let text = String::from_utf8_lossy(word);
             let again = match text.split_once('=') {
-                None if text == "ro" || text == "rw" => all.writable.replace(text == "rw").is_some(),
+                None if text == "ro" => all.access.replace(Access::ReadOnly).is_some(),
+                None if text == "rw" => all.access.replace(Access::ReadWrite).is_some(),
+                Some(("dax", size)) => {
+                    let size = size.parse().map_err(|why| format!("dax={size}: {why}"))?;
+                    all.window.replace(size).is_some()
+                }
                 Some(("cache", mode)) => {
                     let mode = Cache::from_str(mode, false)
                         .map_err(|_| format!("the cache rule is 'none', 'auto' or 'always', not '{mode}'"))?;
                     all.cache.replace(mode).is_some()
                 }
-                _ => return Err(format!("after the paths come 'ro', 'rw' or 'cache=MODE', not '{text}'")),
+                _ => return Err(format!("after the paths come 'ro', 'rw', 'cache=MODE' or 'dax=SIZE', not '{text}'")),
             };
             if again {
                 return Err(format!("'{text}' contradicts or repeats a word before it"));
@@ -52,7 +62,7 @@ impl Words {
 }
 
 impl Volume {
-    /// Reads `HOST:GUEST` and what may follow it: `:ro` or `:rw`, and `:cache=MODE`.
+    /// Reads `HOST:GUEST` and what may follow it: `:ro` or `:rw`, `:cache=MODE` and `:dax=SIZE`.
     ///
     /// # Errors
     /// What is wrong with `text`, for a user who has just written it.
@@ -61,7 +71,7 @@ impl Volume {
         let [source, target, words @ ..] = &parts[..] else {
             return Err("expected HOST:GUEST or HOST:GUEST:ro (a path cannot contain ':')".to_owned());
         };
-        let Words { writable, cache } = Words::parse(words)?;
+        let Words { access, cache, window } = Words::parse(words)?;
         if source.is_empty() {
             return Err("the host directory before ':' is empty".to_owned());
         }
@@ -80,7 +90,7 @@ impl Volume {
         }
         let target = names.iter().flat_map(|name| [b"/", *name].concat()).collect();
         let source = PathBuf::from(OsString::from_vec(source.to_vec()));
-        Ok(Self { source, target, writable: writable.unwrap_or(true), cache })
+        Ok(Self { source, target, access: access.unwrap_or(Access::ReadWrite), cache, window })
     }
 }
 
@@ -98,17 +108,20 @@ mod tests {
 
     #[test]
     fn a_volume_is_writable_unless_it_says_ro() {
-        let volume = |writable| Volume { source: "data".into(), target: b"/mnt/x".to_vec(), writable, cache: None };
-        assert_eq!(Volume::parse("data:/mnt/x".as_ref()), Ok(volume(true)));
-        assert_eq!(Volume::parse("data:/mnt//x/:rw".as_ref()), Ok(volume(true)));
-        assert_eq!(Volume::parse("data:/mnt/x:ro".as_ref()), Ok(volume(false)));
+        let (source, target) = (PathBuf::from("data"), b"/mnt/x".to_vec());
+        let volume = |access| Volume { source, target, access, cache: None, window: None };
+        let access = |text: &str| Volume::parse(text.as_ref()).unwrap().access;
+        assert_eq!(Volume::parse("data:/mnt//x/".as_ref()), Ok(volume(Access::ReadWrite)));
+        assert_eq!(access("data:/mnt/x:rw"), Access::ReadWrite);
+        assert_eq!(access("data:/mnt/x:ro"), Access::ReadOnly);
     }
 
     #[test]
     fn words_come_in_any_order() {
-        for text in ["a:/b:ro:cache=none", "a:/b:cache=none:ro"] {
-            let volume = Volume::parse(text.as_ref()).unwrap();
-            assert_eq!((volume.writable, volume.cache), (false, Some(Cache::None)), "{text}");
+        for text in ["a:/b:ro:cache=none:dax=64M", "a:/b:dax=64M:cache=none:ro"] {
+            let Volume { access, cache, window, .. } = Volume::parse(text.as_ref()).unwrap();
+            assert_eq!((access, cache), (Access::ReadOnly, Some(Cache::None)), "{text}");
+            assert_eq!(window, Some(MemorySize(64 << 20)), "{text}");
         }
     }
 
@@ -120,6 +133,9 @@ mod tests {
             ("a:/b:ro:rw", "'rw'"),
             ("a:/b:cache=auto:cache=auto", "'cache=auto'"),
             ("a:/b:cache=often", "'often'"),
+            ("a:/b:dax=big", "dax=big"),
+            ("a:/b:dax=1G:dax=2G", "'dax=2G'"),
+            ("a:/b:", "''"),
             (":/b", "empty"),
             ("a:b", "start with '/'"),
             ("a:/", "DIR"),

@@ -10,7 +10,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use diolkos_common::cmdline::{BootOptions, Share};
+use diolkos_common::cmdline::{Access, BootOptions, Share};
 use diolkos_vfs::{Inode, MountSpec, Namespace, NamespaceConfig};
 use diolkos_virtiofs::{Mount, MountOptions, Platform, mount as mount_share};
 use spin::Mutex;
@@ -73,7 +73,7 @@ fn share_spec(share: &Share) -> MountSpec {
         source: share.tag.clone(),
         fs_type: "virtiofs".to_string(),
         options: "relatime".to_string(),
-        read_only: !share.writable,
+        read_only: share.access == Access::ReadOnly,
     }
 }
 
@@ -87,7 +87,7 @@ fn share_root(share: &Share, dev: u64) -> Result<Arc<dyn Inode>, String> {
     let mount_options = MountOptions {
         tag: share.tag.clone(),
         dev,
-        writable: share.writable,
+        writable: share.access.changes_host(),
         cache: share.cache,
         dax: options.dax,
         ids: options.ids,
@@ -140,13 +140,28 @@ pub fn lose(phys: u64, len: u64) {
     }
 }
 
-/// Adds the counters of all shares, summed, and for each share without DAX why that is.
+/// Adds the counters of all shares, summed; where there are several, what tells them apart; and for each share without
+/// DAX why that is.
 pub fn write_counters(out: &mut String) {
     let mut sums = BTreeMap::<String, u64>::new();
-    for mount in shares() {
-        mount.counters().for_each(&mut |name, value| *sums.entry(name.to_string()).or_default() += value);
+    let shares = shares();
+    for mount in &shares {
+        let (mut requests, mut own) = (0, BTreeMap::new());
+        mount.counters().for_each(&mut |name, value| {
+            *sums.entry(name.to_string()).or_default() += value;
+            match name.strip_prefix("fuse.") {
+                Some(bytes) if bytes.starts_with("bytes") => drop(own.insert(format!("message_{bytes}"), value)),
+                Some(_) => requests += value,
+                None => drop(own.insert(name.replace('.', "_"), value)),
+            }
+        });
+        if shares.len() > 1 {
+            own.insert("requests".to_string(), requests);
+            own.into_iter()
+                .for_each(|(name, value)| stats::line(out, &format!("share '{}', as used.{name}", mount.tag()), value));
+        }
         if let Some(reason) = mount.no_dax() {
-            *sums.entry(format!("dax.off.{reason}")).or_default() += 1;
+            *sums.entry(format!("dax.off.{}.{reason}", mount.tag())).or_default() += 1;
         }
     }
     for (name, value) in sums {

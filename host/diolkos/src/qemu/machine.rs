@@ -27,6 +27,9 @@ use crate::verdict::Ending;
 /// How long QEMU may take to end after the kernel's last word.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Devices for shares that QEMU's bus has room for beside its own.
+const MOST_SHARES: usize = 28;
+
 /// A running QEMU and what belongs to it.
 pub struct Machine {
     qemu: Child,
@@ -48,6 +51,9 @@ impl Machine {
         listener: Listener,
         began: Reading,
     ) -> Result<Self, String> {
+        if plan.shares.len() > MOST_SHARES {
+            return Err(format!("shares: {} are too many, QEMU has room for {MOST_SHARES}", plan.shares.len()));
+        }
         let ours = |error: io::Error| format!("cannot prepare QEMU's files: {error}");
         let serve = |share| Daemon::start(tools, share);
         let daemons = plan.shares.iter().map(serve).collect::<Result<Vec<_>, _>>()?;
