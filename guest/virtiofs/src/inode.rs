@@ -82,13 +82,17 @@ impl Node {
     fn unmake<C: Call<Reply = ()>>(&self, name: Name<'_>, call: &C) -> Result<()> {
         self.need_directory()?;
         self.need_writable()?;
+        // Linux looks every name up before it removes it, and so must we: the inode has other names, maybe, and its link
+        // count is about to change; and QEMU's daemon removes nothing that it has not been asked for before (`EIO`).
+        let node = self.fs.lookup(self, name)?;
         self.fs.session.call(call).map_err(|errno| self.reason(name, errno))?;
-        self.lost(name);
+        drop(self.fs.name_changed(self, name));
+        node.lost_name();
         Ok(())
     }
 
     /// What `errno` means, the answer to removing or renaming `name`. QEMU's daemon says `EIO` for a name that is not
-    /// there: Linux looks every name up first, so there it cannot happen. We ask only when it did.
+    /// there any more, though it was a moment ago. We ask only when it did.
     fn reason(&self, name: Name<'_>, errno: Errno) -> Errno {
         if errno != Errno::EIO {
             return errno;
@@ -97,12 +101,10 @@ impl Node {
         self.fs.lookup(self, name).err().unwrap_or(errno)
     }
 
-    /// A name of this directory leads no longer where it led.
-    fn lost(&self, name: Name<'_>) {
-        if let Some((node, _)) = self.fs.name_changed(self, name) {
-            node.unlinked.store(true, Relaxed);
-            node.touched();
-        }
+    /// A name of this inode, maybe the last, leads to it no longer.
+    fn lost_name(&self) {
+        self.unlinked.store(true, Relaxed);
+        self.touched();
     }
 
     fn open_directory(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>> {
@@ -307,6 +309,9 @@ impl Inode for Node {
         self.need_writable()?;
         let target = self.ours(to_dir)?;
         target.need_directory()?;
+        // As for removing: both inodes change, and both must be known to QEMU's daemon.
+        let node = self.fs.lookup(self, name)?;
+        let replaced = self.fs.lookup(target, to).ok();
         let rename = Rename { dir: self.id, name, to_dir: target.id, to };
         if flags.is_empty() {
             self.fs.session.call(&rename).map_err(|errno| self.reason(name, errno))?;
@@ -316,13 +321,16 @@ impl Inode for Node {
             result.map_err(|errno| if errno == Errno::ENOSYS { Errno::EINVAL } else { self.reason(name, errno) })?;
         }
         let moved = self.fs.name_changed(self, name);
-        target.lost(to);
-        if let Some((node, until)) = moved {
-            node.touched();
-            if !flags.contains(RenameFlags::EXCHANGE) {
-                let changes = target.changes.load(Relaxed);
-                self.fs.remember(target, to, Target::Node(node), until, changes);
-            }
+        drop(self.fs.name_changed(target, to));
+        if let Some(replaced) = replaced {
+            replaced.lost_name();
+        }
+        node.touched();
+        if let Some((node, until)) = moved
+            && !flags.contains(RenameFlags::EXCHANGE)
+        {
+            let changes = target.changes.load(Relaxed);
+            self.fs.remember(target, to, Target::Node(node), until, changes);
         }
         Ok(())
     }

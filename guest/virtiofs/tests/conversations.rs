@@ -323,8 +323,8 @@ fn everything(mount: &Mount) -> Vec<Option<Errno>> {
     note(root.symlink(n("s"), b"x").err());
     note(root.mknod(n("m"), 0o040755, 0).err());
     note(root.create(n("c"), 0o644, OpenFlags::RDWR).err());
-    note(root.rename(n("a"), &root, n("b"), diolkos_vfs::RenameFlags::empty()).err());
-    note(root.unlink(n("a")).err());
+    note(root.rename(n("d"), &root, n("b"), diolkos_vfs::RenameFlags::empty()).err());
+    note(root.unlink(n("d")).err());
     note(root.sync_fs().err());
     note(root.tmpfile(0o600, OpenFlags::RDWR).err());
     let attribute = XattrName::new(b"user.a").unwrap();
@@ -678,7 +678,7 @@ fn operations_a_server_lacks_are_asked_for_once() {
         file.flush().unwrap();
         file.fsync(false).unwrap();
         let flags = diolkos_vfs::RenameFlags::EXCHANGE;
-        assert_eq!(root.rename(n("a"), &root, n("b"), flags).err(), Some(Errno::EINVAL));
+        assert_eq!(root.rename(n("d"), &root, n("f"), flags).err(), Some(Errno::EINVAL));
         let new = new.clone();
         *host.rule.lock().unwrap() = Box::new(move |request, answer| match request.name() {
             "MKNOD" => frame(request.unique, 0, &new),

@@ -427,6 +427,22 @@ fn names_are_moved_linked_and_removed() {
 }
 
 #[test]
+fn link_counts_follow_names_that_were_never_looked_up() {
+    let rig = Setup::default().build();
+    rig.put("f", b"x");
+    rig.put("other", b"y");
+    std::fs::hard_link(rig.path("f"), rig.path("removed")).unwrap();
+    std::fs::hard_link(rig.path("f"), rig.path("replaced")).unwrap();
+    let (root, node) = (rig.mount.root(), rig.find("f").unwrap());
+    assert_eq!(node.metadata().unwrap().nlink, 3);
+    root.unlink(name("removed")).unwrap();
+    assert_eq!(node.metadata().unwrap().nlink, 2);
+    root.rename(name("other"), &root, name("replaced"), RenameFlags::empty()).unwrap();
+    assert_eq!(node.metadata().unwrap().nlink, 1);
+    assert_eq!(errno(root.unlink(name("removed"))), Errno::ENOENT);
+}
+
+#[test]
 fn attributes_are_changed_on_the_host() {
     let rig = Setup::default().build();
     rig.put("f", b"x");
