@@ -8,6 +8,7 @@
 //! both sides; so no path differs, and nothing depends on where the repository lies.
 
 mod bad_input;
+mod confinement;
 mod control;
 mod data;
 mod failures;

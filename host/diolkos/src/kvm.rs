@@ -5,7 +5,8 @@ use std::error::Error;
 use std::io;
 
 use diolkos_vmm::{
-    Machine, MachineConfig, MachineStats, MemoryFault, Outcome, ShareConfig, ShareStats, Stdio, Stopper,
+    Confined, Files, Machine, MachineConfig, MachineStats, MemoryFault, Outcome, ShareConfig, ShareStats, Stdio,
+    Stopper,
 };
 use rustix::stdio::{stderr, stdin, stdout};
 
@@ -15,7 +16,7 @@ use crate::plan::Plan;
 use crate::platform::{Finished, Platform, Running};
 use crate::report::Listener;
 use crate::stats::{Section, bytes, count, milliseconds};
-use crate::verdict::Ending;
+use crate::verdict::{Ending, say};
 
 /// /dev/kvm, found to work.
 pub struct Kvm;
@@ -45,6 +46,7 @@ impl Platform for Kvm {
             window: share.window,
             cache: share.cache,
         };
+        let verbose = plan.boot.verbose;
         let config = MachineConfig {
             memory: plan.memory,
             kernel: Cow::Borrowed(kernel::ELF),
@@ -54,7 +56,24 @@ impl Platform for Kvm {
             on_record: Box::new(move |record| listener.hear(record)),
         };
         let machine = Machine::new(config).map_err(|error| chain(&error))?;
+        let confined = machine.confine().map_err(|error| chain(&error))?;
+        if verbose {
+            say(&format!("confinement: {}", describe_confinement(confined)));
+        }
         Ok(Box::new(Run { stopper: machine.stopper(), machine, began }))
+    }
+}
+
+fn describe_confinement(confined: Confined) -> &'static str {
+    match confined.files {
+        Files::Fully => "no new privileges, the shared directories, the system calls of a machine",
+        Files::Partly => {
+            "no new privileges, the system calls of a machine, the shared directories as far as this kernel's Landlock goes"
+        }
+        Files::NotAtAll => {
+            "no new privileges, the system calls of a machine; not the shared directories: this kernel has no Landlock, or \
+             its command line leaves it out (lsm=)"
+        }
     }
 }
 

@@ -45,12 +45,12 @@ fn supervise(options: &RunOptions, began: Reading) -> Result<Verdict, String> {
     let program = options.program[0].display().to_string();
     let listener = Listener::default();
     let machine = platform.start(plan, listener.clone(), began)?;
-    signals.stops(machine.stopper());
+    let caught = signals.stops(machine.stopper()).map_err(|error| format!("cannot watch for signals: {error}"))?;
     let finished = machine.wait();
     // A machine that fell over while we were stopping it was stopped.
     let told = matches!(finished.ending, Ending::Told(_));
-    let ending = if signals.caught().is_some() && !told { Ending::Stopped } else { finished.ending };
-    let verdict = Verdict::new(&ending, &program, signals.caught());
+    let ending = if caught.signal().is_some() && !told { Ending::Stopped } else { finished.ending };
+    let verdict = Verdict::new(&ending, &program, caught.signal());
     if options.stats {
         let summary = Summary {
             program: &program,

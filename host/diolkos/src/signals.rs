@@ -1,30 +1,31 @@
 //! Ctrl-C and its relatives: the first stops the machine, whatever state it is in.
 //!
-//! The handler may come at any moment, so it must not matter whether the machine exists yet: a signal that arrives early
-//! is remembered and stops the machine as soon as [`Signals::stops`] names it.
+//! The signal may come at any moment. Before there is a machine it ends the process, as if nobody watched but for the
+//! status; once [`Signals::stops`] has named one, a thread waits for the signal and stops it. The thread is not started
+//! before, because a process that confines itself must have no other.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator;
+use signal_hook::{flag, iterator};
 
 /// How long a stopped machine may take to clear up before the process leaves without it. Nothing stays behind then
 /// either: children die with us, and nothing of ours has a name in a file system.
 const GRACE: Duration = Duration::from_secs(3);
 
-type Stop = Box<dyn Fn() + Send>;
-
-#[derive(Default)]
-struct State {
-    caught: Option<i32>,
-    stop: Option<Stop>,
+/// The watch over the signals that end a run.
+pub struct Signals {
+    pending: iterator::Signals,
+    /// There is no machine yet.
+    early: Arc<AtomicBool>,
 }
 
-/// The watch over the signals that end a run.
-#[derive(Clone)]
-pub struct Signals(Arc<Mutex<State>>);
+/// The signal that came, once one has.
+#[derive(Clone, Default)]
+pub struct Caught(Arc<Mutex<Option<i32>>>);
 
 impl Signals {
     /// Starts the watch. Signals that were ignored when the process started (`nohup`, a shell's `&`) stay ignored.
@@ -32,46 +33,46 @@ impl Signals {
     /// # Errors
     /// The handlers cannot be installed.
     pub fn watch() -> std::io::Result<Self> {
-        let watched = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|signal| !ignored(*signal));
-        let mut pending = iterator::Signals::new(watched)?;
-        let signals = Self(Arc::default());
-        let watcher = signals.clone();
+        let early = Arc::new(AtomicBool::new(true));
+        let watched: Vec<i32> =
+            [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|signal| !ignored(*signal)).collect();
+        let pending = iterator::Signals::new(&watched)?;
+        for signal in watched {
+            flag::register_conditional_shutdown(signal, 128 + signal, early.clone())?;
+        }
+        Ok(Self { pending, early })
+    }
+
+    /// From now on a signal calls `stop`.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn stops(mut self, stop: impl FnOnce() + Send + 'static) -> std::io::Result<Caught> {
+        // One that comes between the two lines ends us, and one after them is kept for the thread.
+        self.early.store(false, Ordering::SeqCst);
+        let caught = Caught::default();
+        let ours = caught.clone();
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            let mut arrivals = pending.forever();
-            if let Some(signal) = arrivals.next() {
-                watcher.take(signal);
+            if let Some(signal) = self.pending.forever().next() {
+                ours.set(signal);
+                stop();
                 thread::sleep(GRACE);
                 std::process::exit(128 + signal);
             }
         })?;
-        Ok(signals)
+        Ok(caught)
     }
+}
 
-    /// From now on a signal calls `stop`; if one has come already, at once.
-    pub fn stops(&self, stop: impl Fn() + Send + 'static) {
-        let mut state = self.lock();
-        if state.caught.is_some() {
-            stop();
-        }
-        state.stop = Some(Box::new(stop));
-    }
-
+impl Caught {
     /// The signal that came, if one did.
-    pub fn caught(&self) -> Option<i32> {
-        self.lock().caught
+    pub fn signal(&self) -> Option<i32> {
+        // A panic elsewhere must not make Ctrl-C useless; the value is valid at every step.
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, signal: i32) {
-        let mut state = self.lock();
-        state.caught = Some(signal);
-        if let Some(stop) = &state.stop {
-            stop();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere must not make Ctrl-C useless; the state is valid at every step.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn set(&self, signal: i32) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
     }
 }
 

@@ -17,12 +17,14 @@
 //! memory outside its RAM and windows. What protects us is said where it happens: `memory` (no reference to guest
 //! memory), `virtio::ring` (rings), `virtio::fs` (files, names, windows).
 //!
-//! Left out: more than one processor (nothing assumes one), hot plug, migration, legacy devices, confinement of the
-//! process (the caller's, between `new` and `run`).
+//! What happens when all that fails is bounded by [`Machine::confine`], which the caller calls between `new` and `run`.
+//!
+//! Left out: more than one processor (nothing assumes one), hot plug, migration, legacy devices.
 
 mod boot;
 mod bus;
 mod config;
+mod confine;
 mod kvm;
 mod layout;
 mod losses;
@@ -47,6 +49,7 @@ pub mod fs {
 
 pub use boot::BootError;
 pub use config::{MachineConfig, ShareConfig};
+pub use confine::{ConfineError, Confined, Files};
 pub use kvm::{KvmError, ProbeError, probe};
 pub use layout::LayoutError;
 pub use machine::{Error, Machine};

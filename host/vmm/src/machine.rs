@@ -3,6 +3,7 @@
 use crate::boot::{self, BootError, Loaded};
 use crate::bus::Bus;
 use crate::config::{MachineConfig, ShareConfig};
+use crate::confine::{self, ConfineError, Confined, Directory};
 use crate::kvm::vcpu::Vcpu;
 use crate::kvm::{Host, KvmError, ProbeError, Vm, cpu};
 use crate::layout::{ECAM, LOSSES, Layout, LayoutError, MAX_SLOTS, READ_ONLY_SIZE, START_INFO, WindowPlace};
@@ -22,6 +23,7 @@ use crate::virtio::pci::{Attachment, VirtioPci};
 use crate::virtio::rng::Rng;
 use diolkos_common::cmdline::{BootOptions, ClockSample};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 use thiserror::Error;
@@ -60,6 +62,8 @@ pub enum Error {
 /// A share as the machine counts it.
 pub(crate) struct ShareHandle {
     pub tag: String,
+    pub directory: OwnedFd,
+    pub writable: bool,
     pub requests: Arc<Requests>,
     pub window: Option<(WindowPlace, Arc<Window>)>,
 }
@@ -139,6 +143,20 @@ impl Machine {
         })
     }
 
+    /// Confines the process to what the machine needs from now on: its shares, its open files, and the system calls it
+    /// makes. Nothing of it can be undone, and the calling thread must be the process' only one.
+    ///
+    /// # Errors
+    /// [`ConfineError`].
+    pub fn confine(&self) -> Result<Confined, ConfineError> {
+        let directories: Vec<_> = self
+            .shares
+            .iter()
+            .map(|share| Directory { fd: share.directory.as_fd(), writable: share.writable })
+            .collect();
+        confine::confine(&directories)
+    }
+
     /// Something that stops the machine, from any thread.
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
@@ -168,17 +186,18 @@ impl Parts {
     }
 
     fn share(&mut self, config: &ShareConfig, place: Option<WindowPlace>, of: usize) -> Result<ShareHandle, Error> {
-        let directory = Share::open(&config.source)?;
+        let share = Share::open(&config.source)?;
+        let directory = share.directory().map_err(|source| Error::Host { what: "share", source })?;
         let window = match place {
             Some(place) => Some((place, Arc::new(Window::new(place.len, config.writable, MAX_RUNS / of)?))),
             None => None,
         };
         let served = window.as_ref().map(|(_, window)| window.clone() as Arc<dyn DaxWindow>);
-        let server = FileServer::new(directory, config.writable, config.cache, served)
+        let server = FileServer::new(share, config.writable, config.cache, served)
             .map_err(|source| ShareError::Server { path: config.source.clone(), source })?;
         let requests = server.requests();
         self.attach(Box::new(Fs::new(&config.tag, server)), place)?;
-        Ok(ShareHandle { tag: config.tag.clone(), requests, window })
+        Ok(ShareHandle { tag: config.tag.clone(), directory, writable: config.writable, requests, window })
     }
 
     fn console(&mut self, stdio: Stdio) -> Result<(), Error> {

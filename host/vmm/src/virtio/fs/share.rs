@@ -67,6 +67,14 @@ impl Share {
         Ok(Self { directory })
     }
 
+    /// The directory, once more.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn directory(&self) -> io::Result<OwnedFd> {
+        self.directory.try_clone()
+    }
+
     /// The path by which the server opens the directory: ours, by descriptor, so that it is right even when the
     /// directory has been renamed or removed since. The `.` makes an open that does not follow links go through.
     pub fn server_path(&self) -> String {

@@ -302,6 +302,22 @@ fn a_writable_share_takes_changes_but_no_devices() {
         assert_eq!(bench.call(8, ROOT, &mknod).0, libc::EPERM);
     }
     assert!(!bench.path("device").exists());
+    // What could block the server for ever, or do something, is never opened.
+    let mut fifo = halves(&[libc::S_IFIFO | 0o666, 0, 0, 0]);
+    fifo.extend(b"fifo\0");
+    assert_eq!(bench.call(8, ROOT, &fifo).0, 0);
+    let _socket = std::os::unix::net::UnixListener::bind(bench.path("socket")).unwrap();
+    std::os::unix::fs::symlink("file", bench.path("link")).unwrap();
+    for name in ["fifo", "socket", "link"] {
+        let node = bench.lookup(name).unwrap();
+        for flags in [libc::O_RDONLY, libc::O_WRONLY, libc::O_RDWR | libc::O_TRUNC] {
+            assert!(bench.open(node, flags).is_err(), "{name} {flags:#o}");
+        }
+        assert_ne!(bench.map(node, 0, 4096, 1, 0), 0, "{name}");
+        let truncate = [halves(&[8, 0]), vec![0; 80]].concat();
+        assert_ne!(bench.call(4, node, &truncate).0, 0, "SETATTR of the size of {name}");
+    }
+    assert_eq!(fs::read(bench.path("file")).unwrap(), b"hello, window");
 }
 
 #[test]

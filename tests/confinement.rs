@@ -1,0 +1,52 @@
+//! The process that runs the machine confines itself before the guest's first instruction. (What that keeps it from is
+//! tested where it is done, in `host/vmm/src/confine`.)
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+
+use crate::each_platform;
+use crate::outcome::Outcome;
+use crate::platform::Platform;
+
+#[test]
+fn every_thread_of_a_machine_is_confined() {
+    let Some(on) = Platform::Kvm.here() else { return };
+    let mut child = on.run(&["/bin/sh", "-c", "echo ready; read line"]).start();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut String::new()).unwrap();
+    let tasks = format!("/proc/{}/task", child.id());
+    let mut threads = 0;
+    for task in fs::read_dir(tasks).unwrap() {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        let thread = value("Name:");
+        assert_eq!((value("NoNewPrivs:"), value("Seccomp:")), ("1".into(), "2".into()), "{thread}");
+        // CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, of root; nothing, of a user.
+        let capabilities = u64::from_str_radix(&value("CapPrm:"), 16).unwrap();
+        assert_eq!(capabilities & !0b110, 0, "{thread}");
+        threads += 1;
+    }
+    assert!(threads > 4, "{threads} threads");
+    drop(child.stdin.take());
+    Outcome::of(child, on.patience()).expect_status(1);
+}
+
+#[test]
+fn verbose_tells_how_the_machine_is_confined() {
+    let Some(on) = Platform::Kvm.here() else { return };
+    let outcome = on.run(&["/bin/true"]).option(&["--verbose"]).outcome().expect_status(0);
+    assert!(outcome.err().contains("diolkos: confinement: no new privileges, "), "{}", outcome.err());
+}
+
+each_platform! {
+    fn a_signal_that_comes_early_ends_the_run(on) {
+        use rustix::process::{Pid, Signal, kill_process};
+        for pause in [0, 1, 3, 10, 30] {
+            let child = on.run(&["/bin/sleep", "20"]).start();
+            std::thread::sleep(std::time::Duration::from_millis(pause));
+            kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+            // Before the handlers are there the signal kills, as it kills anybody: the same status for a shell.
+            Outcome::of(child, on.patience()).expect_status(143);
+        }
+    }
+}
