@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod confinement;
+mod caches;
 mod control;
 mod data;
 mod failures;

@@ -107,6 +107,8 @@ pub struct BootOptions {
     pub ids: (u32, u32),
     /// Window policy.
     pub dax: DaxPolicy,
+    /// How many inodes each share may keep known to its server without need; the kernel's own bound if nobody says.
+    pub inodes: Option<u32>,
     /// Traces wanted.
     pub trace: Trace,
     /// Whether [`crate::report::Record::Verbose`] lines are wanted.
@@ -202,6 +204,9 @@ impl BootOptions {
                 word(key, &[]);
             }
         }
+        if let Some(inodes) = self.inodes {
+            word("inodes", &[format!("{inodes}").as_bytes()]);
+        }
         if self.tsc_khz != 0 {
             word("tsc_khz", &[format!("{}", self.tsc_khz).as_bytes()]);
         }
@@ -269,6 +274,7 @@ impl BootOptions {
             "hostname" => self.hostname = text(0)?.into(),
             "ids" => self.ids = (small(0)?, small(1)?),
             "dax" => self.dax = find(&DAX, text(0)?).ok_or_else(bad)?,
+            "inodes" => self.inodes = Some(small(0)?),
             "trace_syscalls" => self.trace.syscalls = true,
             "trace_fuse" => self.trace.fuse = true,
             "verbose" => self.verbose = true,
@@ -328,6 +334,7 @@ mod tests {
             hostname: "diolkos".into(),
             ids: (1000, 100),
             dax: DaxPolicy::Lifo,
+            inodes: Some(448),
             trace: Trace { syscalls: true, fuse: false },
             verbose: true,
             stats: true,
@@ -366,6 +373,7 @@ mod tests {
             "tty=11:1:1",
             "ids=1",
             "env=%zz",
+            "inodes=-1",
             "tsc_khz=fast",
         ] {
             let error = BootOptions::parse(line).unwrap_err();

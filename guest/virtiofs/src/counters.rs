@@ -42,6 +42,8 @@ tallies! {
     WindowRead => "window.bytes_read",
     /// Bytes written through the window.
     WindowWritten => "window.bytes_written",
+    /// Times that the host had no descriptor left and got back all we held without need.
+    LetGo => "fuse.times_out_of_descriptors",
     /// Bytes that came in READ replies.
     MessageRead => "fuse.bytes_read",
     /// Bytes that left in WRITE messages.

@@ -22,9 +22,6 @@ use diolkos_vfs::{DirEntry, DirSink, Errno, File, FileType, Inode, InodeId, Name
 const AFTER_DOT: u64 = 0x7fff_ffff_0000_0001;
 const AFTER_DOTS: u64 = 0x7fff_ffff_0000_0002;
 
-/// Bytes asked for in one READDIR.
-pub(crate) const LISTING: usize = 64 << 10;
-
 /// An open directory.
 pub(crate) struct OpenDir {
     node: Arc<Node>,
@@ -78,6 +75,7 @@ impl OpenDir {
         features.contains(Features::DO_READDIRPLUS)
             && fs.session.has(Opcode::FUSE_READDIRPLUS)
             && fs.cache != CacheMode::None
+            && fs.limits.listings_are_remembered()
             && (!features.contains(Features::READDIRPLUS_AUTO) || from == 0 || advised)
     }
 
@@ -86,8 +84,9 @@ impl OpenDir {
         let fs = &self.node.fs;
         let (changes, stamp) = (self.node.changes.load(Relaxed), fs.session.stamp());
         let mut buffer = fs.buffers.take();
-        let request = ReadDir::<PLUS> { dir: self.open, cookie: progress.cookie, size: LISTING as u32 };
-        let n = fs.session.fetch(&request, &mut buffer[..LISTING])?;
+        let size = fs.limits.listing;
+        let request = ReadDir::<PLUS> { dir: self.open, cookie: progress.cookie, size: size as u32 };
+        let n = fs.session.fetch(&request, &mut buffer[..size])?;
         if n == 0 {
             return Ok(false);
         }

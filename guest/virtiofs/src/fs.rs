@@ -3,7 +3,9 @@
 use crate::Platform;
 use crate::attrs::{believed, deadline};
 use crate::bounce::Pool;
+use crate::counters::Tally;
 use crate::dentry::{Dentries, Target};
+use crate::limits::Limits;
 use crate::node::{Node, Table};
 use crate::ops::init::Agreement;
 use crate::ops::name::{Entry, Found, Lookup};
@@ -25,6 +27,7 @@ pub(crate) struct Fs {
     pub(crate) cache: CacheMode,
     pub(crate) window: Option<Arc<Manager>>,
     pub(crate) table: Mutex<Table>,
+    pub(crate) limits: Limits,
     pub(crate) dentries: Mutex<Dentries>,
     pub(crate) buffers: Pool,
     pub(crate) serials: AtomicU64,
@@ -92,7 +95,7 @@ impl Fs {
             self.remember(dir, name, Target::Nothing, until, changes);
             Err(Errno::ENOENT)
         };
-        match self.session.call(&Lookup { dir: dir.id, name }) {
+        match self.with_descriptors(|| self.session.call(&Lookup { dir: dir.id, name })) {
             Ok(Found::Entry(entry)) => {
                 let node = self.adopt(dir, &entry, stamp)?;
                 let until = deadline(self.cache, now, entry.valid);
@@ -104,5 +107,26 @@ impl Fs {
             Err(Errno::ENOENT) if self.cache == CacheMode::Always => nothing(u64::MAX),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// Makes a request that takes a descriptor of the host's. When it has none left, everything that we hold without
+    /// need is given back first: names, and what waits to be forgotten. Forgetting is asked for, not waited for, so
+    /// it is tried a few times. Not for requests that make something: the host may have made it and failed after that.
+    pub(crate) fn with_descriptors<T>(&self, request: impl Fn() -> Result<T>) -> Result<T> {
+        for _ in 0..3 {
+            match request() {
+                Err(Errno::EMFILE | Errno::ENFILE) => self.let_go(),
+                result => return result,
+            }
+        }
+        request()
+    }
+
+    fn let_go(&self) {
+        self.session.counters.add(Tally::LetGo, 1);
+        let names = self.dentries.lock().clear();
+        drop(names);
+        self.session.flush_forgets();
+        self.platform.pause();
     }
 }

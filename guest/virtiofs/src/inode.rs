@@ -112,7 +112,8 @@ impl Node {
             return Err(Errno::EISDIR);
         }
         let flags = wire_flags(flags).bits();
-        let opened = self.heed(self.fs.session.call(&Open::<DIRECTORY> { node: self.id, flags }))?;
+        let opened =
+            self.heed(self.fs.with_descriptors(|| self.fs.session.call(&Open::<DIRECTORY> { node: self.id, flags })))?;
         let open = OpenNode { node: self.id, handle: opened.handle, flags };
         Ok(Arc::new(OpenDir::new(self, open)))
     }
@@ -124,7 +125,8 @@ impl Node {
         }
         let atomic = self.fs.agreement.features.contains(Features::ATOMIC_O_TRUNC);
         let sent = if atomic { wire_flags(flags) } else { wire_flags(flags) - OpenFlags::TRUNC };
-        let opened = self.heed(self.fs.session.call(&Open::<REGULAR> { node: self.id, flags: sent.bits() }))?;
+        let request = Open::<REGULAR> { node: self.id, flags: sent.bits() };
+        let opened = self.heed(self.fs.with_descriptors(|| self.fs.session.call(&request)))?;
         let open = OpenNode { node: self.id, handle: opened.handle, flags: sent.bits() };
         let file = OpenFile::new(self.clone(), open, flags, opened.no_flush);
         if truncate && atomic {
@@ -228,7 +230,8 @@ impl Inode for Node {
         let mode = FileType::Regular.mode_bits() | mode & 0o7777;
         let flags = flags - OpenFlags::TRUNC;
         let sent = (wire_flags(flags) | OpenFlags::CREAT | OpenFlags::EXCL).bits();
-        match self.fs.session.call(&Create { dir: self.id, name, mode, flags: sent }) {
+        let request = Create { dir: self.id, name, mode, flags: sent };
+        match self.fs.session.call(&request) {
             Ok((entry, opened)) => {
                 let open = OpenNode { node: entry.node, handle: opened.handle, flags: sent };
                 let node = self.made(name, &entry)?;

@@ -38,6 +38,7 @@ mod dir;
 mod file;
 mod fs;
 mod inode;
+mod limits;
 mod mount;
 mod node;
 mod ops;
@@ -47,6 +48,7 @@ mod window;
 mod xattr;
 
 pub use counters::{Counters, Tally};
+pub use limits::INODES;
 pub use mount::{Mount, MountOptions, NoDax, mount};
 pub use seam::{PAGE, Platform, Transport, WindowMemory};
 pub use session::TraceLine;

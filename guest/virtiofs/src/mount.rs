@@ -4,6 +4,7 @@ use crate::counters::Counters;
 use crate::dentry::Dentries;
 use crate::fs::Fs;
 use crate::inode::root;
+use crate::limits::Limits;
 use crate::node::{Node, Table};
 use crate::ops::Opcode;
 use crate::ops::init::{Agreement, Destroy, Init};
@@ -21,9 +22,6 @@ use diolkos_common::cmdline::{CacheMode, DaxPolicy};
 use diolkos_vfs::{Inode, Result};
 use spin::Mutex;
 
-/// Names remembered. Each may keep a file open on the host, whose descriptors are limited too.
-const DENTRIES: usize = 8192;
-
 /// How a share is to be mounted.
 #[derive(Debug, Clone)]
 pub struct MountOptions {
@@ -35,6 +33,9 @@ pub struct MountOptions {
     pub writable: bool,
     /// How long names and attributes may be believed.
     pub cache: CacheMode,
+    /// How many inodes may be kept known to the host without need: names that are remembered, and what waits to be
+    /// forgotten. More than [`crate::INODES`] counts as that.
+    pub inodes: usize,
     /// Who manages the window, if there is one.
     pub dax: DaxPolicy,
     /// User and group that requests are made as.
@@ -89,11 +90,13 @@ pub fn mount(
     window: Option<WindowMemory>,
     options: MountOptions,
 ) -> Result<Mount> {
-    let session = Arc::new(Session::new(transport, options.tag, options.ids, options.trace));
+    let limits = Limits::new(options.inodes);
+    let session = Session::new(transport, options.tag, options.ids, limits.forgets, options.trace);
+    let session = Arc::new(session);
     let agreement = session.call(&Init)?;
     let manager = window_manager(&session, &platform, window, options.dax, &agreement);
     let no_dax = manager.as_ref().err().copied();
-    let buffer = crate::dir::LISTING.max(agreement.max_read.max(agreement.max_write) as usize);
+    let buffer = limits.listing.max(agreement.max_read.max(agreement.max_write) as usize);
     let fs = Arc::new(Fs {
         session,
         platform,
@@ -103,7 +106,8 @@ pub fn mount(
         cache: options.cache,
         window: manager.ok(),
         table: Mutex::new(Table::default()),
-        dentries: Mutex::new(Dentries::new(DENTRIES)),
+        limits,
+        dentries: Mutex::new(Dentries::new(limits.names)),
         buffers: crate::bounce::Pool::new(buffer),
         serials: AtomicU64::new(1),
         lost: AtomicU64::new(0),

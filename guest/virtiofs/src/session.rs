@@ -40,9 +40,6 @@ const OPTIONAL: &[Opcode] = &[
     Opcode::FUSE_TMPFILE,
 ];
 
-/// Nodes that wait to be forgotten together. It bounds what the host holds for us without need.
-const FORGET_BATCH: usize = 64;
-
 /// One mount's end of the wire.
 pub(crate) struct Session {
     transport: Arc<dyn Transport>,
@@ -56,6 +53,8 @@ pub(crate) struct Session {
     missing: AtomicU64,
     closed: AtomicBool,
     forgotten: Mutex<Vec<Forgotten>>,
+    /// Nodes that wait to be forgotten together.
+    forget_batch: usize,
 }
 
 impl Session {
@@ -64,7 +63,14 @@ impl Session {
         &self.tag
     }
 
-    pub(crate) fn new(transport: Arc<dyn Transport>, tag: String, ids: (u32, u32), trace: Option<TraceLine>) -> Self {
+    /// A conversation that forgets `forget_batch` nodes at a time.
+    pub(crate) fn new(
+        transport: Arc<dyn Transport>,
+        tag: String,
+        ids: (u32, u32),
+        forget_batch: usize,
+        trace: Option<TraceLine>,
+    ) -> Self {
         Self {
             transport,
             counters: Counters::default(),
@@ -75,6 +81,7 @@ impl Session {
             missing: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             forgotten: Mutex::new(Vec::new()),
+            forget_batch,
         }
     }
 
@@ -189,7 +196,7 @@ impl Session {
         let batch = {
             let mut waiting = self.forgotten.lock();
             waiting.push(forgotten);
-            if !urgent && waiting.len() < FORGET_BATCH {
+            if !urgent && waiting.len() < self.forget_batch {
                 return;
             }
             core::mem::take(&mut *waiting)

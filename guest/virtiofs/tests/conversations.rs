@@ -5,7 +5,7 @@ use diolkos_vfs::{
     Allocation, DirEntry, Errno, File, Inode, Name, OpenFlags, Result, SliceSink, SliceSource, Sought, XattrFlags,
     XattrName,
 };
-use diolkos_virtiofs::{Mount, MountOptions, NoDax, Platform, Tally, Transport, WindowMemory, mount};
+use diolkos_virtiofs::{INODES, Mount, MountOptions, NoDax, Platform, Tally, Transport, WindowMemory, mount};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
@@ -264,6 +264,7 @@ fn start(rule: Rule, cache: CacheMode) -> (Arc<Host>, Result<Mount>) {
         dev: 1,
         writable: true,
         cache,
+        inodes: INODES,
         dax: DaxPolicy::Clock,
         ids: (0, 0),
         trace: Some(|line| TRACE.with_borrow_mut(|trace| trace.push(line.to_string()))),

@@ -11,6 +11,7 @@ use diolkos_vmm::{
 use rustix::stdio::{stderr, stdin, stdout};
 
 use crate::clock::Reading;
+use crate::descriptors;
 use crate::kernel;
 use crate::plan::Plan;
 use crate::platform::{Finished, Platform, Running};
@@ -38,7 +39,9 @@ impl Platform for Kvm {
         None
     }
 
-    fn start(&self, plan: Plan, listener: Listener, began: Reading) -> Result<Box<dyn Running>, String> {
+    fn start(&self, mut plan: Plan, listener: Listener, began: Reading) -> Result<Box<dyn Running>, String> {
+        // One process serves them all.
+        plan.boot.inodes = Some(descriptors::inodes(descriptors::limit(), plan.shares.len()));
         let share = |share: crate::plan::Share| ShareConfig {
             tag: share.tag,
             source: share.source,

@@ -6,6 +6,7 @@
 
 mod args;
 mod clock;
+mod descriptors;
 mod environment;
 mod kernel;
 mod kvm;

@@ -12,7 +12,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use diolkos_common::cmdline::{Access, BootOptions, Share};
 use diolkos_vfs::{Inode, MountSpec, Namespace, NamespaceConfig};
-use diolkos_virtiofs::{Mount, MountOptions, Platform, mount as mount_share};
+use diolkos_virtiofs::{INODES, Mount, MountOptions, Platform, mount as mount_share};
 use spin::Mutex;
 
 /// Every mounted share, for the counters and the end.
@@ -89,6 +89,7 @@ fn share_root(share: &Share, dev: u64) -> Result<Arc<dyn Inode>, String> {
         dev,
         writable: share.access.changes_host(),
         cache: share.cache,
+        inodes: options.inodes.map_or(INODES, |inodes| inodes as usize),
         dax: options.dax,
         ids: options.ids,
         trace: options.trace.fuse.then_some(|line| report::trace(format!("{line}"))),

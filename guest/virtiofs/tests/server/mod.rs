@@ -7,7 +7,7 @@ use diolkos_common::cmdline::{CacheMode, DaxPolicy};
 use diolkos_vfs::{
     DirEntry, Errno, File, Inode, MemBytes, Name, OpenFlags, Result, Sink, SliceSink, SliceSource, Source,
 };
-use diolkos_virtiofs::{Mount, MountOptions, Platform, Tally, Transport, WindowMemory, mount};
+use diolkos_virtiofs::{INODES, Mount, MountOptions, Platform, Tally, Transport, WindowMemory, mount};
 use fuse_backend_rs::abi::virtio_fs::RemovemappingOne;
 use fuse_backend_rs::api::server::Server;
 use fuse_backend_rs::passthrough::{Config, PassthroughFs};
@@ -114,6 +114,8 @@ pub struct InProcess {
     /// Nodes and the lookups the server still counts: the entries it gave, less what was forgotten.
     pub lookups: Mutex<BTreeMap<u64, i64>>,
     pub opens: Mutex<i64>,
+    /// LOOKUP fails with ENFILE while more nodes than this are known.
+    pub most_nodes: Mutex<Option<usize>>,
     /// Answer INIT as the server does, without offering large messages.
     plain: bool,
 }
@@ -121,6 +123,11 @@ pub struct InProcess {
 impl InProcess {
     fn exchange(&self, request: &[&[u8]], reply: &mut [&mut [u8]]) -> usize {
         let mut message = request.concat();
+        if message[4] == 1 && self.most_nodes.lock().unwrap().is_some_and(|most| self.nodes_held() >= most) {
+            let unique = &message[8..16];
+            reply[0].copy_from_slice(&[&16u32.to_le_bytes(), &(-libc::ENFILE).to_le_bytes(), unique].concat());
+            return 16;
+        }
         let room: usize = reply.iter().map(|part| part.len()).sum();
         // SAFETY: a new descriptor that `from_raw_fd` takes over.
         let mut wire = unsafe { std::fs::File::from_raw_fd(libc::memfd_create(c"reply".as_ptr(), 0)) };
@@ -188,6 +195,11 @@ impl InProcess {
         }
     }
 
+    /// Nodes the server still holds.
+    pub fn nodes_held(&self) -> usize {
+        self.lookups.lock().unwrap().values().filter(|lookups| **lookups > 0).count()
+    }
+
     /// Lookups the server still holds, in all.
     pub fn lookups_held(&self) -> i64 {
         self.lookups.lock().unwrap().values().sum()
@@ -241,6 +253,8 @@ pub struct Setup {
     pub cache: CacheMode,
     pub writable: bool,
     pub timeout: Duration,
+    /// Inodes kept without need.
+    pub inodes: usize,
     /// Leave out the features that make messages large.
     pub plain: bool,
 }
@@ -253,6 +267,7 @@ impl Default for Setup {
             cache: CacheMode::Auto,
             writable: true,
             timeout: Duration::from_secs(1),
+            inodes: INODES,
             plain: false,
         }
     }
@@ -290,6 +305,7 @@ impl Setup {
             mapper: mapper.clone(),
             lookups: Mutex::default(),
             opens: Mutex::default(),
+            most_nodes: Mutex::default(),
             plain: self.plain,
         });
         let machine = Arc::new(Machine::default());
@@ -301,6 +317,7 @@ impl Setup {
             dev: 0x2a,
             writable: self.writable,
             cache: self.cache,
+            inodes: self.inodes,
             dax: self.dax,
             ids: (0, 0),
             trace: None,

@@ -14,6 +14,7 @@ use super::child::Child;
 use super::confine::Confinement;
 use super::sockets::listener_with_client;
 use super::tools::{self, Tools};
+use crate::descriptors;
 use crate::plan::Share;
 
 /// A running daemon.
@@ -68,7 +69,7 @@ fn upstream(path: &Path, socket: i32, share: &Share) -> Command {
     if rustix::process::geteuid().is_root() {
         command.args(["--sandbox", "chroot"]);
     }
-    command.arg("--xattr");
+    command.arg(format!("--rlimit-nofile={}", descriptors::limit())).arg("--xattr");
     if !share.writable {
         command.arg("--readonly");
     }
@@ -89,6 +90,8 @@ fn qemus(path: &Path, socket: i32, directory: BorrowedFd, share: &Share) -> io::
     // a directory for the daemon, which follows no link.
     let source = format!("source=/proc/self/fd/{}/.", directory.as_raw_fd());
     command.arg("-f").arg(format!("--fd={socket}"));
+    // Left to itself it takes a million, whatever its user set.
+    command.arg(format!("--rlimit-nofile={}", descriptors::limit()));
     command.args(["-o", &source, "-o", "sandbox=chroot", "-o", "log_level=err", "-o", "xattr"]);
     command.arg("-o").arg(match share.cache {
         CacheMode::None => "cache=none",

@@ -17,6 +17,7 @@ use super::daemon::Daemon;
 use super::streams::Relays;
 use super::tools::{Accelerator, Tools};
 use crate::clock::Reading;
+use crate::descriptors;
 use crate::kernel;
 use crate::plan::Plan;
 use crate::platform::{Finished, Running};
@@ -60,6 +61,8 @@ impl Machine {
         let kernel = kernel_file().map_err(ours)?;
         let (report, report_far) = UnixStream::pair().map_err(ours)?;
         let (relays, streams) = Relays::start().map_err(ours)?;
+        // Each share has a daemon of its own.
+        plan.boot.inodes = Some(descriptors::inodes(descriptors::limit(), 1));
         // As late as possible: the one gets better with time, and the other older.
         plan.boot.tsc_khz = began.khz_since();
         plan.boot.clock = Some(clock_sample());

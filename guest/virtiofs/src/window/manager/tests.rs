@@ -113,7 +113,7 @@ fn manager(slots: u64, name: DaxPolicy) -> (Arc<Manager>, Arc<Stub>) {
     // SAFETY: nothing here looks at the memory.
     let memory = unsafe { WindowMemory::new(PHYS, NonNull::new(4096 as *mut u8).unwrap(), slots * CHUNK) }.unwrap();
     let geometry = Geometry::new(memory.len()).unwrap();
-    let session = Arc::new(Session::new(Arc::new(Silent), "t".into(), (0, 0), None));
+    let session = Arc::new(Session::new(Arc::new(Silent), "t".into(), (0, 0), 64, None));
     let policy = policy(name, geometry.slots()).unwrap();
     let manager = Manager::new(memory, geometry, policy, Box::new(Shared(stub.clone())), stub.clone(), session);
     (Arc::new(manager), stub)
