@@ -8,8 +8,8 @@
 //! both sides; so no path differs, and nothing depends on where the repository lies.
 
 mod bad_input;
-mod confinement;
 mod caches;
+mod confinement;
 mod control;
 mod data;
 mod failures;
