@@ -19,6 +19,7 @@ mod linux_kernel;
 mod linux_load;
 mod linux_scripts;
 mod linux_sources;
+mod locks;
 mod observation;
 mod outcome;
 mod platform;

@@ -12,4 +12,5 @@ extern crate alloc;
 pub mod cmdline;
 pub mod losses;
 pub mod ports;
+pub mod range_locks;
 pub mod report;

@@ -1,6 +1,6 @@
 //! The open file: what a descriptor leads to.
 
-use crate::{DirEntry, Errno, Inode, Result, Sink, Source};
+use crate::{DirEntry, Errno, ForeignLock, Inode, LockRequest, Result, Sink, Source};
 use alloc::sync::Arc;
 use bitflags::bitflags;
 use core::any::Any;
@@ -167,6 +167,24 @@ pub trait File: Send + Sync {
     /// the host says.
     fn copy_range(&self, _offset: u64, _to: &dyn File, _to_offset: u64, _len: u64) -> Result<usize> {
         Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Places, changes or gives up an advisory lock where those outside this machine see it who see the file, without
+    /// waiting. A lock that succeeds makes what is known of the file doubtful: it is asked for again.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` when nobody outside can see locks on it; `EAGAIN` when somebody outside holds one in the way; `ENOLCK`, or
+    /// what the host says.
+    fn set_lock(&self, _lock: &LockRequest) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// A lock of somebody outside this machine that would be in the way of this one.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn find_lock(&self, _lock: &LockRequest) -> Result<Option<ForeignLock>> {
+        Ok(None)
     }
 
     /// Called once for each close(2) of a descriptor; its error is close's.

@@ -78,6 +78,9 @@ pub trait Inode: Send + Sync {
         Err(Errno::ENOTDIR)
     }
 
+    /// What is believed about the names in this directory is to be believed no longer, and the next lookup asks.
+    fn distrust_names(&self) {}
+
     /// The target of this symbolic link; not NUL-terminated.
     ///
     /// # Errors

@@ -127,6 +127,15 @@ impl Dentries {
         self.take(slot).map(|dentry| (dentry.target, dentry.deadline))
     }
 
+    /// Forgets all names of a directory; the targets are returned, to be dropped without the lock.
+    #[must_use]
+    pub(crate) fn remove_all(&mut self, dir: u64) -> Vec<Target> {
+        let slots = (0..self.slots.len()).filter(|slot| self.slots[*slot].as_ref().is_some_and(|d| d.dir == dir));
+        let slots: Vec<usize> = slots.collect();
+        self.free.extend_from_slice(&slots);
+        slots.into_iter().filter_map(|slot| self.take(slot)).map(|dentry| dentry.target).collect()
+    }
+
     /// Forgets everything; the targets are returned, to be dropped without the lock.
     #[must_use]
     pub(crate) fn clear(&mut self) -> Vec<Target> {
@@ -177,6 +186,12 @@ mod tests {
             assert!(cache.remove(i, Name::new(b"b").unwrap()).is_some());
         }
         assert!(cache.slots.len() <= 8);
-        assert_eq!(cache.clear().len(), 0);
+        ["a", "b", "c"].iter().for_each(|name| add(&mut cache, 1, name));
+        add(&mut cache, 2, "a");
+        assert_eq!(cache.remove_all(1).len(), 3);
+        assert!(!found(&mut cache, 1, "a") && found(&mut cache, 2, "a"));
+        ["a", "b", "c", "d", "e", "f", "g"].iter().for_each(|name| add(&mut cache, 1, name));
+        assert!(found(&mut cache, 2, "a") && cache.slots.len() == 8);
+        assert_eq!(cache.clear().len(), 8);
     }
 }

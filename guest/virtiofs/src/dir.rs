@@ -15,7 +15,9 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::Ordering::Relaxed;
 use diolkos_common::cmdline::CacheMode;
-use diolkos_vfs::{DirEntry, DirSink, Errno, File, FileType, Inode, InodeId, Name, Result, Sink, Source};
+use diolkos_vfs::{
+    DirEntry, DirSink, Errno, File, FileType, ForeignLock, Inode, InodeId, LockRequest, Name, Result, Sink, Source,
+};
 
 /// The cookies after `.` and after `..`. A host's cookie could be anything, but these lie where ext4's hashes,
 /// the only ones that large, have no entry but the end, which is all ones.
@@ -170,6 +172,14 @@ impl File for OpenDir {
             Err(Errno::ENOSYS) => Ok(()),
             result => result,
         }
+    }
+
+    fn set_lock(&self, lock: &LockRequest) -> Result<()> {
+        self.node.set_lock(self.open, lock)
+    }
+
+    fn find_lock(&self, lock: &LockRequest) -> Result<Option<ForeignLock>> {
+        self.node.find_lock(self.open, lock)
     }
 
     fn as_any(&self) -> &dyn Any {

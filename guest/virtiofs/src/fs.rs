@@ -79,6 +79,17 @@ impl Fs {
         }
     }
 
+    /// Others may have changed any name of the directory: nothing about it that is cached or under way counts.
+    pub(crate) fn distrust_names(&self, dir: &Node) {
+        let dropped = {
+            let mut dentries = self.dentries.lock();
+            dir.changes.fetch_add(1, Relaxed);
+            dentries.remove_all(dir.serial)
+        };
+        drop(dropped);
+        dir.expire();
+    }
+
     /// Finds a name, in the cache or on the host.
     pub(crate) fn lookup(self: &Arc<Self>, dir: &Node, name: Name<'_>) -> Result<Arc<Node>> {
         dir.check()?;

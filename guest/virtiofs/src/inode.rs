@@ -176,6 +176,10 @@ impl Inode for Node {
         Ok(self.fs.lookup(self, name)?)
     }
 
+    fn distrust_names(&self) {
+        self.fs.distrust_names(self);
+    }
+
     fn readlink(&self) -> Result<Vec<u8>> {
         if self.kind != FileType::Symlink {
             return Err(Errno::EINVAL);

@@ -14,7 +14,6 @@ pub mod dirent;
 pub mod eventfd;
 pub mod fd_table;
 pub mod procfs;
-pub mod range_locks;
 #[cfg(guest)]
 pub mod readiness;
 #[cfg(guest)]

@@ -23,7 +23,7 @@ const CLOSE_RANGE_CLOEXEC: u32 = 1 << 2;
 
 /// What every closed descriptor needs, once it is out of the table.
 fn finish_close(call: &Call<'_>, file: &Arc<OpenFile>) -> Result<()> {
-    locks::release_records(call, file);
+    locks::release_records(call.process.pid, file);
     file.flush()
 }
 
@@ -110,7 +110,7 @@ fn fcntl(call: &mut Call<'_>) -> Result<u64> {
             Ok(0)
         }
         raw::F_GETLK | raw::F_SETLK | raw::F_SETLKW | raw::F_OFD_GETLK | raw::F_OFD_SETLK | raw::F_OFD_SETLKW => {
-            locks::fcntl_lock(call, &file, command, argument)
+            locks::fcntl_lock(call, fd, &file, command, argument)
         }
         raw::F_GETPIPE_SZ | raw::F_SETPIPE_SZ => {
             super::pipe::size(&file, command == raw::F_SETPIPE_SZ, argument as u32)

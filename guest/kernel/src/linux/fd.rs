@@ -1,10 +1,11 @@
 //! Descriptors as the calls see them.
 
-use super::Call;
 use super::open_file::OpenFile;
+use super::{Call, locks};
 use crate::fs::fd_table::DescriptorTable;
 use crate::fs::tty;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use diolkos_vfs::{Errno, OpenFlags, Result};
 
 /// The descriptors of a process.
@@ -24,19 +25,22 @@ impl FdTable {
         Ok(())
     }
 
-    /// Closes what execve(2) closes. May wait for the host.
-    pub fn close_for_exec(&self) {
-        for file in self.remove_for_exec() {
-            // Nobody is there to be told of an error, as in Linux.
-            let _ = file.flush();
-        }
+    /// Closes what execve(2) closes, for the process `pid`. May wait for the host.
+    pub fn close_for_exec(&self, pid: u32) {
+        close_each(self.remove_for_exec(), pid);
     }
 
-    /// Closes everything, at the end of the process. May wait for the host.
-    pub fn close_all(&self) {
-        for file in self.remove_range(0, u32::MAX) {
-            let _ = file.flush();
-        }
+    /// Closes everything, at the end of the process `pid`. May wait for the host.
+    pub fn close_all(&self, pid: u32) {
+        close_each(self.remove_range(0, u32::MAX), pid);
+    }
+}
+
+fn close_each(files: Vec<Arc<OpenFile>>, pid: u32) {
+    for file in files {
+        locks::release_records(pid, &file);
+        // Nobody is there to be told of an error, as in Linux.
+        let _ = file.flush();
     }
 }
 

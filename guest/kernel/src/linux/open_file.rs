@@ -260,6 +260,6 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        locks::release_flock(self);
+        locks::release_open_file(self);
     }
 }

@@ -10,8 +10,10 @@
 pub mod sched;
 pub mod thread;
 pub mod timer;
+pub mod turn;
 pub mod wait;
 
 pub use sched::{current, pause, try_current, yield_now};
 pub use thread::{Thread, exit, spawn};
+pub use turn::{Taken, Turn};
 pub use wait::WaitQueue;

@@ -4,6 +4,7 @@
 //! it leaves through the window where a writable mapping is there and the file does not grow, else in WRITE messages
 //! (data and size then change together). The two agree at once: behind both is the host's page cache.
 
+mod lock;
 mod path;
 mod range;
 mod read;
@@ -20,7 +21,10 @@ use crate::window::{CHUNK, ChunkKey, Manager, Pin, Refusal, Want};
 use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::Ordering::Relaxed;
-use diolkos_vfs::{Access, Allocation, Errno, File, Inode, MappedRun, OpenFlags, Result, Sink, Sought, Source};
+use diolkos_vfs::{
+    Access, Allocation, Errno, File, ForeignLock, Inode, LockRequest, MappedRun, OpenFlags, Result, Sink, Sought,
+    Source,
+};
 
 /// Largest offset a file can have (`off_t`).
 const MAX_OFFSET: u64 = i64::MAX as u64;
@@ -183,6 +187,14 @@ impl File for OpenFile {
 
     fn copy_range(&self, offset: u64, to: &dyn File, to_offset: u64, len: u64) -> Result<usize> {
         self.copy_on_host(offset, to, to_offset, len)
+    }
+
+    fn set_lock(&self, lock: &LockRequest) -> Result<()> {
+        self.node.set_lock(self.open, lock)
+    }
+
+    fn find_lock(&self, lock: &LockRequest) -> Result<Option<ForeignLock>> {
+        self.node.find_lock(self.open, lock)
     }
 
     fn flush(&self) -> Result<()> {

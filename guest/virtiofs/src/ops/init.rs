@@ -17,10 +17,14 @@ bitflags! {
     pub(crate) struct Features: u32 {
         /// Several reads of one file may be under way.
         const ASYNC_READ = abi::FUSE_ASYNC_READ;
+        /// The server has record locks.
+        const POSIX_LOCKS = abi::FUSE_POSIX_LOCKS;
         /// OPEN may truncate.
         const ATOMIC_O_TRUNC = abi::FUSE_ATOMIC_O_TRUNC;
         /// WRITE may carry more than a page.
         const BIG_WRITES = abi::FUSE_BIG_WRITES;
+        /// The server has flock(2).
+        const FLOCK_LOCKS = abi::FUSE_FLOCK_LOCKS;
         /// The server clears set-user-id bits on write, chown and truncate.
         const HANDLE_KILLPRIV = abi::FUSE_HANDLE_KILLPRIV;
         /// READDIRPLUS exists.

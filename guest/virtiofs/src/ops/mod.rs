@@ -9,6 +9,7 @@ pub(crate) mod attr;
 pub(crate) mod data;
 pub(crate) mod dir;
 pub(crate) mod init;
+pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod name;
 pub(crate) mod range;
@@ -128,6 +129,8 @@ pub(crate) const SENT: &[(Opcode, &str)] = &[
     (Opcode::FUSE_READDIR, "fuse.READDIR"),
     (Opcode::FUSE_RELEASEDIR, "fuse.RELEASEDIR"),
     (Opcode::FUSE_FSYNCDIR, "fuse.FSYNCDIR"),
+    (Opcode::FUSE_GETLK, "fuse.GETLK"),
+    (Opcode::FUSE_SETLK, "fuse.SETLK"),
     (Opcode::FUSE_ACCESS, "fuse.ACCESS"),
     (Opcode::FUSE_CREATE, "fuse.CREATE"),
     (Opcode::FUSE_DESTROY, "fuse.DESTROY"),

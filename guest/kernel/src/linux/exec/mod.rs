@@ -181,7 +181,7 @@ fn switch_space(process: &Process, space: Arc<AddressSpace>) {
 
 /// What exec takes away from a process (execve(2)).
 fn forget_old_program(call: &Call<'_>, path: &[u8]) {
-    call.process.files.close_for_exec();
+    call.process.files.close_for_exec(call.process.pid);
     call.process.signals.lock().reset_handlers();
     call.process.timers.delete_all();
     call.process.dumpable.store(1, Ordering::Relaxed);

@@ -32,14 +32,16 @@ const OPEN_FLAGS: i32 = libc::O_ACCMODE
     | libc::O_SYNC
     | libc::O_NOATIME;
 
-/// The FUSE features offered beside those the passthrough file system asks for: they concern the message layer, and
-/// opening with truncation, which it does by passing the flag on.
+/// The FUSE features offered beside those the passthrough file system asks for: they concern the message layer, opening
+/// with truncation, which it does by passing the flag on, and locks, which [`super::locks`] has.
 const OFFERED: FsOptions = FsOptions::from_bits_truncate(
     FsOptions::ASYNC_READ.bits()
         | FsOptions::BIG_WRITES.bits()
         | FsOptions::MAX_PAGES.bits()
         | FsOptions::PARALLEL_DIROPS.bits()
         | FsOptions::ATOMIC_O_TRUNC.bits()
+        | FsOptions::POSIX_LOCKS.bits()
+        | FsOptions::FLOCK_LOCKS.bits()
         | FsOptions::INIT_EXT.bits(),
 );
 

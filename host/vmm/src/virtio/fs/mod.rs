@@ -4,6 +4,7 @@
 
 mod guard;
 mod listing;
+mod locks;
 mod range;
 mod readonly;
 pub mod requests;

@@ -1,5 +1,6 @@
 //! Requests by opcode: their names, and how many came.
 
+use super::locks::{FLUSH, GETLK, RELEASE, SETLK, SETLKW};
 use super::range::{COPY_FILE_RANGE, SYNCFS};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,21 +32,21 @@ const NAMES: [(u32, &str); 48] = [
     (15, "READ"),
     (16, "WRITE"),
     (17, "STATFS"),
-    (18, "RELEASE"),
+    (RELEASE, "RELEASE"),
     (20, "FSYNC"),
     (21, "SETXATTR"),
     (22, "GETXATTR"),
     (23, "LISTXATTR"),
     (24, "REMOVEXATTR"),
-    (25, "FLUSH"),
+    (FLUSH, "FLUSH"),
     (INIT, "INIT"),
     (27, "OPENDIR"),
     (28, "READDIR"),
     (29, "RELEASEDIR"),
     (30, "FSYNCDIR"),
-    (31, "GETLK"),
-    (32, "SETLK"),
-    (33, "SETLKW"),
+    (GETLK, "GETLK"),
+    (SETLK, "SETLK"),
+    (SETLKW, "SETLKW"),
     (34, "ACCESS"),
     (35, "CREATE"),
     (36, "INTERRUPT"),

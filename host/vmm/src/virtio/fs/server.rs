@@ -6,6 +6,7 @@
 
 use super::guard::{Guard, Privilege, refuse};
 use super::listing::Listings;
+use super::locks::{CLOSE_BODY, FLUSH, GETLK, LK_BODY, Locks, RELEASE, SETLK, SETLKW};
 use super::range::{self, COPY_BODY, COPY_FILE_RANGE, Open, SYNCFS};
 use super::readonly::ReadOnly;
 use super::requests::{BATCH_FORGET, DESTROY, FORGET, INIT, Requests};
@@ -57,6 +58,7 @@ pub struct FileServer {
     server: Box<dyn Answer>,
     /// The same files, for what the library has no method for.
     files: Arc<dyn Open>,
+    locks: Locks,
     writable: bool,
     window: Option<Arc<dyn DaxWindow>>,
     requests: Arc<Requests>,
@@ -93,7 +95,7 @@ impl FileServer {
         let files = guarded.clone();
         let server: Box<dyn Answer> =
             if writable { Box::new(Server::new(guarded)) } else { Box::new(Server::new(ReadOnly(guarded))) };
-        Ok(Self { server, files, writable, window, requests: Arc::default(), _share: share })
+        Ok(Self { server, files, locks: Locks::default(), writable, window, requests: Arc::default(), _share: share })
     }
 
     /// The requests that came.
@@ -101,8 +103,9 @@ impl FileServer {
         self.requests.clone()
     }
 
-    /// The driver is gone: nothing of it stays in the window.
+    /// The driver is gone: nothing of it stays in the window, and no lock.
     pub fn reset(&self) {
+        self.locks.clear();
         if let Some(window) = &self.window {
             window.clear();
         }
@@ -123,11 +126,21 @@ impl FileServer {
             // A guest that starts anew without a word to the old file system, after a crash say, has nothing in the window.
             self.reset();
         }
-        if matches!(header.opcode, COPY_FILE_RANGE | SYNCFS) {
-            return match self.serve_range(memory, chain, &header) {
+        let own = match header.opcode {
+            COPY_FILE_RANGE | SYNCFS => Some(self.serve_range(memory, chain, &header)),
+            GETLK | SETLK | SETLKW => Some(self.serve_lock(memory, chain, &header)),
+            _ => None,
+        };
+        if let Some(result) = own {
+            return match result {
                 Ok(body) => reply(&mut writer, &header, &body),
                 Err(error) => reply_error(&mut writer, &header, error.raw_os_error().unwrap_or(libc::EIO)),
             };
+        }
+        if matches!(header.opcode, FLUSH | RELEASE)
+            && let Some(body) = read_body::<CLOSE_BODY>(memory, chain)
+        {
+            self.locks.close(header.opcode, header.nodeid, &body);
         }
         let Ok(reader) = Reader::from_descriptor_chain(memory, chain.clone()) else {
             return reply_error(&mut writer, &header, libc::EINVAL);
@@ -165,12 +178,19 @@ impl FileServer {
         if !self.writable {
             return Err(refuse(libc::EROFS));
         }
-        let mut message = [0; size_of::<InHeader>() + COPY_BODY];
-        read_start(memory, chain, &mut message).ok_or_else(|| refuse(libc::EINVAL))?;
-        let body = message.last_chunk().expect("the message ends with the body");
-        let copied = range::copy(&*self.files, header.nodeid, body)?;
+        let body = read_body::<COPY_BODY>(memory, chain).ok_or_else(|| refuse(libc::EINVAL))?;
+        let copied = range::copy(&*self.files, header.nodeid, &body)?;
         // struct fuse_write_out: the size and padding.
         Ok([copied.to_le_bytes(), [0; 4]].concat())
+    }
+
+    /// Serves what [`super::locks`] has; the body of the reply.
+    fn serve_lock(&self, memory: &GuestMemoryMmap, chain: &Chain<'_>, header: &InHeader) -> io::Result<Vec<u8>> {
+        let body = read_body::<LK_BODY>(memory, chain).ok_or_else(|| refuse(libc::EINVAL))?;
+        if header.opcode == GETLK {
+            return self.locks.get(&*self.files, header.nodeid, &body);
+        }
+        self.locks.set(&*self.files, self.writable, header.nodeid, &body, header.opcode == SETLKW).map(|()| vec![])
     }
 }
 
@@ -178,6 +198,15 @@ fn read_header(memory: &GuestMemoryMmap, chain: &Chain<'_>) -> Option<InHeader> 
     let mut header = InHeader::default();
     read_start(memory, chain, header.as_mut_slice())?;
     Some(header)
+}
+
+/// The first `N` bytes after the header; `None` when the request is shorter.
+fn read_body<const N: usize>(memory: &GuestMemoryMmap, chain: &Chain<'_>) -> Option<[u8; N]> {
+    // No fixed part is longer.
+    let mut message = [0; size_of::<InHeader>() + COPY_BODY];
+    let whole = &mut message[..size_of::<InHeader>() + N];
+    read_start(memory, chain, whole)?;
+    whole.last_chunk().copied()
 }
 
 /// Fills `rest` with the beginning of a request; `None` when the request is shorter.
