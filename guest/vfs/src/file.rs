@@ -17,6 +17,8 @@ bitflags! {
         const ERR = 0x8;
         /// The other end is closed.
         const HUP = 0x10;
+        /// The other end of a socket sends no more.
+        const RDHUP = 0x2000;
     }
 }
 

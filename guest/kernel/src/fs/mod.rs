@@ -17,7 +17,7 @@ pub mod procfs;
 #[cfg(guest)]
 pub mod readiness;
 #[cfg(guest)]
-pub mod socket_pair;
+pub mod sockets;
 pub mod stat;
 #[cfg(guest)]
 pub mod sysfs;

@@ -2,9 +2,9 @@
 
 use super::open_file::OpenFile;
 use super::{Call, table::Calls};
-use crate::fs::socket_pair::End;
 use crate::fs::tty::{Stdio, Terminal};
 use crate::mm::user::{UserPtr, plain};
+use diolkos_net::Socket;
 use diolkos_vfs::pipe::PipeEnd;
 use diolkos_vfs::{Errno, FileType, OpenFlags, Result};
 use linux_raw_sys::general as raw;
@@ -50,8 +50,8 @@ fn readable(file: &OpenFile) -> Result<i32> {
         stdio.available() as u64
     } else if let Some(pipe) = inner.as_any().downcast_ref::<PipeEnd>() {
         pipe.available() as u64
-    } else if let Some(end) = inner.as_any().downcast_ref::<End>() {
-        end.available() as u64
+    } else if let Some(socket) = inner.as_any().downcast_ref::<Socket>() {
+        socket.available() as u64
     } else if inner.inode().file_type() == FileType::Regular && !inner.is_stream() {
         inner.inode().metadata()?.size.saturating_sub(file.position())
     } else {

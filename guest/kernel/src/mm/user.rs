@@ -83,6 +83,11 @@ impl<T: Plain> UserPtr<T> {
         Self::new(self.address.saturating_add((index as u64).saturating_mul(size_of::<T>() as u64)))
     }
 
+    /// The same address, taken for the start of something else.
+    pub fn cast<U: Plain>(self) -> UserPtr<U> {
+        UserPtr::new(self.address)
+    }
+
     /// Reads one value.
     ///
     /// # Errors

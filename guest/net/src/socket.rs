@@ -1,0 +1,525 @@
+//! A socket: its name, its connection, and how it comes by both (socket(2), bind(2), listen(2), connect(2), accept(2)).
+
+use crate::inbox::{Ending, Patience};
+use crate::names::Claim;
+use crate::options::{REUSEADDR, REUSEPORT, V6ONLY};
+use crate::{Address, Family, Inbox, Name, Net, Options};
+use alloc::collections::VecDeque;
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use diolkos_vfs::{Errno, Inode, Poll, Result};
+use spin::Mutex;
+
+/// How a socket carries bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `SOCK_STREAM`: connected, without borders.
+    Stream,
+    /// `SOCK_DGRAM`: each send a message of its own.
+    Datagram,
+    /// `SOCK_SEQPACKET`: connected, with borders.
+    SeqPacket,
+}
+
+impl Kind {
+    /// The kind of a `SOCK_` number.
+    pub fn from_raw(raw: u32) -> Option<Self> {
+        [Self::Stream, Self::Datagram, Self::SeqPacket].into_iter().find(|kind| kind.raw() == raw)
+    }
+
+    /// The `SOCK_` number.
+    pub fn raw(self) -> u32 {
+        match self {
+            Self::Stream => 1,
+            Self::Datagram => 2,
+            Self::SeqPacket => 5,
+        }
+    }
+
+    /// Whether messages keep their borders.
+    pub fn is_packet(self) -> bool {
+        self != Self::Stream
+    }
+
+    /// Whether it must be connected before anything is sent.
+    pub fn is_connected(self) -> bool {
+        self != Self::Datagram
+    }
+}
+
+/// Who owns a socket (`struct ucred`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credentials {
+    /// Process.
+    pub pid: u32,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// Which directions shutdown(2) ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shut {
+    /// `SHUT_RD`.
+    Receiving,
+    /// `SHUT_WR`.
+    Sending,
+    /// `SHUT_RDWR`.
+    Both,
+}
+
+/// Whom a socket sends to.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    /// Where letters go; a datagram socket of an Internet family looks its peer up at each send instead.
+    pub(crate) inbox: Option<Arc<Inbox>>,
+    pub(crate) name: Option<Name>,
+    pub(crate) address: Address,
+}
+
+#[derive(Default)]
+enum Phase {
+    #[default]
+    Idle,
+    Listening {
+        pending: VecDeque<Accepted>,
+        backlog: usize,
+    },
+    Connected(Peer),
+}
+
+#[derive(Default)]
+struct State {
+    name: Option<Name>,
+    /// Of a connected socket that nobody named: where it sends from.
+    local: Option<Address>,
+    phase: Phase,
+    /// shutdown(2) ended sending.
+    silent: bool,
+    /// What `SO_ERROR` has to tell.
+    error: Option<Errno>,
+    /// A connect that was told to be in progress, and has not yet been told to be done.
+    unannounced: bool,
+}
+
+/// A connection that has been accepted.
+pub struct Accepted {
+    /// Its end.
+    pub socket: Arc<Socket>,
+    /// Where the other end is.
+    pub address: Address,
+}
+
+/// A socket.
+pub struct Socket {
+    this: Weak<Self>,
+    net: Arc<Net>,
+    family: Family,
+    kind: Kind,
+    pub(crate) inode: Arc<dyn Inode>,
+    pub(crate) inbox: Arc<Inbox>,
+    state: Mutex<State>,
+    options: Mutex<Options>,
+    pub(crate) nonblocking: AtomicBool,
+}
+
+impl Socket {
+    /// A socket without name or connection.
+    ///
+    /// # Errors
+    /// `ESOCKTNOSUPPORT` for a kind the family does not have.
+    pub fn new(net: &Arc<Net>, family: Family, kind: Kind) -> Result<Arc<Self>> {
+        if family.is_inet() && kind == Kind::SeqPacket {
+            return Err(Errno::ESOCKTNOSUPPORT);
+        }
+        Ok(Self::build(net, family, kind, State::default()))
+    }
+
+    /// Two connected local sockets.
+    pub fn pair(net: &Arc<Net>, kind: Kind) -> [Arc<Self>; 2] {
+        let [first, second] = [(); 2].map(|()| Self::build(net, Family::Unix, kind, State::default()));
+        for (one, other) in [(&first, &second), (&second, &first)] {
+            let peer = Peer { inbox: Some(other.inbox.clone()), name: None, address: Address::Unnamed };
+            one.state.lock().phase = Phase::Connected(peer);
+        }
+        [first, second]
+    }
+
+    fn build(net: &Arc<Net>, family: Family, kind: Kind, state: State) -> Arc<Self> {
+        let surroundings = net.surroundings();
+        let (inode, inbox) = (surroundings.inode(), Inbox::new(surroundings.bell()));
+        Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            net: net.clone(),
+            family,
+            kind,
+            inode,
+            inbox,
+            state: Mutex::new(state),
+            options: Mutex::default(),
+            nonblocking: AtomicBool::new(false),
+        })
+    }
+
+    fn this(&self) -> Arc<Self> {
+        self.this.upgrade().expect("whoever calls a method holds the socket")
+    }
+
+    /// The address family.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The machine's sockets it is one of.
+    pub fn net(&self) -> &Arc<Net> {
+        &self.net
+    }
+
+    /// Runs `change` on the options.
+    pub fn with_options<T>(&self, change: impl FnOnce(&mut Options) -> T) -> T {
+        change(&mut self.options.lock())
+    }
+
+    /// Whether connections can be made to it.
+    pub fn is_listening(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Listening { .. })
+    }
+
+    /// What went wrong since it was last asked (`SO_ERROR`).
+    pub fn take_error(&self) -> Option<Errno> {
+        self.state.lock().error.take()
+    }
+
+    /// Its own address (getsockname(2)).
+    pub fn local_address(&self) -> Address {
+        let state = self.state.lock();
+        let named = state.local.clone().or_else(|| state.name.as_ref().map(Name::address));
+        named.unwrap_or_else(|| Address::unspecified(self.family))
+    }
+
+    /// The other end's address (getpeername(2)).
+    ///
+    /// # Errors
+    /// `ENOTCONN`.
+    pub fn peer_address(&self) -> Result<Address> {
+        self.peer().map(|peer| peer.address).ok_or(Errno::ENOTCONN)
+    }
+
+    pub(crate) fn peer(&self) -> Option<Peer> {
+        match &self.state.lock().phase {
+            Phase::Connected(peer) => Some(peer.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether shutdown(2) has ended sending.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.state.lock().silent
+    }
+
+    pub(crate) fn patience(&self, dont_wait: bool, most: impl FnOnce(&Options) -> Option<Duration>) -> Patience {
+        let none = dont_wait || self.nonblocking.load(Ordering::Relaxed);
+        Patience { none, most: most(&self.options.lock()) }
+    }
+
+    fn claim(&self) -> impl Fn(core::net::IpAddr) -> Claim + use<> {
+        let options = self.options.lock();
+        let v6_only = options.is_on(V6ONLY);
+        let (reuse_address, reuse_port) = (options.is_on(REUSEADDR), options.is_on(REUSEPORT));
+        move |ip| Claim { ip, v6_only, reuse_address, reuse_port }
+    }
+
+    /// Gives it a name (bind(2)); `None` lets the machine choose one for a local socket.
+    ///
+    /// # Errors
+    /// `EINVAL` when it has one, `EADDRINUSE`, `EADDRNOTAVAIL`, `EAFNOSUPPORT` for a name of another family.
+    pub fn bind(&self, name: Option<Name>) -> Result<()> {
+        if self.state.lock().name.is_some() {
+            return Err(Errno::EINVAL);
+        }
+        let name = match name {
+            None if self.family.is_inet() => return Err(Errno::EINVAL),
+            None => self.net.autobind(&self.this())?,
+            Some(name) => {
+                if matches!(&name, Name::Inet(to) if self.family == Family::Inet && to.is_ipv6()) {
+                    return Err(Errno::EAFNOSUPPORT);
+                }
+                self.net.bind(&self.this(), name, self.claim())?
+            }
+        };
+        self.state.lock().name = Some(name);
+        Ok(())
+    }
+
+    /// Gives it a free port if it has no name: what the Internet families do before the first send or connection.
+    pub(crate) fn bind_for(&self, to: &Name) -> Result<()> {
+        if !self.family.is_inet() || self.state.lock().name.is_some() {
+            return Ok(());
+        }
+        let Address::Inet(source) = Net::source_for(to, self.family) else { return Ok(()) };
+        self.bind(Some(Name::Inet(source)))
+    }
+
+    /// Lets connections be made to it, `backlog` of them before the first is accepted (listen(2)).
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` for datagrams, `EINVAL` when it is connected or, a local one, without a name.
+    pub fn listen(&self, backlog: i32) -> Result<()> {
+        /// `net.core.somaxconn`.
+        const MOST: usize = 4096;
+        if !self.kind.is_connected() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let wanted = usize::try_from(backlog).unwrap_or(MOST).min(MOST);
+        if self.family.is_inet() && self.state.lock().name.is_none() {
+            let Address::Inet(any) = Address::unspecified(self.family) else { return Err(Errno::EINVAL) };
+            self.bind(Some(Name::Inet(any)))?;
+        }
+        let mut state = self.state.lock();
+        if state.name.is_none() {
+            return Err(Errno::EINVAL);
+        }
+        match &mut state.phase {
+            Phase::Connected(_) => Err(Errno::EINVAL),
+            Phase::Listening { backlog, .. } => {
+                *backlog = wanted;
+                Ok(())
+            }
+            Phase::Idle => {
+                state.phase = Phase::Listening { pending: VecDeque::new(), backlog: wanted };
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the connection that has waited longest (accept(2)).
+    ///
+    /// # Errors
+    /// `EINVAL` when it does not listen, `EOPNOTSUPP` for datagrams, `EAGAIN`, `EINTR`.
+    pub fn accept(&self) -> Result<Accepted> {
+        if !self.kind.is_connected() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let patience = self.patience(false, |options| options.receive_timeout);
+        let accepted = self.inbox.when(patience, || match &mut self.state.lock().phase {
+            Phase::Listening { pending, .. } => pending.pop_front().map(Ok),
+            _ => Some(Err(Errno::EINVAL)),
+        })?;
+        // Whoever waits for room in the backlog.
+        self.inbox.bell().ring();
+        Ok(accepted)
+    }
+
+    /// Connects it (connect(2)); for datagrams that only chooses whom it speaks with.
+    ///
+    /// # Errors
+    /// `ECONNREFUSED`, `EISCONN`, `EPROTOTYPE`, `ENETUNREACH`, `EAGAIN` when a local listener has no room, `EINTR`;
+    /// `EINPROGRESS` from an Internet socket that may not wait: the outcome is there at once, and `SO_ERROR` tells it.
+    pub fn connect(&self, name: &Name) -> Result<()> {
+        if !self.kind.is_connected() {
+            return self.speak_with(name);
+        }
+        {
+            let state = &mut *self.state.lock();
+            match &state.phase {
+                Phase::Listening { .. } => return Err(Errno::EINVAL),
+                Phase::Connected(_) if core::mem::take(&mut state.unannounced) => return Ok(()),
+                Phase::Connected(_) => return Err(Errno::EISCONN),
+                Phase::Idle => {}
+            }
+            if let Some(errno) = state.error.take() {
+                return Err(errno);
+            }
+        }
+        let in_progress = self.family.is_inet() && self.nonblocking.load(Ordering::Relaxed);
+        match self.connect_now(name) {
+            Ok(()) if in_progress => {
+                self.state.lock().unannounced = true;
+                Err(Errno::EINPROGRESS)
+            }
+            Err(Errno::ECONNREFUSED) if in_progress => {
+                self.state.lock().error = Some(Errno::ECONNREFUSED);
+                Err(Errno::EINPROGRESS)
+            }
+            result => result,
+        }
+    }
+
+    fn connect_now(&self, name: &Name) -> Result<()> {
+        let listener = self.net.find(name, self.kind)?;
+        self.bind_for(name)?;
+        let own = self.local_address();
+        let at_peer = Peer { inbox: Some(self.inbox.clone()), name: None, address: own.clone() };
+        let there = listener.name_seen(name);
+        let state = State { local: Some(there.clone()), phase: Phase::Connected(at_peer), ..State::default() };
+        let server = Self::build(&self.net, listener.family, self.kind, state);
+        let peer = Peer { inbox: Some(server.inbox.clone()), name: None, address: there };
+        // Connected before it is offered: the listener may answer at once.
+        self.state.lock().phase = Phase::Connected(peer);
+        listener.offer(Accepted { socket: server, address: own }, self).inspect_err(|_| {
+            self.state.lock().phase = Phase::Idle;
+        })
+    }
+
+    /// The address at which a client that connected to `name` sees this listener: never the wildcard.
+    fn name_seen(&self, name: &Name) -> Address {
+        match name {
+            Name::Inet(to) if to.ip().is_unspecified() => match Net::source_for(name, self.family) {
+                Address::Inet(source) => Address::Inet(core::net::SocketAddr::new(source.ip(), to.port())),
+                other => other,
+            },
+            Name::Inet(to) => Address::Inet(*to),
+            _ => self.local_address(),
+        }
+    }
+
+    /// Puts a connection into the backlog, waiting for room as long as the `client` would.
+    fn offer(&self, connection: Accepted, client: &Self) -> Result<()> {
+        let patience = client.patience(false, |options| options.send_timeout);
+        let mut connection = Some(connection);
+        let result = self.inbox.when(patience, || match &mut self.state.lock().phase {
+            Phase::Listening { pending, backlog } if pending.len() <= *backlog => {
+                pending.extend(connection.take());
+                Some(Ok(()))
+            }
+            Phase::Listening { .. } => None,
+            _ => Some(Err(Errno::ECONNREFUSED)),
+        });
+        self.inbox.bell().ring();
+        if let Some(Accepted { socket, .. }) = connection {
+            // Its end must not be told to the client: nobody has been connected.
+            socket.state.lock().phase = Phase::Idle;
+        }
+        result
+    }
+
+    fn speak_with(&self, name: &Name) -> Result<()> {
+        let inbox = match self.net.find(name, self.kind) {
+            Ok(target) if !self.family.is_inet() => Some(target.inbox.clone()),
+            Ok(_) => None,
+            Err(Errno::ECONNREFUSED) if self.family.is_inet() => None,
+            Err(errno) => return Err(errno),
+        };
+        self.bind_for(name)?;
+        let peer = Peer { inbox, name: Some(name.clone()), address: name.address() };
+        let old = core::mem::replace(&mut self.state.lock().phase, Phase::Connected(peer));
+        drop(old);
+        Ok(())
+    }
+
+    /// Undoes the connection of a datagram socket (connect(2) with `AF_UNSPEC`).
+    ///
+    /// # Errors
+    /// `EINVAL` for other kinds.
+    pub fn disconnect(&self) -> Result<()> {
+        if self.kind.is_connected() {
+            return Err(Errno::EINVAL);
+        }
+        let old = core::mem::take(&mut self.state.lock().phase);
+        drop(old);
+        Ok(())
+    }
+
+    /// Ends one direction or both (shutdown(2)). What the peer has sent can still be read.
+    ///
+    /// # Errors
+    /// `ENOTCONN`.
+    pub fn shutdown(&self, what: Shut) -> Result<()> {
+        let (receiving, sending) = (what != Shut::Sending, what != Shut::Receiving);
+        let mut state = self.state.lock();
+        let (peer, pending) = match &mut state.phase {
+            Phase::Connected(peer) => (peer.inbox.clone(), None),
+            Phase::Listening { .. } if receiving && self.family.is_inet() => {
+                (None, Some(core::mem::take(&mut state.phase)))
+            }
+            // A local listener stays one, and a datagram socket needs no peer.
+            Phase::Listening { .. } if !self.family.is_inet() => (None, None),
+            Phase::Idle if !self.kind.is_connected() && !self.family.is_inet() => (None, None),
+            _ => return Err(Errno::ENOTCONN),
+        };
+        state.silent |= sending;
+        drop(state);
+        if receiving {
+            if self.family.is_inet() {
+                self.inbox.end(Ending::Orderly);
+            } else {
+                self.inbox.shut(Errno::EPIPE, false);
+            }
+        }
+        if let Some(peer) = peer.filter(|_| sending && self.kind.is_connected()) {
+            peer.end(Ending::Orderly);
+        }
+        if let Some(phase) = pending {
+            phase.abandon();
+        }
+        self.inbox.bell().ring();
+        Ok(())
+    }
+
+    /// What it is ready for.
+    pub(crate) fn readiness(&self) -> Poll {
+        let state = self.state.lock();
+        let broken = state.error.is_some();
+        let silent = state.silent;
+        let peer = match &state.phase {
+            Phase::Listening { pending, .. } => {
+                return if pending.is_empty() { Poll::empty() } else { Poll::IN };
+            }
+            Phase::Connected(peer) => peer.inbox.clone(),
+            Phase::Idle if self.kind.is_connected() => {
+                let ready = Poll::OUT | Poll::HUP;
+                return if broken { ready | Poll::IN | Poll::ERR } else { ready };
+            }
+            Phase::Idle => None,
+        };
+        drop(state);
+        let mut ready = self.inbox.poll_owner();
+        ready.set(Poll::OUT, silent || peer.as_ref().is_none_or(|peer| peer.has_room()));
+        let deaf = silent || peer.is_some_and(|peer| peer.is_shut());
+        ready.set(Poll::HUP, self.kind.is_connected() && deaf && ready.contains(Poll::RDHUP));
+        ready
+    }
+
+    /// Bytes that can be received at once (`FIONREAD`).
+    pub fn available(&self) -> usize {
+        self.inbox.available(self.kind.is_packet())
+    }
+}
+
+impl Phase {
+    /// Lets go of connections that nobody will accept: the other ends are told.
+    fn abandon(self) {
+        let Self::Listening { pending, .. } = self else { return };
+        for Accepted { socket, .. } in pending {
+            if let Some(inbox) = socket.peer().and_then(|peer| peer.inbox) {
+                inbox.end(Ending::Reset);
+            }
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let State { name, phase, .. } = core::mem::take(self.state.get_mut());
+        if let Some(name) = name {
+            self.net.release(&name, self.kind);
+        }
+        let gone = if self.kind.is_connected() { Errno::EPIPE } else { Errno::ECONNREFUSED };
+        let unread = self.inbox.shut(gone, true);
+        match phase {
+            Phase::Connected(Peer { inbox: Some(peer), .. }) if self.kind.is_connected() => {
+                peer.end(if unread { Ending::Reset } else { Ending::Orderly });
+                // Its senders wait at our bell, its pollers at its own.
+                peer.bell().ring();
+            }
+            phase => phase.abandon(),
+        }
+    }
+}
