@@ -14,6 +14,8 @@ each_platform! {
 
     fn futexes_are_linuxs(on) { same_c(on, "futexes"); }
 
+    fn sockets_are_linuxs(on) { same_c(on, "sockets"); }
+
     fn memory_is_linuxs(on) { same_c(on, "memory"); }
 
     fn the_process_is_linuxs(on) { same_c(on, "process"); }

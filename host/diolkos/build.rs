@@ -11,7 +11,7 @@ use std::process::Command;
 
 /// What the kernel is made of, relative to the workspace. Directories are watched as a whole.
 const SOURCES: [&str; 7] =
-    ["guest/kernel", "guest/vfs", "guest/virtio", "guest/virtiofs", "common", "Cargo.toml", "Cargo.lock"];
+    ["guest/kernel", "guest/net", "guest/vfs", "guest/virtio", "guest/virtiofs", "common", "Cargo.toml", "Cargo.lock"];
 
 /// Settings of the outer cargo and rustc that must not reach the nested build, by exact name and by prefix.
 const UNWANTED: [&str; 10] = [

@@ -62,6 +62,8 @@ struct State {
     shut: Option<Errno>,
     /// A reader is copying out from the front.
     reading: bool,
+    /// The owner's sends have found nobody at the other end.
+    told: bool,
 }
 
 /// The letters for one socket.
@@ -247,6 +249,24 @@ impl Inbox {
         drop(letters);
         self.bell.ring();
         unread
+    }
+
+    /// Notes that the other end of a connection is closed, as a sender found out. Returns the error to tell: none to the first
+    /// send after an orderly end, whose bytes are on their way as far as it knows.
+    pub(crate) fn learn_of_reset(&self) -> Option<Errno> {
+        let mut state = self.state.lock();
+        match state.ended {
+            Some(Ending::Reset) => {
+                state.ended = Some(Ending::Orderly);
+                state.told = true;
+                Some(Errno::ECONNRESET)
+            }
+            _ if state.told => Some(Errno::EPIPE),
+            _ => {
+                state.told = true;
+                None
+            }
+        }
     }
 
     /// What the owner can do (`IN`, `RDHUP`, `ERR` after a reset).

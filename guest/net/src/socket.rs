@@ -192,6 +192,11 @@ impl Socket {
         matches!(self.state.lock().phase, Phase::Listening { .. })
     }
 
+    /// Whether it has a name.
+    pub fn is_bound(&self) -> bool {
+        self.state.lock().name.is_some()
+    }
+
     /// What went wrong since it was last asked (`SO_ERROR`).
     pub fn take_error(&self) -> Option<Errno> {
         self.state.lock().error.take()
@@ -241,7 +246,7 @@ impl Socket {
     /// # Errors
     /// `EINVAL` when it has one, `EADDRINUSE`, `EADDRNOTAVAIL`, `EAFNOSUPPORT` for a name of another family.
     pub fn bind(&self, name: Option<Name>) -> Result<()> {
-        if self.state.lock().name.is_some() {
+        if self.is_bound() {
             return Err(Errno::EINVAL);
         }
         let name = match name {
@@ -482,7 +487,8 @@ impl Socket {
         drop(state);
         let mut ready = self.inbox.poll_owner();
         ready.set(Poll::OUT, silent || peer.as_ref().is_none_or(|peer| peer.has_room()));
-        let deaf = silent || peer.is_some_and(|peer| peer.is_shut());
+        // A wire tells only that the other end sends no more, not that it receives no more.
+        let deaf = silent || !self.family.is_inet() && peer.is_some_and(|peer| peer.is_shut());
         ready.set(Poll::HUP, self.kind.is_connected() && deaf && ready.contains(Poll::RDHUP));
         ready
     }

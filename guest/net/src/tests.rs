@@ -358,6 +358,19 @@ fn the_loopback_network() {
 }
 
 #[test]
+fn a_closed_peer_is_noticed_as_over_a_wire() {
+    let (_listener, client, server) = connected(&net(), Family::Inet, Kind::Stream, &inet("127.0.0.1:80"));
+    drop(server);
+    assert_eq!(send(&client, b"unheard"), Ok(7));
+    assert_eq!(send(&client, b"x"), Err(Errno::EPIPE));
+    let (_listener, client, server) = connected(&net(), Family::Inet, Kind::Stream, &inet("127.0.0.1:80"));
+    send(&client, b"unread").unwrap();
+    drop(server);
+    assert_eq!(send(&client, b"x"), Err(Errno::ECONNRESET));
+    assert_eq!(send(&client, b"x"), Err(Errno::EPIPE));
+}
+
+#[test]
 fn a_connection_in_progress_tells_its_outcome() {
     let net = net();
     let (_listener, _client, _server) = connected(&net, Family::Inet, Kind::Stream, &inet("127.0.0.1:80"));

@@ -107,12 +107,18 @@ impl Socket {
         if whole {
             return inbox.send(source, true, &own, rights, patience);
         }
+        let length = source.remaining();
         let mut done = 0;
         while source.remaining() > 0 {
             match inbox.send(source, false, &own, core::mem::take(&mut rights), patience) {
                 Ok(0) => break,
                 Ok(n) => done += n,
                 Err(_) if done > 0 => break,
+                // TCP learns only from the answer to what it sends that nobody is there any more.
+                Err(Errno::EPIPE) if self.family().is_inet() => match self.inbox.learn_of_reset() {
+                    Some(errno) => return Err(errno),
+                    None => return Ok(length),
+                },
                 Err(errno) => return Err(errno),
             }
         }

@@ -10,7 +10,7 @@ use crate::mm::user::{UserBuffers, UserPtr, plain};
 use crate::time;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use diolkos_net::{Family, ReceiveFlags, Received, Right, SendFlags};
+use diolkos_net::{Address, Family, ReceiveFlags, Received, Right, SendFlags};
 use diolkos_vfs::{Errno, Result};
 use linux_raw_sys::net::{self as raw, cmsghdr, mmsghdr, msghdr, ucred};
 
@@ -132,11 +132,13 @@ struct Control {
 impl Control {
     fn put(&mut self, kind: u32, content: &[u8]) -> Result<()> {
         let room = self.room - self.written;
-        let len = HEADER + content.len();
-        if room < len {
+        let Some(most) = room.checked_sub(HEADER) else {
             self.cut = true;
             return Ok(());
-        }
+        };
+        self.cut |= most < content.len();
+        let content = &content[..most.min(content.len())];
+        let len = HEADER + content.len();
         let header = cmsghdr { cmsg_len: len, cmsg_level: raw::SOL_SOCKET as i32, cmsg_type: kind as i32 };
         let at = self.to.saturating_add(self.written as u64);
         UserPtr::new(at).write(header)?;
@@ -192,7 +194,8 @@ fn receive_one(call: &Call<'_>, open: &Open, user: UserPtr<msghdr>, flags: Recei
     if control.cut {
         told |= MSG_CTRUNC;
     }
-    let name = from.map(|from| from.encode(socket.family())).unwrap_or_default();
+    let name = from.filter(|from| *from != Address::Unnamed);
+    let name = name.map(|name| name.encode(socket.family())).unwrap_or_default();
     if !header.msg_name.is_null() {
         let room = usize::try_from(header.msg_namelen).map_err(|_| Errno::EINVAL)?;
         UserPtr::new(header.msg_name.addr() as u64).write_slice(&name[..name.len().min(room)])?;

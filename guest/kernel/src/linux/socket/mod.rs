@@ -14,7 +14,7 @@ use crate::mm::user::UserBuffers;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use diolkos_net::{Family, Kind, ReceiveFlags, SendFlags, Shut, Socket};
+use diolkos_net::{Address, Family, Kind, ReceiveFlags, SendFlags, Shut, Socket};
 use diolkos_vfs::{Errno, File, OpenFlags, Result};
 use name::{encode, linked_name, read_name, to_bind};
 use syscalls::Sysno;
@@ -116,6 +116,10 @@ fn socketpair(call: &mut Call<'_>) -> Result<u64> {
 /// bind(2).
 fn bind(call: &mut Call<'_>) -> Result<u64> {
     let open = Open::new(call, call.args[0])?;
+    // Asked before a socket file is made in vain.
+    if open.socket().is_bound() {
+        return Err(Errno::EINVAL);
+    }
     let name = to_bind(call, open.socket(), call.args[1], call.args[2])?;
     open.socket().bind(name).map(|()| 0)
 }
@@ -221,8 +225,9 @@ fn recvfrom(call: &mut Call<'_>) -> Result<u64> {
     let received = open.socket().receive(&mut buffer, flags)?;
     if address != 0 {
         match &received.from {
+            // A sender without a name, and a connection's peer, are not told (recv(2)).
+            None | Some(Address::Unnamed) => name::encode_nothing(address_len)?,
             Some(from) => encode(from, open.socket().family(), address, address_len)?,
-            None => name::encode_nothing(address_len)?,
         }
     }
     Ok(if flags.contains(ReceiveFlags::TRUNC) { received.whole } else { received.copied } as u64)
