@@ -9,9 +9,11 @@
 
 mod bad_input;
 mod caches;
+mod coherence;
 mod confinement;
 mod control;
 mod data;
+mod exerciser;
 mod failures;
 mod file_operations;
 mod files;
@@ -19,6 +21,7 @@ mod linux_kernel;
 mod linux_load;
 mod linux_scripts;
 mod linux_sources;
+mod load;
 mod locks;
 mod observation;
 mod outcome;

@@ -5,7 +5,7 @@ use crate::each_platform;
 use crate::platform::Platform;
 
 /// The number beside `label` in a block of --stats; 0 if it is not shown.
-fn figure(block: &str, label: &str) -> u64 {
+pub fn figure(block: &str, label: &str) -> u64 {
     let row = block.lines().find_map(|line| line.strip_prefix("    ")?.strip_prefix(label)?.strip_prefix(' '));
     row.map_or(0, |row| row.trim().replace(',', "").parse().unwrap_or_else(|_| panic!("{label}: {row}")))
 }

@@ -2,6 +2,7 @@
 
 mod boot_time;
 mod cargo;
+mod exercise;
 mod lint;
 mod samples;
 
@@ -23,12 +24,15 @@ enum Task {
     Lint,
     /// Measure the time from command to first program instruction and to exit, on each platform and on the host
     BootTime(boot_time::Options),
+    /// Run random file operations on the host and in a machine, in several settings, and compare every result
+    Exercise(exercise::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Lint => lint::run(),
         Task::BootTime(options) => boot_time::run(&options),
+        Task::Exercise(options) => exercise::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

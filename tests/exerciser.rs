@@ -1,0 +1,137 @@
+//! File operations by the thousand (`programs/exerciser`): the program keeps a model of what must be in its directory
+//! and compares each result with it; what it prints must be the same in the machine as on the host. `cargo xtask
+//! exercise` runs it longer.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+use crate::data;
+use crate::each_platform;
+use crate::observation::figure;
+use crate::outcome::Outcome;
+use crate::platform::Platform;
+
+each_platform! {
+    fn each_call_gives_what_it_gives_on_the_host(on) {
+        for options in windows(on) {
+            exercise(on, options, "script");
+        }
+    }
+
+    fn a_random_sequence_keeps_to_the_model(on) {
+        let operations = if on == Platform::Kvm { 10_000 } else { 1500 };
+        for (seed, options) in windows(on).iter().enumerate() {
+            let words = format!("random seed={seed} operations={operations} {}", mappings(on, options));
+            let block = exercise(on, options, &words);
+            // The files do not fit into the window, so pieces of them took turns.
+            let small = options.contains(&"16M");
+            assert_eq!(figure(&block, "evictions") > 0, small, "{options:?}: {block}");
+        }
+    }
+
+    fn changes_by_the_host_are_seen_at_once_without_a_cache(on) {
+        let operations = if on == Platform::Kvm { 4000 } else { 600 };
+        for (seed, options) in windows(on).iter().enumerate() {
+            let options = [*options, &["--cache", "none"]].concat();
+            let words = format!("random seed={seed} operations={operations} ask=20 {}", mappings(on, &options));
+            exercise(on, &options, &words);
+        }
+    }
+
+    fn changes_by_the_host_are_seen_after_the_time_the_cache_has(on) {
+        for options in windows(on) {
+            // Attributes and names are believed for a second.
+            let words = format!("random seed=5 operations=400 ask=80 wait=1100 {}", mappings(on, options));
+            exercise(on, options, &words);
+        }
+    }
+
+    fn threads_with_files_of_their_own_do_not_disturb_each_other(on) {
+        let operations = if on == Platform::Kvm { 8000 } else { 1000 };
+        for options in windows(on) {
+            exercise(on, options, &format!("files operations={operations} {}", mappings(on, options)));
+        }
+    }
+
+    fn threads_on_regions_of_one_file_do_not_disturb_each_other(on) {
+        let operations = if on == Platform::Kvm { 8000 } else { 1000 };
+        for options in windows(on) {
+            exercise(on, options, &format!("regions operations={operations} {}", mappings(on, options)));
+        }
+    }
+}
+
+/// Small windows of both policies, so that pieces take turns, and none.
+fn windows(on: Platform) -> &'static [&'static [&'static str]] {
+    match on {
+        Platform::Kvm => &[
+            &["--dax-window", "16M", "--dax-policy", "clock"],
+            &["--dax-window", "16M", "--dax-policy", "lifo"],
+            &["--dax-window", "0"],
+        ],
+        Platform::Qemu => &[&[]],
+    }
+}
+
+/// What the program may map, and the window its sizes go by.
+fn mappings(on: Platform, options: &[&str]) -> &'static str {
+    // Without a window there are no shared mappings that see what others write.
+    if on == Platform::Qemu || options.contains(&"0") { "mappings=private" } else { "window=16777216" }
+}
+
+/// Runs the program with `words` on the host, and with `options` in a machine, in an empty directory each. Returns the
+/// machine's statistics.
+fn exercise(on: Platform, options: &[&str], words: &str) -> String {
+    let text = format!("cd work && exec ../exerciser {words}");
+    let command = ["/bin/sh", "-c", &text];
+    let (here, there) = (folder(), folder());
+    let mut shell = Command::new(command[0]);
+    shell.args(&command[1..]).current_dir(here.path());
+    shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let vm = on.run(&command).option(options).option(&["--stats"]).writable_data(there.path());
+
+    let host = answered(shell.spawn().unwrap(), here.path(), on).expect_status(0);
+    let mut guest = answered(vm.start(), there.path(), on);
+    let block = std::mem::take(&mut guest.stderr);
+    guest.expect_same(&host);
+    String::from_utf8_lossy(&block).into_owned()
+}
+
+/// The end of a program, whose requests for changes by the host are served meanwhile in its directory.
+fn answered(mut child: Child, folder: &Path, on: Platform) -> Outcome {
+    let mut server = Command::new(folder.join("exerciser"));
+    server.arg("answer").arg(folder.join("work"));
+    server.stdin(child.stdout.take().unwrap()).stdout(child.stdin.take().unwrap()).stderr(Stdio::piped());
+    let output = server.spawn().unwrap().wait_with_output().unwrap();
+    let outcome = Outcome::of(child, on.patience());
+    // What is no request is passed on.
+    Outcome { stdout: output.stderr, ..outcome }
+}
+
+/// A folder with the program and an empty directory for it to work in.
+fn folder() -> TempDir {
+    static PROGRAM: OnceLock<Vec<u8>> = OnceLock::new();
+    let folder = data::folder();
+    let path = data::file(folder.path(), "exerciser", PROGRAM.get_or_init(compile));
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(folder.path().join("work")).unwrap();
+    folder
+}
+
+fn compile() -> Vec<u8> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/programs/exerciser");
+    let is_c = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "c");
+    let files = fs::read_dir(source).unwrap().map(|entry| entry.unwrap().path()).filter(is_c);
+    let folder = data::folder();
+    let path = folder.path().join("exerciser");
+    let mut compiler = Command::new("musl-gcc");
+    compiler.args(["-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&path).args(files).arg("-lpthread");
+    let output = compiler.output().expect("musl-gcc starts; .ci/run names the packages that tests need");
+    assert!(output.status.success(), "musl-gcc: {}", String::from_utf8_lossy(&output.stderr));
+    fs::read(path).unwrap()
+}
