@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the kernel is made of, relative to the workspace. Directories are watched as a whole.
-const SOURCES: [&str; 7] =
+const SOURCES: [&str; 8] =
     ["guest/kernel", "guest/net", "guest/vfs", "guest/virtio", "guest/virtiofs", "common", "Cargo.toml", "Cargo.lock"];
 
 /// Settings of the outer cargo and rustc that must not reach the nested build, by exact name and by prefix.
