@@ -641,6 +641,49 @@ fn listings_with_nonsense_in_them_fail_where_it_begins() {
 }
 
 #[test]
+fn cookies_of_listings_are_the_hosts_in_any_order_and_all_64_bits_of_them() {
+    const LAST: u64 = u64::MAX - 5;
+    let rule: Rule = Box::new(|request, answer| {
+        let cookie = |request: &Request| u64::from(request.half(8)) | u64::from(request.half(12)) << 32;
+        match request.name() {
+            "READDIR" => frame(
+                request.unique,
+                0,
+                &match cookie(request) {
+                    0 => dirent(2, LAST, "first"),
+                    LAST => dirent(3, 1 << 63, "second"),
+                    0x8000_0000_0000_0000 => dirent(4, 7, "third"),
+                    7 => Vec::new(),
+                    other => panic!("{other:#x} is no cookie of ours"),
+                },
+            ),
+            _ => answer,
+        }
+    });
+    let mount = start(rule, CacheMode::None).1.unwrap();
+    assert_eq!(listing(&mount.root()).unwrap(), [".", "..", "first", "second", "third"]);
+}
+
+#[test]
+fn a_short_read_reply_brings_its_bytes_and_no_others() {
+    for short in [0, 1, 99] {
+        let rule: Rule = Box::new(move |request, answer| match request.name() {
+            "SETUPMAPPING" => frame(request.unique, -38, &[]),
+            "READ" if request.half(8) == 1000 => frame(request.unique, 0, &vec![b'S'; short]),
+            _ => answer,
+        });
+        let mount = start(rule, CacheMode::Auto).1.unwrap();
+        let file = mount.root().lookup(n("f")).unwrap().open(OpenFlags::empty()).unwrap();
+        assert_eq!(read(&file, 0, 100).unwrap(), [b'F'; 100]);
+        // The program's memory keeps what was there, and the reply's buffer what the read before left in it.
+        let mut memory = [b'.'; 100];
+        assert_eq!(file.read_at(1000, &mut SliceSink::new(&mut memory)).unwrap(), short);
+        assert!(memory[..short].iter().all(|byte| *byte == b'S') && memory[short..].iter().all(|byte| *byte == b'.'));
+        assert_eq!(read(&file, 2000, 100).unwrap(), [b'F'; 100], "and it was not taken for the end of everything");
+    }
+}
+
+#[test]
 fn what_qemus_daemon_leaves_to_linux_is_checked_here() {
     // It says EIO for a name that it cannot find, and does not know ACCESS.
     let rule: Rule = Box::new(|request, answer| match request.name() {
