@@ -32,3 +32,4 @@ mod streams;
 mod truncation;
 mod vm;
 mod volumes;
+mod window;

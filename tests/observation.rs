@@ -25,8 +25,12 @@ fn bytes_come_through_the_window_when_there_is_one() {
     let Some(on) = Platform::Kvm.here() else { return };
     for policy in ["clock", "lifo"] {
         for (window, evictions) in [("2G", false), ("16M", true)] {
-            let block = statistics(on, SIZE, &["--dax-window", window, "--dax-policy", policy]);
+            let options = ["--dax-window", window, "--dax-policy", policy, "--dax-io", "window"];
+            let block = statistics(on, SIZE, &options);
             assert!(figure(&block, "mappings") >= (SIZE >> 21) as u64, "{block}");
+            // A scan: chunks come several by one message.
+            let messages = figure(&block, "SETUPMAPPING");
+            assert_eq!(messages, figure(&block, "mappings") - figure(&block, "ahead"), "{block}");
             assert_eq!(figure(&block, "evictions") > 0, evictions, "{policy}, {window}: {block}");
             // A message may still fetch a tail or a small file, not the contents.
             assert!(figure(&block, "READ") <= 8, "{block}");

@@ -1,12 +1,14 @@
 //! Files cut short on the host while a program has them mapped, or reads them: it gets SIGBUS, or fewer bytes, and never
-//! a byte that was not the file's; the machine lives. On KVM only, for QEMU has no window.
+//! a byte that was not the file's; the machine lives. Files punched: it reads zeros. Files replaced: it keeps the one it
+//! has. On KVM only, for QEMU has no window.
 //!
 //! Files are cut at page boundaries: inside its last page a file reads as zeros beyond its end, on Linux itself too.
 
 use crate::data;
 use crate::platform::Platform;
 use crate::vm::Vm;
-use std::fs::{File, OpenOptions};
+use rustix::fs::FallocateFlags;
+use std::fs::OpenOptions;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
@@ -17,8 +19,9 @@ use std::time::Duration;
 const PAGE: u64 = 4096;
 const PAGES: u64 = 700; // more than a chunk of the window
 
-/// `victim MODE FILE SECONDS` uses every page of a file again and again, and says how often that went well, how often the
-/// page was gone, and how often something was there that never was in the file.
+/// `victim MODE FILE SECONDS [holes]` uses every page of a file again and again, and says how often that went well, how
+/// often the page was gone (or punched, with `holes`; or the file another one, with the mode `replaced`), and how often
+/// something was there that never was in the file.
 const VICTIM: &str = r#"
 #define _GNU_SOURCE
 #include <errno.h>
@@ -46,8 +49,12 @@ static void on_bus(int signal, siginfo_t *info, void *context) {
 
 static int expected(long page) { return 'a' + page % 26; }
 
+static int holes; /* a page may have been punched */
+
 static void check(long page, int byte) {
-    if (byte == expected(page)) good++; else wrong++;
+    if (byte == expected(page)) good++;
+    else if (holes && byte == 0) gone++;
+    else wrong++;
 }
 
 /* Touches a page of a mapping: 1 when it was there, 0 when the signal said that a byte touched was not. */
@@ -58,7 +65,7 @@ static int touch(volatile unsigned char *at, int store, int *byte) {
         return 1;
     }
     int touched = seen.si_addr == (void *)at || (store >= 0 && seen.si_addr == (void *)(at + 1));
-    if (seen.si_code != BUS_ADRERR || !touched) wrong++;
+    if (seen.si_code != BUS_ADRERR || !touched || holes) wrong++;
     gone++;
     return 0;
 }
@@ -101,10 +108,32 @@ static void use_read(void) {
         memset(buffer, '?', sizeof buffer);
         ssize_t n = pread(file, buffer, sizeof buffer, page * PAGE);
         if (n < 0) { wrong++; continue; }
+        int zeros = 0;
         for (ssize_t i = 0; i < n; i++)
-            if (buffer[i] != expected(page + i / PAGE)) wrong++;
-        if (n < (ssize_t)sizeof buffer && page + 64 <= PAGES) gone++; else good++;
+            if (holes && buffer[i] == 0) zeros = 1;
+            else if (buffer[i] != expected(page + i / PAGE)) wrong++;
+        int cut = n < (ssize_t)sizeof buffer && page + 64 <= PAGES;
+        if (holes && cut) wrong++;
+        if (cut || zeros) gone++; else good++;
     }
+}
+
+/* Opens the file anew, and reads it in both ways: every byte has to be of one and the same file. */
+static void use_replaced(const char *path) {
+    static int last;
+    int now = open(path, O_RDONLY);
+    if (now < 0) { wrong++; return; }
+    volatile unsigned char *memory = mmap(0, PAGES * PAGE, PROT_READ, MAP_SHARED, now, 0);
+    int first = memory[0];
+    for (long page = 0; page < PAGES; page++) {
+        int byte;
+        if (!touch(memory + page * PAGE, -1, &byte) || byte != first) wrong++;
+        if (page % 64 == 0 && (pread(now, buffer, sizeof buffer, page * PAGE) <= 0 || buffer[0] != first)) wrong++;
+    }
+    if (first == last) good++; else gone++;
+    last = first;
+    munmap((void *)memory, PAGES * PAGE);
+    close(now);
 }
 
 int main(int argc, char **argv) {
@@ -112,6 +141,7 @@ int main(int argc, char **argv) {
     sigaction(SIGBUS, &action, 0);
     const char *mode = argv[1];
     int writes = !strcmp(mode, "shared");
+    holes = argc > 4;
     file = open(argv[2], writes ? O_RDWR : O_RDONLY);
     if (file < 0 || pipe(ends)) { perror(argv[2]); return 1; }
     int rights = writes ? PROT_READ | PROT_WRITE : PROT_READ;
@@ -124,6 +154,7 @@ int main(int argc, char **argv) {
         if (!strcmp(mode, "copies")) use_copies();
         else if (!strcmp(mode, "kernel")) use_kernel(memory);
         else if (!strcmp(mode, "read")) use_read();
+        else if (!strcmp(mode, "replaced")) use_replaced(argv[2]);
         else if (writes) use_shared(memory);
         else use_mapping(memory);
     }
@@ -132,9 +163,20 @@ int main(int argc, char **argv) {
 }
 "#;
 
-/// Cuts and stretches a file with random timing until `over`; returns how often. Whatever is in the file at any time is
-/// what `content` has there.
-fn cut_and_stretch(file: &File, content: &[u8], mut over: impl FnMut() -> bool) -> u64 {
+/// What the host does to a file meanwhile.
+#[derive(Clone, Copy, PartialEq)]
+enum Change {
+    /// Cuts it short at some page, and stretches it again with what it had.
+    Cut,
+    /// Punches a hole of some pages, and fills it with what was there.
+    Punch,
+    /// Puts another file of the same size in its place.
+    Replace,
+}
+
+/// Changes a file with random timing until `over`; returns how often. Whatever is in the file at any time is what
+/// `content` has there, or nothing.
+fn keep_changing(change: Change, path: &Path, content: &[u8], mut over: impl FnMut() -> bool) -> u64 {
     let mut state = RandomState::new().build_hasher().finish() | 1;
     let mut random = |below: u64| {
         state ^= state << 13;
@@ -142,16 +184,33 @@ fn cut_and_stretch(file: &File, content: &[u8], mut over: impl FnMut() -> bool) 
         state ^= state << 17;
         state % below
     };
-    let mut cuts = 0;
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    let mut changes = 0;
     while !over() {
-        let end = random(PAGES + 1) * PAGE;
-        file.set_len(end).unwrap();
+        let start = random(PAGES + 1) * PAGE;
+        let end = match change {
+            Change::Punch => (start + random(64) * PAGE).min(PAGES * PAGE),
+            Change::Cut | Change::Replace => PAGES * PAGE,
+        };
+        let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match change {
+            Change::Cut => file.set_len(start).unwrap(),
+            Change::Punch if start == end => {}
+            Change::Punch => rustix::fs::fallocate(&file, mode, start, end - start).unwrap(),
+            Change::Replace => {
+                let new = path.with_extension("new");
+                std::fs::write(&new, vec![b'a' + (changes % 26) as u8; content.len()]).unwrap();
+                std::fs::rename(new, path).unwrap();
+            }
+        }
         std::thread::sleep(Duration::from_micros(random(1500)));
-        file.write_all_at(&content[end as usize..], end).unwrap();
+        if change != Change::Replace {
+            file.write_all_at(&content[start as usize..end as usize], start).unwrap();
+        }
         std::thread::sleep(Duration::from_micros(random(1500)));
-        cuts += 1;
+        changes += 1;
     }
-    cuts
+    changes
 }
 
 fn await_ready(child: &mut Child) -> BufReader<std::process::ChildStdout> {
@@ -162,58 +221,88 @@ fn await_ready(child: &mut Child) -> BufReader<std::process::ChildStdout> {
     output
 }
 
-fn stress(mode: &str, change: impl for<'a> Fn(Vm<'a>, &Path) -> Vm<'a>) {
+fn stress(change: Change, mode: &str, on_vm: impl for<'a> Fn(Vm<'a>, &Path) -> Vm<'a>) {
     let Some(kvm) = Platform::Kvm.here() else { return };
     let folder = data::folder();
     data::compile(folder.path(), "victim", "gcc", &[], VICTIM);
     let content: Vec<u8> = (0..PAGES * PAGE).map(|at| b'a' + (at / PAGE % 26) as u8).collect();
-    let path = data::file(folder.path(), "file", &content);
-    let file = OpenOptions::new().write(true).open(path).unwrap();
+    let first = if change == Change::Replace { vec![b'z'; content.len()] } else { content.clone() };
+    let path = data::file(folder.path(), "file", &first);
 
-    let vm = kvm.run(&["/data/victim", mode, "/data/file", "5"]);
-    let mut child = change(vm, folder.path()).start();
+    let mut command = vec!["/data/victim", mode, "/data/file", "2"];
+    command.extend((change == Change::Punch).then_some("holes"));
+    let vm = kvm.run(&command);
+    let mut child = on_vm(vm, folder.path()).start();
     let mut output = await_ready(&mut child);
-    let cuts = cut_and_stretch(&file, &content, || child.try_wait().unwrap().is_some());
+    let changes = keep_changing(change, &path, &content, || child.try_wait().unwrap().is_some());
     let (mut out, mut err) = (String::new(), String::new());
     output.read_to_string(&mut out).unwrap();
     child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
-    println!("{mode}: {cuts} cuts: {out}{err}");
+    println!("{mode}: {changes} changes: {out}{err}");
     assert!(child.wait().unwrap().success(), "{out}{err}");
     let counts: Vec<u64> = out.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let [good, gone, wrong] = counts[..] else { panic!("{out}{err}") };
     assert_eq!(wrong, 0, "{out}");
-    assert!(good > 0 && gone > 0 && cuts > 200, "{cuts} cuts: {out}");
+    assert!(good > 0 && gone > 0 && changes > 50, "{changes} changes: {out}");
 }
 
 #[test]
 fn a_program_that_reads_a_mapping_gets_sigbus_where_the_file_is_gone() {
-    stress("map", |vm, folder| vm.data(folder));
+    stress(Change::Cut, "map", |vm, folder| vm.data(folder));
 }
 
 #[test]
 fn a_program_that_writes_a_mapping_gets_sigbus_where_the_file_is_gone() {
-    stress("shared", |vm, folder| vm.writable_data(folder));
+    stress(Change::Cut, "shared", |vm, folder| vm.writable_data(folder));
 }
 
 #[test]
 fn private_copies_are_of_what_was_in_the_file() {
-    stress("copies", |vm, folder| vm.data(folder));
+    stress(Change::Cut, "copies", |vm, folder| vm.data(folder));
 }
 
 #[test]
 fn the_kernel_reads_the_programs_memory_like_the_program() {
-    stress("kernel", |vm, folder| vm.data(folder));
+    stress(Change::Cut, "kernel", |vm, folder| vm.data(folder));
 }
 
 #[test]
 fn a_read_ends_early_and_brings_nothing_that_was_not_in_the_file() {
-    stress("read", |vm, folder| vm.data(folder));
+    stress(Change::Cut, "read", |vm, folder| vm.data(folder));
 }
 
 #[test]
 fn a_small_window_makes_no_difference() {
-    stress("map", |vm, folder| vm.data(folder).option(&["--dax-window", "4M"]));
-    stress("read", |vm, folder| vm.data(folder).option(&["--dax-window", "8M", "--dax-policy", "lifo"]));
+    stress(Change::Cut, "map", |vm, folder| vm.data(folder).option(&["--dax-window", "4M"]));
+    stress(Change::Cut, "read", |vm, folder| vm.data(folder).option(&["--dax-window", "8M", "--dax-policy", "lifo"]));
+}
+
+#[test]
+fn every_window_and_policy_survives() {
+    for (window, policy) in [("2M", "lifo"), ("4M", "clock"), ("64M", "lifo")] {
+        let options = ["--dax-window", window, "--dax-policy", policy, "--dax-io", "window"];
+        stress(Change::Cut, "map", |vm, folder| vm.data(folder).option(&options));
+        stress(Change::Cut, "read", |vm, folder| vm.data(folder).option(&options));
+    }
+}
+
+#[test]
+fn a_hole_that_is_punched_reads_as_zeros() {
+    for window in ["2M", "64M"] {
+        let options = ["--dax-window", window, "--dax-io", "window"];
+        stress(Change::Punch, "map", |vm, folder| vm.data(folder).option(&options));
+        stress(Change::Punch, "read", |vm, folder| vm.data(folder).option(&options));
+    }
+    stress(Change::Punch, "read", |vm, folder| vm.data(folder));
+}
+
+#[test]
+fn a_file_that_is_replaced_stays_itself_for_who_has_it_open() {
+    for cache in ["auto", "none"] {
+        stress(Change::Replace, "replaced", |vm, folder| {
+            vm.data(folder).option(&["--dax-window", "4M", "--cache", cache])
+        });
+    }
 }
 
 #[test]

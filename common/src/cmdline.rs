@@ -51,6 +51,16 @@ pub enum DaxPolicy {
     Off,
 }
 
+/// Which reads and writes go through the DAX window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DaxIo {
+    /// Those for which it is cheaper than a message.
+    #[default]
+    Auto,
+    /// All that can.
+    Window,
+}
+
 /// How long names and attributes may be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CacheMode {
@@ -107,6 +117,8 @@ pub struct BootOptions {
     pub ids: (u32, u32),
     /// Window policy.
     pub dax: DaxPolicy,
+    /// What of reading and writing goes through the window.
+    pub dax_io: DaxIo,
     /// How many inodes each share may keep known to its server without need; the kernel's own bound if nobody says.
     pub inodes: Option<u32>,
     /// Traces wanted.
@@ -193,6 +205,9 @@ impl BootOptions {
         }
         word("ids", &[format!("{}", self.ids.0).as_bytes(), format!("{}", self.ids.1).as_bytes()]);
         word("dax", &[name_of(&DAX, self.dax).as_bytes()]);
+        if self.dax_io == DaxIo::Window {
+            word("dax_io", &[b"window"]);
+        }
         for (on, key) in [
             (self.trace.syscalls, "trace_syscalls"),
             (self.trace.fuse, "trace_fuse"),
@@ -274,6 +289,7 @@ impl BootOptions {
             "hostname" => self.hostname = text(0)?.into(),
             "ids" => self.ids = (small(0)?, small(1)?),
             "dax" => self.dax = find(&DAX, text(0)?).ok_or_else(bad)?,
+            "dax_io" => self.dax_io = find(&DAX_IO, text(0)?).ok_or_else(bad)?,
             "inodes" => self.inodes = Some(small(0)?),
             "trace_syscalls" => self.trace.syscalls = true,
             "trace_fuse" => self.trace.fuse = true,
@@ -300,6 +316,7 @@ impl BootOptions {
 const EMPTY: &str = "%empty%";
 const ACCESS: [(&str, Access); 2] = [("ro", Access::ReadOnly), ("rw", Access::ReadWrite)];
 const DAX: [(&str, DaxPolicy); 3] = [("clock", DaxPolicy::Clock), ("lifo", DaxPolicy::Lifo), ("off", DaxPolicy::Off)];
+const DAX_IO: [(&str, DaxIo); 2] = [("auto", DaxIo::Auto), ("window", DaxIo::Window)];
 const CACHE: [(&str, CacheMode); 3] =
     [("none", CacheMode::None), ("auto", CacheMode::Auto), ("always", CacheMode::Always)];
 
@@ -334,6 +351,7 @@ mod tests {
             hostname: "diolkos".into(),
             ids: (1000, 100),
             dax: DaxPolicy::Lifo,
+            dax_io: DaxIo::Window,
             inodes: Some(448),
             trace: Trace { syscalls: true, fuse: false },
             verbose: true,
@@ -366,6 +384,7 @@ mod tests {
         for line in [
             "colour=blue",
             "dax=best",
+            "dax_io=both",
             "share=a:b",
             "share=a:/:rx:auto",
             "share=a:/:rw:often",

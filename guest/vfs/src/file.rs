@@ -25,8 +25,11 @@ bitflags! {
 /// How memory of a file is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// To be read or executed.
+    /// To be read or executed, and to show what others write.
     Read,
+    /// To be read or executed by a private mapping: the content of some moment will do, so the file system may answer that
+    /// a copy is better.
+    Copy,
     /// To be written through to the file.
     Write,
 }

@@ -26,8 +26,10 @@ macro_rules! tallies {
 }
 
 tallies! {
-    /// Chunks mapped into the window by a message.
+    /// Chunks mapped into the window.
     Mappings => "window.mappings",
+    /// Chunks of these that came along with the one before them, in one message.
+    Ahead => "window.ahead",
     /// Chunks wanted that were in the window already.
     Hits => "window.hits",
     /// Chunks that had to make room for another.
@@ -49,13 +51,15 @@ tallies! {
     /// Bytes that left in WRITE messages.
     MessageWritten => "fuse.bytes_written",
     /// Reads by message because every chunk of the window was in use.
-    FallbackBusy => "dax.fallback.busy",
+    FallbackBusy => "window.by_message_busy",
+    /// Faults of private mappings served with copies because their chunk was pushed out again and again.
+    FallbackRestless => "window.by_message_restless",
     /// Reads by message because the host refused to map this file.
-    FallbackRefused => "dax.fallback.refused",
+    FallbackRefused => "window.by_message_refused",
     /// Reads by message because the file claims to be empty.
-    FallbackEmpty => "dax.fallback.empty",
-    /// Reads by message because a short rest of a file was wanted together with the news of its end.
-    FallbackTail => "dax.fallback.tail",
+    FallbackEmpty => "window.by_message_empty",
+    /// Reads of a piece of a chunk by message because that was cheaper.
+    Cheaper => "window.cheaper_by_message",
 }
 
 /// The counters of one mount.

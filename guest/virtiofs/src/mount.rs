@@ -9,16 +9,16 @@ use crate::node::{Node, Table};
 use crate::ops::Opcode;
 use crate::ops::init::{Agreement, Destroy, Init};
 use crate::session::{Session, TraceLine};
+use crate::window::Manager;
 use crate::window::fuse::FuseWindow;
 use crate::window::policy::policy;
 use crate::window::range::Geometry;
-use crate::window::{CHUNK, Manager};
 use crate::{Platform, Transport, WindowMemory};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use diolkos_common::cmdline::{CacheMode, DaxPolicy};
+use diolkos_common::cmdline::{CacheMode, DaxIo, DaxPolicy};
 use diolkos_vfs::{Inode, Result};
 use spin::Mutex;
 
@@ -38,6 +38,8 @@ pub struct MountOptions {
     pub inodes: usize,
     /// Who manages the window, if there is one.
     pub dax: DaxPolicy,
+    /// Which of reads and writes go through it.
+    pub dax_io: DaxIo,
     /// User and group that requests are made as.
     pub ids: (u32, u32),
     /// Receives a line for each request. Called without a lock.
@@ -53,7 +55,7 @@ pub enum NoDax {
     SwitchedOff,
     /// The window has no room for a chunk of 2 MiB.
     TooSmall,
-    /// The server wants mappings aligned to more than 2 MiB.
+    /// The server wants mappings aligned to more than a chunk.
     Alignment,
     /// The server does not know SETUPMAPPING.
     Unsupported,
@@ -65,7 +67,7 @@ impl core::fmt::Display for NoDax {
             Self::NoWindow => "the device has no DAX window",
             Self::SwitchedOff => "the window is switched off",
             Self::TooSmall => "the window is smaller than 2 MiB",
-            Self::Alignment => "the server wants mappings aligned to more than 2 MiB",
+            Self::Alignment => "the server wants mappings aligned to more than a chunk of the window",
             Self::Unsupported => "the server does not support SETUPMAPPING",
         })
     }
@@ -94,7 +96,7 @@ pub fn mount(
     let session = Session::new(transport, options.tag, options.ids, limits.forgets, options.trace);
     let session = Arc::new(session);
     let agreement = session.call(&Init)?;
-    let manager = window_manager(&session, &platform, window, options.dax, &agreement);
+    let manager = window_manager(&session, &platform, window, (options.dax, options.dax_io), &agreement);
     let no_dax = manager.as_ref().err().copied();
     let buffer = limits.listing.max(agreement.max_read.max(agreement.max_write) as usize);
     let fs = Arc::new(Fs {
@@ -120,7 +122,7 @@ fn window_manager(
     session: &Arc<Session>,
     platform: &Arc<dyn Platform>,
     window: Option<WindowMemory>,
-    dax: DaxPolicy,
+    (dax, io): (DaxPolicy, DaxIo),
     agreement: &Agreement,
 ) -> core::result::Result<Arc<Manager>, NoDax> {
     let memory = window.ok_or(NoDax::NoWindow)?;
@@ -128,12 +130,12 @@ fn window_manager(
         return Err(NoDax::SwitchedOff);
     }
     let geometry = Geometry::new(memory.len()).map_err(|_| NoDax::TooSmall)?;
-    if agreement.map_alignment.is_none_or(|alignment| alignment > CHUNK) {
+    if agreement.map_alignment.is_none_or(|alignment| alignment > geometry.chunk()) {
         return Err(NoDax::Alignment);
     }
     let policy = policy(dax, geometry.slots()).ok_or(NoDax::SwitchedOff)?;
     let backing = Box::new(FuseWindow(session.clone()));
-    Ok(Arc::new(Manager::new(memory, geometry, policy, backing, platform.clone(), session.clone())))
+    Ok(Arc::new(Manager::new(memory, geometry, policy, io, backing, platform.clone(), session.clone())))
 }
 
 impl Mount {

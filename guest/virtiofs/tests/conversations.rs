@@ -1,6 +1,6 @@
 //! What the client does when the host breaks the rules: conversations with a script instead of a server.
 
-use diolkos_common::cmdline::{CacheMode, DaxPolicy};
+use diolkos_common::cmdline::{CacheMode, DaxIo, DaxPolicy};
 use diolkos_vfs::{
     Allocation, DirEntry, Errno, File, Inode, Name, OpenFlags, Result, SliceSink, SliceSource, Sought, XattrFlags,
     XattrName,
@@ -266,6 +266,7 @@ fn start(rule: Rule, cache: CacheMode) -> (Arc<Host>, Result<Mount>) {
         cache,
         inodes: INODES,
         dax: DaxPolicy::Clock,
+        dax_io: DaxIo::Window,
         ids: (0, 0),
         trace: Some(|line| TRACE.with_borrow_mut(|trace| trace.push(line.to_string()))),
     };

@@ -62,7 +62,7 @@ fn a_share_mounted_read_only_asks_nobody_to_change_it() {
 
 #[test]
 fn what_is_punched_reads_as_zeros_through_a_window_that_stays() {
-    for (window, cache) in [(0, CacheMode::Auto), (8 * CHUNK, CacheMode::Auto), (8 * CHUNK, CacheMode::Always)] {
+    for (window, cache) in [(0, CacheMode::Auto), (16 * CHUNK, CacheMode::Auto), (16 * CHUNK, CacheMode::Always)] {
         let rig = Setup { window, cache, ..Setup::default() }.build();
         let (size, hole) = (3 * CHUNK, CHUNK - 8192..CHUNK + 4096);
         let mut content = vec![b'c'; size];

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
-use diolkos_common::cmdline::{CacheMode, DaxPolicy};
+use diolkos_common::cmdline::{CacheMode, DaxIo, DaxPolicy};
 
 use crate::memory_size::MemorySize;
 use crate::verdict::{self, OWN_FAILURE};
@@ -78,6 +78,10 @@ pub struct RunOptions {
     #[arg(long, value_name = "POLICY", default_value = "clock")]
     pub dax_policy: WindowPolicy,
 
+    /// Which reads and writes go through the window
+    #[arg(long, value_name = "RULE", default_value = "auto")]
+    pub dax_io: WindowIo,
+
     /// How long names, attributes and copies of files may be believed before the host is asked again
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub cache: Cache,
@@ -122,6 +126,24 @@ impl From<WindowPolicy> for DaxPolicy {
         match policy {
             WindowPolicy::Clock => Self::Clock,
             WindowPolicy::Lifo => Self::Lifo,
+        }
+    }
+}
+
+/// `--dax-io`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WindowIo {
+    /// Those for which it is cheaper than a message to the host, as measured while running
+    Auto,
+    /// All that can
+    Window,
+}
+
+impl From<WindowIo> for DaxIo {
+    fn from(io: WindowIo) -> Self {
+        match io {
+            WindowIo::Auto => Self::Auto,
+            WindowIo::Window => Self::Window,
         }
     }
 }
@@ -255,6 +277,7 @@ mod tests {
         for (words, named) in [
             (&["--memory", "much", "/", "ls"][..], "--memory"),
             (&["--dax-policy", "best", "/", "ls"], "--dax-policy"),
+            (&["--dax-io", "both", "/", "ls"], "--dax-io"),
             (&["--platform", "xen", "/", "ls"], "--platform"),
             (&["--trace", "everything", "/", "ls"], "--trace"),
             (&["--volume", "/data", "/", "ls"], "--volume"),

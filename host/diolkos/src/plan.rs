@@ -74,6 +74,7 @@ impl Plan {
             workdir: bytes(&options.workdir),
             hostname: "diolkos".to_owned(),
             ids: (uid, gid),
+            dax_io: options.dax_io.into(),
             dax: if windowless { cmdline::DaxPolicy::Off } else { options.dax_policy.into() },
             trace: cmdline::Trace {
                 syscalls: options.trace.contains(&TraceKind::Syscalls),
@@ -215,6 +216,7 @@ mod tests {
     fn a_window_of_nothing_turns_the_policy_off() {
         assert_eq!(plan(&["--dax-window", "0", "/", "ls"]).unwrap().boot.dax, cmdline::DaxPolicy::Off);
         assert_eq!(plan(&["--dax-policy", "lifo", "/", "ls"]).unwrap().boot.dax, cmdline::DaxPolicy::Lifo);
+        assert_eq!(plan(&["--dax-io", "window", "/", "ls"]).unwrap().boot.dax_io, cmdline::DaxIo::Window);
     }
 
     #[test]

@@ -91,6 +91,7 @@ fn share_root(share: &Share, dev: u64) -> Result<Arc<dyn Inode>, String> {
         cache: share.cache,
         inodes: options.inodes.map_or(INODES, |inodes| inodes as usize),
         dax: options.dax,
+        dax_io: options.dax_io,
         ids: options.ids,
         trace: options.trace.fuse.then_some(|line| report::trace(format!("{line}"))),
     };

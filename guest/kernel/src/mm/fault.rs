@@ -202,7 +202,11 @@ fn fill_file(
     let lost = losses::sequence();
     let mut size = file.inode().metadata().map_err(no_page)?.size;
     let write_through = vma.shared && vma.prot.contains(Prot::WRITE);
-    let access = if write_through { Access::Write } else { Access::Read };
+    let access = match (write_through, vma.shared) {
+        (true, _) => Access::Write,
+        (false, true) => Access::Read,
+        (false, false) => Access::Copy,
+    };
     let run = file.map(offset, access).map_err(no_page)?;
     if offset >= size {
         // What is known of the size may be old; a file that maps the page has looked again.

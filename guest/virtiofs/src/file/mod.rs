@@ -17,7 +17,8 @@ use crate::counters::Tally;
 use crate::node::Node;
 use crate::ops::Opcode;
 use crate::ops::data::{FSync, Flush, OpenNode, REGULAR, Release};
-use crate::window::{CHUNK, ChunkKey, Manager, Pin, Refusal, Want};
+use crate::window::ahead::Trace;
+use crate::window::{ChunkKey, Manager, Pin, Refusal, Want, Way};
 use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::Ordering::Relaxed;
@@ -32,6 +33,10 @@ const MAX_OFFSET: u64 = i64::MAX as u64;
 /// Set-user-id and set-group-id. A write must clear them, which the host does for messages only.
 const SET_ID: u32 = 0o6000;
 
+/// How often a page fault lets others go on before it gives up on a window whose every slot is in use. Slots are in use for
+/// the length of a copy, so this is many times what is needed, unless all of them wait for each other.
+const PATIENCE: u32 = 1 << 14;
+
 /// An open regular file.
 pub(crate) struct OpenFile {
     node: Arc<Node>,
@@ -39,11 +44,13 @@ pub(crate) struct OpenFile {
     open: OpenNode,
     flags: OpenFlags,
     no_flush: bool,
+    /// Which chunks were used, for the next ones.
+    trace: Trace,
 }
 
 impl OpenFile {
     pub(crate) fn new(node: Arc<Node>, open: OpenNode, flags: OpenFlags, no_flush: bool) -> Self {
-        Self { inode: node.clone(), node, open, flags, no_flush }
+        Self { inode: node.clone(), node, open, flags, no_flush, trace: Trace::default() }
     }
 
     /// The window, if this file may use it.
@@ -56,37 +63,71 @@ impl OpenFile {
         self.node.fs.session.counters.add(tally, n as u64);
     }
 
-    /// Whether the chunk with byte `at` is in the window, or was a moment ago.
-    fn has_chunk(&self, window: &Manager, at: u64) -> bool {
-        window.has(ChunkKey { owner: self.node.serial, index: at / CHUNK })
+    /// Which way `len` bytes of one chunk from `at` on are to go. `news`: a message would bring the file's end, too.
+    fn way(&self, window: &Manager, at: u64, len: u64, writable: bool, news: bool) -> Way {
+        let start = at % window.chunk();
+        let key = ChunkKey { owner: self.node.serial, index: at / window.chunk() };
+        let way = window.way(key, start, start + len, writable, news);
+        if way == Way::Message && !writable {
+            self.count(Tally::Cheaper, 1);
+        }
+        way
+    }
+
+    /// How many chunks after that with byte `at` to map with it. None lies past the end of the file.
+    fn ahead(&self, window: &Manager, at: u64) -> usize {
+        let index = at / window.chunk();
+        let last = self.node.last_known().size.saturating_sub(1) / window.chunk();
+        self.trace.step(index).min(last.saturating_sub(index)) as usize
+    }
+
+    fn now(&self) -> u64 {
+        self.node.fs.platform.now_ns()
     }
 
     /// Pins the chunk with byte `at`; `None` when the content has to go by message.
     fn pin(&self, window: &Arc<Manager>, at: u64, len: u64, how: How) -> Option<Pin> {
         let node = &self.node;
-        let start = at % CHUNK;
+        let start = at % window.chunk();
         let want = Want {
-            key: ChunkKey { owner: node.serial, index: at / CHUNK },
+            key: ChunkKey { owner: node.serial, index: at / window.chunk() },
             node: node.id,
             start,
             end: start + len,
             writable: how.writable,
             hand_out: how.hand_out,
-            fetch: how.fetch,
+            copy_will_do: how.copy_will_do,
+            fetch: true,
+            ahead: how.ahead,
         };
         node.windowed.store(true, Relaxed);
-        match window.pin(&want) {
-            Ok(pin) => return Some(pin),
-            Err(Refusal::Absent) => {}
-            Err(Refusal::Busy) => self.count(Tally::FallbackBusy, 1),
-            Err(Refusal::Host(errno)) => {
-                self.count(Tally::FallbackRefused, 1);
-                if !passing(errno) {
-                    if how.writable { &node.unmappable_for_writing } else { &node.unmappable }.store(true, Relaxed);
+        // Only the window can show a mapping that others see: it waits for who is in every slot just now.
+        let mut patience = if how.hand_out { PATIENCE } else { 0 };
+        loop {
+            match window.pin(&want) {
+                Ok(pin) => return Some(pin),
+                Err(Refusal::Busy) if patience > 0 => {
+                    patience -= 1;
+                    node.fs.platform.pause();
+                }
+                Err(Refusal::Busy) => {
+                    self.count(Tally::FallbackBusy, 1);
+                    return None;
+                }
+                Err(Refusal::Restless) => {
+                    self.count(Tally::FallbackRestless, 1);
+                    return None;
+                }
+                Err(Refusal::Absent) => return None,
+                Err(Refusal::Host(errno)) => {
+                    self.count(Tally::FallbackRefused, 1);
+                    if !passing(errno) {
+                        if how.writable { &node.unmappable_for_writing } else { &node.unmappable }.store(true, Relaxed);
+                    }
+                    return None;
                 }
             }
         }
-        None
     }
 
     fn need_writing(&self) -> Result<()> {
@@ -101,7 +142,8 @@ impl OpenFile {
 struct How {
     writable: bool,
     hand_out: bool,
-    fetch: bool,
+    copy_will_do: bool,
+    ahead: usize,
 }
 
 /// Whether an error of SETUPMAPPING says something about the moment, not about the file.
@@ -160,11 +202,12 @@ impl File for OpenFile {
             return Err(Errno::EINVAL);
         }
         let page = offset - offset % PAGE;
-        let how = How { writable, hand_out: true, fetch: true };
+        let copy_will_do = access == Access::Copy;
+        let how = How { writable, hand_out: true, copy_will_do, ahead: self.ahead(window, page) };
         Ok(self.pin(window, page, PAGE, how).map(|pin| MappedRun {
-            offset: offset - offset % CHUNK,
+            offset: offset - offset % window.chunk(),
             phys: pin.phys(),
-            len: CHUNK,
+            len: window.chunk(),
             writable,
             pin: Arc::new(pin),
         }))

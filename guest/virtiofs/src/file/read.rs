@@ -7,15 +7,10 @@
 use super::{How, MAX_OFFSET, OpenFile};
 use crate::counters::Tally;
 use crate::ops::data::Read;
-use crate::window::{CHUNK, Manager};
+use crate::window::{Manager, Way};
 use alloc::sync::Arc;
 use diolkos_common::cmdline::CacheMode;
 use diolkos_vfs::{Errno, MemBytes, Result, Sink};
-
-/// Longest rest of a file, in bytes, that is read by message when the read reaches for the end and the rest is not in
-/// the window. Such a read needs a round trip to the host anyway, to learn where the end is: a READ brings that and
-/// the bytes in one, where the window would take a GETATTR and a SETUPMAPPING. Beyond this the copies weigh more.
-const TAIL: u64 = 64 << 10;
 
 /// The end of a file as far as we know.
 struct End {
@@ -62,32 +57,37 @@ impl OpenFile {
     /// Reads what lies in one chunk, and not past the end of the file.
     fn read_step(&self, window: &Arc<Manager>, at: u64, end: &mut End, sink: &mut dyn Sink) -> Result<Step> {
         let room = sink.room() as u64;
-        let mut how = How { writable: false, hand_out: false, fetch: true };
+        let in_chunk = window.chunk() - at % window.chunk();
         if at.saturating_add(room) > end.size && !end.certain {
             let rest = end.size.saturating_sub(at);
-            how.fetch = rest > TAIL;
-            if rest > 0 && !how.fetch && !self.has_chunk(window, at) {
-                self.count(Tally::FallbackTail, 1);
+            if rest > 0 && rest <= in_chunk && self.way(window, at, rest, false, true) == Way::Message {
                 let step = self.read_by_message(at, usize::MAX, sink)?;
                 return Ok(Step { ended: true, ..step });
             }
             *end = End { size: self.node.refresh(Some(self.open))?.size, certain: true };
         }
-        let len = end.size.saturating_sub(at).min(room).min(CHUNK - at % CHUNK);
+        let len = end.size.saturating_sub(at).min(room).min(in_chunk);
         if len == 0 {
             return Ok(Step { bytes: 0, ended: true });
+        }
+        let how = How { writable: false, hand_out: false, copy_will_do: false, ahead: self.ahead(window, at) };
+        if self.way(window, at, len, false, false) == Way::Message {
+            return self.read_by_message(at, len as usize, sink);
         }
         let losses = self.node.fs.platform.losses();
         let Some(pin) = self.pin(window, at, len, how) else {
             return self.read_by_message(at, len as usize, sink);
         };
-        let start = pin.bytes(at % CHUNK, len)?;
+        let in_chunk = at % window.chunk();
+        let start = pin.bytes(in_chunk, len)?;
         let intact = || self.node.fs.platform.losses() == losses;
         // SAFETY: the window's memory is readable or faults recoverably (`WindowMemory::new`), the range is
         // inside a chunk that stays this file's while `pin` lives, which is until the copy is over.
         let bytes = unsafe { MemBytes::new(start, len as usize) }.checked_by(&intact);
+        let began = self.now();
         match sink.put(bytes) {
             Ok(bytes) => {
+                pin.copied(in_chunk, in_chunk + bytes as u64, false, self.now().saturating_sub(began));
                 self.count(Tally::WindowRead, bytes);
                 Ok(Step { bytes, ended: false })
             }
@@ -114,6 +114,7 @@ impl OpenFile {
                 return Ok(step);
             }
             let read = Read { file: self.open, offset: at, size: wanted as u32 };
+            let began = self.now();
             let put = fs.session.fetch(&read, &mut buffer[..wanted]).and_then(|n| {
                 self.count(Tally::MessageRead, n);
                 step.ended = n < wanted;
@@ -125,7 +126,12 @@ impl OpenFile {
             });
             match put {
                 Ok(0) => return Ok(step),
-                Ok(n) => step.bytes += n,
+                Ok(n) => {
+                    if let Some(window) = &fs.window {
+                        window.message_took(n as u64, self.now().saturating_sub(began));
+                    }
+                    step.bytes += n;
+                }
                 Err(errno) if step.bytes == 0 => return Err(errno),
                 Err(_) => return Ok(step),
             }

@@ -1,12 +1,12 @@
-//! Writing: through the window what does not grow the file and is mapped already, the rest by message.
+//! Writing: through the window what does not grow the file and is cheaper so, the rest by message.
 //!
 //! A message carries data and size together, so the host never has one without the other; the window cannot make a file
-//! longer. Nothing is mapped for a write alone: a message costs no more than the mapping would.
+//! longer.
 
 use super::{How, MAX_OFFSET, OpenFile, SET_ID};
 use crate::counters::Tally;
 use crate::ops::data::Write;
-use crate::window::CHUNK;
+use crate::window::Way;
 use core::sync::atomic::Ordering::Relaxed;
 use diolkos_vfs::{Errno, OpenFlags, Result, Source};
 
@@ -18,8 +18,8 @@ struct Sent {
 }
 
 impl OpenFile {
-    /// Writes through the window what lies in one chunk that is there already, if the file does not grow by
-    /// it; `None` when it has to go by message.
+    /// Writes through the window what lies in one chunk, if the file does not grow by it and that is the cheaper way;
+    /// `None` when it has to go by message.
     fn write_by_window(&self, at: u64, source: &mut dyn Source) -> Result<Option<usize>> {
         let node = &self.node;
         let sync = OpenFlags::DSYNC | OpenFlags::SYNC | OpenFlags::APPEND;
@@ -28,17 +28,20 @@ impl OpenFile {
             || node.last_known().mode & SET_ID != 0;
         let Some(window) = self.window().filter(|_| !no) else { return Ok(None) };
         let inside = node.size(Some(self.open))?.saturating_sub(at);
-        let len = inside.min(source.remaining() as u64).min(CHUNK - at % CHUNK);
-        if len == 0 {
+        let in_chunk = at % window.chunk();
+        let len = inside.min(source.remaining() as u64).min(window.chunk() - in_chunk);
+        if len == 0 || self.way(window, at, len, true, false) == Way::Message {
             return Ok(None);
         }
-        let how = How { writable: true, hand_out: false, fetch: false };
+        let how = How { writable: true, hand_out: false, copy_will_do: false, ahead: 0 };
         let Some(pin) = self.pin(window, at, len, how) else { return Ok(None) };
-        let to = pin.bytes(at % CHUNK, len)?;
+        let to = pin.bytes(in_chunk, len)?;
+        let began = self.now();
         // SAFETY: the window's memory is writable or faults recoverably (`WindowMemory::new`); the chunk is
         // mapped writable and stays this file's while `pin` lives, which is until the copy is over.
         match unsafe { source.take_raw(to, len as usize) } {
             Ok(bytes) => {
+                pin.copied(in_chunk, in_chunk + bytes as u64, true, self.now().saturating_sub(began));
                 self.count(Tally::WindowWritten, bytes);
                 node.touched();
                 Ok(Some(bytes))

@@ -50,6 +50,12 @@ impl Clock {
         (self.residents.len() / 8).max(1)
     }
 
+    /// Whether there is no room, and the next to go is one of the lobby.
+    fn lobby_is_next(&self) -> bool {
+        let full = self.places.len() == self.residents.len();
+        full && (self.lobby.len() > self.lobby_share() || self.ring.is_empty())
+    }
+
     /// Finds the slot to empty. Every step either decides, spends a second chance or passes over a chunk in
     /// use, so the steps are bounded by a few rounds.
     fn victim(&mut self, blocked: &dyn Fn(usize) -> bool) -> Option<usize> {
@@ -95,6 +101,15 @@ impl Clock {
         }
         Some(resident.key)
     }
+
+    /// Enters a chunk that has been given an empty slot.
+    fn seat(&mut self, key: ChunkKey, slot: usize) {
+        let known = self.departed.iter().position(|departed| *departed == key);
+        let in_ring = known.and_then(|at| self.departed.remove(at)).is_some();
+        if in_ring { &mut self.ring } else { &mut self.lobby }.push_back(slot);
+        self.residents[slot] = Some(Resident { key, in_ring, used_again: false, reached: 0 });
+        self.places.insert(key, slot);
+    }
 }
 
 impl Policy for Clock {
@@ -115,12 +130,22 @@ impl Policy for Clock {
                 (slot, self.evict(slot))
             }
         };
-        let known = self.departed.iter().position(|departed| *departed == key);
-        let in_ring = known.and_then(|at| self.departed.remove(at)).is_some();
-        if in_ring { &mut self.ring } else { &mut self.lobby }.push_back(slot);
-        self.residents[slot] = Some(Resident { key, in_ring, used_again: false, reached: 0 });
-        self.places.insert(key, slot);
+        self.seat(key, slot);
         Some(Placement { slot, evicted })
+    }
+
+    fn place_at(&mut self, key: ChunkKey, slot: usize) -> Option<Option<ChunkKey>> {
+        let evicted = match &self.residents[slot] {
+            None => None,
+            // A scan that has filled the window finds here what it left first.
+            Some(resident) if self.lobby.front() == Some(&slot) && !resident.used_again && self.lobby_is_next() => {
+                self.lobby.pop_front();
+                self.evict(slot)
+            }
+            Some(_) => return None,
+        };
+        self.seat(key, slot);
+        Some(evicted)
     }
 
     fn used(&mut self, slot: usize, start: u64, end: u64) {

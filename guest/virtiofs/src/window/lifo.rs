@@ -59,6 +59,14 @@ impl Policy for Lifo {
         Some(Placement { slot, evicted })
     }
 
+    fn place_at(&mut self, key: ChunkKey, slot: usize) -> Option<Option<ChunkKey>> {
+        if self.slots[slot].is_some() {
+            return None;
+        }
+        self.push(slot, key);
+        Some(None)
+    }
+
     fn used(&mut self, _slot: usize, _start: u64, _end: u64) {}
 
     fn remove(&mut self, slot: usize) {

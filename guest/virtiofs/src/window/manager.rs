@@ -25,112 +25,20 @@
 //! takes it.
 
 use super::Backing;
-use super::policy::{Placement, Policy};
-use super::range::{CHUNK, ChunkKey, Geometry, WindowRange};
+use super::cost::{Costs, Range, Way};
+use super::policy::Policy;
+use super::range::{ChunkKey, Geometry, WindowRange};
+use super::slots::{Content, Refusal, Run, Slot, State, Step, Want};
+use super::touched::pages;
 use crate::counters::Tally;
-use crate::ops::NodeId;
 use crate::session::Session;
-use crate::{Platform, WindowMemory};
+use crate::{PAGE, Platform, WindowMemory};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use diolkos_common::cmdline::DaxIo;
 use diolkos_vfs::{Errno, Result};
 use spin::Mutex;
-
-/// What a slot holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Content {
-    /// Nothing of ours.
-    Free,
-    /// A request about it is under way.
-    Moving,
-    /// A chunk of a file.
-    Mapped { writable: bool },
-    /// A chunk whose owner or content is gone, still pinned by somebody.
-    Orphan,
-    /// Nobody knows, and the host will not make it free.
-    Lost,
-}
-
-/// Chunks last given to page tables that no other chunk for page tables may push out. One instruction can need several
-/// pages at once (its own, what it reads, what it writes, each across a boundary); were any of them to give way to the
-/// next, they would take turns for ever. Where that leaves no room the page comes by message.
-const KEPT_FOR_INSTRUCTION: u64 = 6;
-
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    content: Content,
-    pins: u32,
-    /// Page tables may lead here.
-    handed_out: bool,
-    /// Which of all the times that a chunk was given to page tables was the last one here.
-    handed_out_at: u64,
-    /// Content was lost while it moved, maybe that which is being mapped.
-    doomed: bool,
-}
-
-impl Slot {
-    fn empty(content: Content) -> Self {
-        Self { content, pins: 0, handed_out: false, handed_out_at: 0, doomed: false }
-    }
-
-    /// Takes it from its chunk, which it shows no longer.
-    fn abandon(&mut self) {
-        self.content = if self.pins > 0 { Content::Orphan } else { Content::Free };
-        self.doomed = false;
-        // Whoever pins it may be about to enter it into page tables: it has to be taken back again later.
-        self.handed_out = self.pins > 0;
-    }
-
-    /// Whether the policy must leave it alone.
-    fn blocked(&self) -> bool {
-        self.pins > 0 || !matches!(self.content, Content::Free | Content::Mapped { .. })
-    }
-}
-
-struct State {
-    policy: Box<dyn Policy>,
-    slots: Vec<Slot>,
-    /// How often a chunk was given to page tables.
-    hand_outs: u64,
-}
-
-/// What a chunk is wanted for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Want {
-    pub(crate) key: ChunkKey,
-    /// Whose chunk it is on the host.
-    pub(crate) node: NodeId,
-    /// The bytes of the chunk that will be used.
-    pub(crate) start: u64,
-    pub(crate) end: u64,
-    /// It will be written through the window.
-    pub(crate) writable: bool,
-    /// Page tables will lead to it.
-    pub(crate) hand_out: bool,
-    /// Map it if it is not there. Without this only what is there already counts.
-    pub(crate) fetch: bool,
-}
-
-/// Why a chunk is not to be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// It is not in the window, and fetching was not asked for.
-    Absent,
-    /// Every slot is in use.
-    Busy,
-    /// The host will not map it.
-    Host(Errno),
-}
-
-/// What the book-keeping says has to be done.
-enum Step {
-    Use(usize),
-    Wait,
-    Map { slot: usize, evicted: bool, handed_out: bool },
-    Upgrade(usize),
-    Refuse(Refusal),
-}
 
 /// The manager of one window.
 pub(crate) struct Manager {
@@ -140,20 +48,50 @@ pub(crate) struct Manager {
     platform: Arc<dyn Platform>,
     session: Arc<Session>,
     state: Mutex<State>,
+    /// What content costs; `None` when everything is to go through the window that can.
+    costs: Option<Mutex<Costs>>,
 }
+
+/// With no costs to weigh: the longest rest of a file, in bytes, that is read by message when the read reaches for the end
+/// and the rest is not in the window. Such a read needs a round trip to the host anyway, to learn where the end is: a READ
+/// brings that and the bytes in one, where the window would take a GETATTR and a SETUPMAPPING.
+const TAIL: u64 = 64 << 10;
 
 impl Manager {
     pub(crate) fn new(
         memory: WindowMemory,
         geometry: Geometry,
         policy: Box<dyn Policy>,
+        io: DaxIo,
         backing: Box<dyn Backing>,
         platform: Arc<dyn Platform>,
         session: Arc<Session>,
     ) -> Self {
-        let slots = alloc::vec![Slot::empty(Content::Free); geometry.slots()];
-        let state = Mutex::new(State { policy, slots, hand_outs: 0 });
-        Self { memory, geometry, backing, platform, session, state }
+        let costs = (io == DaxIo::Auto).then(|| Mutex::new(Costs::new(geometry.chunk())));
+        let state = Mutex::new(State::new(policy, geometry.slots()));
+        Self { memory, geometry, backing, platform, session, state, costs }
+    }
+
+    /// Which way the bytes `start..end` of a chunk are to go, this time. `news` says that a message would bring the end of
+    /// the file as well, which has to be asked for otherwise.
+    pub(crate) fn way(&self, key: ChunkKey, start: u64, end: u64, writable: bool, news: bool) -> Way {
+        let (there, mapped, first) = self.state.lock().presence(key, start, end, writable);
+        let Some(costs) = &self.costs else {
+            return match (there, news && end - start <= TAIL) {
+                (false, true) => Way::Message,
+                // Nothing is mapped for a write alone.
+                (false, false) if writable => Way::Message,
+                _ => Way::Window,
+            };
+        };
+        costs.lock().choose(&Range { key, start, end, first, mapped, news })
+    }
+
+    /// A message that carried so many bytes to or from a file took so long.
+    pub(crate) fn message_took(&self, bytes: u64, ns: u64) {
+        if let Some(costs) = &self.costs {
+            costs.lock().prices.message_took(bytes.div_ceil(PAGE), ns);
+        }
     }
 
     /// Pins a chunk, mapping it first if need be.
@@ -175,21 +113,14 @@ impl Manager {
                     waited = true;
                     self.platform.pause();
                 }
-                Step::Map { slot, evicted, handed_out } => {
-                    if evicted {
-                        self.session.counters.add(Tally::Evictions, 1);
-                    }
-                    return self.fill(slot, want, handed_out);
+                Step::Map(run) => {
+                    self.session.counters.add(Tally::Evictions, run.evicted);
+                    return self.fill(run, want);
                 }
                 Step::Upgrade(slot) => self.upgrade(slot, want)?,
                 Step::Refuse(refusal) => return Err(refusal),
             }
         }
-    }
-
-    /// Whether a chunk is in the window now, or on its way.
-    pub(crate) fn has(&self, key: ChunkKey) -> bool {
-        self.state.lock().policy.find(key).is_some()
     }
 
     /// The pin that `next_step` has counted.
@@ -198,46 +129,77 @@ impl Manager {
     }
 
     fn range(&self, slot: usize) -> WindowRange {
-        self.geometry.range(slot).expect("the book-keeping has as many slots as the geometry")
+        self.ranges(slot, 1)
     }
 
-    /// Maps a chunk into a slot that is ours alone while it moves.
-    fn fill(self: &Arc<Self>, slot: usize, want: &Want, handed_out: bool) -> core::result::Result<Pin, Refusal> {
-        let range = self.range(slot);
-        if handed_out {
+    fn ranges(&self, slot: usize, count: usize) -> WindowRange {
+        self.geometry.range(slot, count).expect("the book-keeping has as many slots as the geometry")
+    }
+
+    /// Bytes of a chunk: a power of two.
+    pub(crate) fn chunk(&self) -> u64 {
+        self.geometry.chunk()
+    }
+
+    /// Maps chunks into slots that are ours alone while they move: all by one request, or the wanted one by itself.
+    fn fill(self: &Arc<Self>, run: Run, want: &Want) -> core::result::Result<Pin, Refusal> {
+        let Run { slot, count, .. } = run;
+        let range = self.ranges(slot, count);
+        if run.handed_out {
             self.revoke(range);
         }
-        let file_offset = want.key.index * CHUNK;
-        match self.backing.map(want.node, file_offset, range, want.writable) {
-            Ok(()) => {
-                self.session.counters.add(Tally::Mappings, 1);
-                let mut state = self.state.lock();
-                if state.slots[slot].doomed {
-                    state.policy.remove(slot);
-                    state.slots[slot].abandon();
-                    return Err(Refusal::Host(Errno::EIO));
-                }
-                state.policy.used(slot, want.start, want.end);
-                state.slots[slot] = Slot { pins: 1, ..Slot::empty(Content::Mapped { writable: want.writable }) };
-                if want.hand_out {
-                    state.hand_out(slot);
-                }
-                drop(state);
-                Ok(self.pin_taken(slot))
+        let file_offset = want.key.index * self.chunk();
+        let began = self.platform.now_ns();
+        let Err(errno) = self.backing.map(want.node, file_offset, range, want.writable) else {
+            if let Some(costs) = &self.costs {
+                costs.lock().prices.map_took(self.platform.now_ns().saturating_sub(began));
             }
-            Err(errno) => {
-                let content = self.emptied(&[range]);
-                let mut state = self.state.lock();
+            return self.filled(slot, count, want);
+        };
+        // All of the range may show anything now.
+        let content = self.emptied(&[range]);
+        let alone = content == Content::Free && count > 1;
+        {
+            let mut state = self.state.lock();
+            for slot in slot + usize::from(alone)..slot + count {
                 state.policy.remove(slot);
                 state.slots[slot] = Slot::empty(content);
-                Err(Refusal::Host(errno))
             }
         }
+        if alone {
+            return self.fill(Run { count: 1, handed_out: false, ..run }, want);
+        }
+        Err(Refusal::Host(errno))
+    }
+
+    /// Enters what has been mapped into the books and pins the first.
+    fn filled(self: &Arc<Self>, slot: usize, count: usize, want: &Want) -> core::result::Result<Pin, Refusal> {
+        self.session.counters.add(Tally::Mappings, count as u64);
+        self.session.counters.add(Tally::Ahead, count as u64 - 1);
+        let mut state = self.state.lock();
+        for slot in slot..slot + count {
+            if state.slots[slot].doomed {
+                state.policy.remove(slot);
+                state.slots[slot].abandon();
+            } else {
+                state.slots[slot].content = Content::Mapped { writable: want.writable };
+            }
+        }
+        if state.slots[slot].content == Content::Free {
+            return Err(Refusal::Host(Errno::EIO));
+        }
+        state.slots[slot].pins = 1;
+        state.policy.used(slot, want.start, want.end);
+        if want.hand_out {
+            state.hand_out(slot);
+        }
+        drop(state);
+        Ok(self.pin_taken(slot))
     }
 
     /// Maps a chunk again where it is, writable. Others may be reading it: they see the same bytes throughout.
     fn upgrade(&self, slot: usize, want: &Want) -> core::result::Result<(), Refusal> {
-        let (range, file_offset) = (self.range(slot), want.key.index * CHUNK);
+        let (range, file_offset) = (self.range(slot), want.key.index * self.chunk());
         let tried = self.backing.map(want.node, file_offset, range, true);
         let content = match tried {
             Ok(()) => {
@@ -278,7 +240,8 @@ impl Manager {
         match self.backing.unmap(ranges) {
             Ok(()) => Content::Free,
             Err(_) => {
-                self.session.counters.add(Tally::Quarantined, ranges.len() as u64);
+                let chunks = ranges.iter().map(|range| range.len() / self.chunk()).sum();
+                self.session.counters.add(Tally::Quarantined, chunks);
                 Content::Lost
             }
         }
@@ -295,7 +258,8 @@ impl Manager {
     pub(crate) fn lose(&self, phys: u64, len: u64) -> bool {
         let start = phys.max(self.memory.phys()) - self.memory.phys();
         let end = phys.saturating_add(len).saturating_sub(self.memory.phys());
-        let (first, last) = (start / CHUNK, end.div_ceil(CHUNK).min(self.geometry.slots() as u64));
+        let chunk = self.chunk();
+        let (first, last) = (start / chunk, end.div_ceil(chunk).min(self.geometry.slots() as u64));
         if start >= end || first >= last {
             return false;
         }
@@ -315,7 +279,7 @@ impl Manager {
             }
         }
         self.session.counters.add(Tally::Revocations, 1);
-        self.platform.revoke(self.range(first as usize).phys(&self.memory), (last - first) * CHUNK);
+        self.platform.revoke(self.range(first as usize).phys(&self.memory), (last - first) * chunk);
         true
     }
 
@@ -334,7 +298,8 @@ impl Manager {
     }
 
     fn drop_where(&self, which: impl Fn(ChunkKey) -> bool, from: u64) {
-        let first_gone = from.div_ceil(CHUNK);
+        let chunk = self.chunk();
+        let first_gone = from.div_ceil(chunk);
         let (mut revoked, mut moved) = (Vec::new(), Vec::new());
         {
             let mut state = self.state.lock();
@@ -342,7 +307,7 @@ impl Manager {
             for (number, slot) in slots.iter_mut().enumerate() {
                 let Some(key) = policy.key_of(number) else { continue };
                 let mapped = matches!(slot.content, Content::Mapped { .. });
-                if !which(key) || !mapped || key.index.saturating_add(1) <= from / CHUNK {
+                if !which(key) || !mapped || key.index.saturating_add(1) <= from / chunk {
                     continue;
                 }
                 if slot.handed_out {
@@ -380,57 +345,6 @@ impl Manager {
     }
 }
 
-impl State {
-    /// Notes that page tables are about to lead to a slot.
-    fn hand_out(&mut self, slot: usize) {
-        self.hand_outs += 1;
-        self.slots[slot].handed_out = true;
-        self.slots[slot].handed_out_at = self.hand_outs;
-    }
-
-    /// Decides, and leaves the books as if it were done: a pin counted, or a slot moving for the caller alone.
-    fn next_step(&mut self, want: &Want) -> Step {
-        let Some(slot) = self.policy.find(want.key) else {
-            return self.make_room(want);
-        };
-        let State { policy, slots, .. } = self;
-        let held = &mut slots[slot];
-        match held.content {
-            Content::Mapped { writable } if want.writable && !writable => {
-                held.content = Content::Moving;
-                Step::Upgrade(slot)
-            }
-            Content::Mapped { .. } => match held.pins.checked_add(1) {
-                Some(pins) => {
-                    held.pins = pins;
-                    policy.used(slot, want.start, want.end);
-                    if want.hand_out {
-                        self.hand_out(slot);
-                    }
-                    Step::Use(slot)
-                }
-                None => Step::Refuse(Refusal::Busy),
-            },
-            _ => Step::Wait,
-        }
-    }
-
-    fn make_room(&mut self, want: &Want) -> Step {
-        if !want.fetch {
-            return Step::Refuse(Refusal::Absent);
-        }
-        let (slots, hand_outs) = (&self.slots, self.hand_outs);
-        let kept = |slot: &Slot| slot.handed_out && slot.handed_out_at + KEPT_FOR_INSTRUCTION > hand_outs;
-        let blocked = |slot: usize| slots[slot].blocked() || want.hand_out && kept(&slots[slot]);
-        let Some(Placement { slot, evicted }) = self.policy.place(want.key, &blocked) else {
-            return Step::Refuse(Refusal::Busy);
-        };
-        let handed_out = self.slots[slot].handed_out;
-        self.slots[slot] = Slot::empty(Content::Moving);
-        Step::Map { slot, evicted: evicted.is_some(), handed_out }
-    }
-}
-
 /// A chunk that stays where it is. Dropping it never waits.
 pub(crate) struct Pin {
     manager: Arc<Manager>,
@@ -442,6 +356,13 @@ impl Pin {
     /// Guest-physical address of the chunk.
     pub(crate) fn phys(&self) -> u64 {
         self.range.phys(&self.manager.memory)
+    }
+
+    /// The kernel has copied the bytes `start..end` from or to the chunk, and it took so long.
+    pub(crate) fn copied(&self, start: u64, end: u64, writable: bool, ns: u64) {
+        let Some(costs) = &self.manager.costs else { return };
+        let first = self.manager.state.lock().slots[self.slot].touch(start, end, writable);
+        costs.lock().prices.copy_took(pages(start, end).len() as u64, first, ns);
     }
 
     /// Where the kernel sees `len` bytes of the chunk from `start`; valid while the pin lives.

@@ -2,17 +2,24 @@
 //!
 //! Two pieces. A [`Backing`] maps and unmaps a range, and thinks nothing (`fuse.rs`: two messages). The
 //! [`Manager`] decides: which slot a chunk of a file gets, who is evicted for it, who still uses it. The choice of
-//! victim is a [`Policy`]'s: [`clock`] or [`lifo`]. All of it runs against a stub window in the tests.
+//! victim is a [`Policy`]'s: [`clock`] or [`lifo`]; whether a range is worth a place in the window is weighed by
+//! `cost.rs`, and what of a file is worth fetching before it is asked for by [`ahead`]. All of it runs against a stub window in the tests.
 
+pub(crate) mod ahead;
 pub(crate) mod clock;
+mod cost;
 pub(crate) mod fuse;
 pub(crate) mod lifo;
 pub(crate) mod manager;
 pub(crate) mod policy;
 pub(crate) mod range;
+mod slots;
+mod touched;
 
-pub(crate) use manager::{Manager, Pin, Refusal, Want};
-pub(crate) use range::{CHUNK, ChunkKey};
+pub(crate) use cost::Way;
+pub(crate) use manager::{Manager, Pin};
+pub(crate) use range::ChunkKey;
+pub(crate) use slots::{Refusal, Want};
 
 use crate::ops::NodeId;
 use diolkos_vfs::Result;

@@ -23,6 +23,10 @@ pub(crate) trait Policy: Send {
     /// when there is no other.
     fn place(&mut self, key: ChunkKey, blocked: &dyn Fn(usize) -> bool) -> Option<Placement>;
 
+    /// Gives this slot to a chunk that has none, if the slot is empty, or its chunk is the one that would go next anyway;
+    /// says who was there. For chunks that nobody has asked for yet: they must not push out what may be used.
+    fn place_at(&mut self, key: ChunkKey, slot: usize) -> Option<Option<ChunkKey>>;
+
     /// The bytes `start..end` of the chunk in a slot are used. Called after `place` too.
     fn used(&mut self, slot: usize, start: u64, end: u64);
 

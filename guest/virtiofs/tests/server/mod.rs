@@ -3,7 +3,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this harness")]
 
-use diolkos_common::cmdline::{CacheMode, DaxPolicy};
+use diolkos_common::cmdline::{CacheMode, DaxIo, DaxPolicy};
 use diolkos_vfs::{
     DirEntry, Errno, File, Inode, MemBytes, Name, OpenFlags, Result, Sink, SliceSink, SliceSource, Source,
 };
@@ -12,7 +12,7 @@ use fuse_backend_rs::abi::virtio_fs::RemovemappingOne;
 use fuse_backend_rs::api::server::Server;
 use fuse_backend_rs::passthrough::{Config, PassthroughFs};
 use fuse_backend_rs::transport::{FsCacheReqHandler, FuseBuf, FuseDevWriter, Reader};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -61,8 +61,8 @@ pub struct Mapper {
     window: Arc<Window>,
     /// The error that mapping fails with, for files that cannot be mapped.
     pub refuse: Arc<Mutex<Option<i32>>>,
-    /// Ranges mapped now, by window offset.
-    pub mapped: Arc<Mutex<BTreeMap<u64, u64>>>,
+    /// Window offsets of the pages mapped now.
+    pub mapped: Arc<Mutex<BTreeSet<u64>>>,
 }
 
 impl Mapper {
@@ -88,7 +88,7 @@ impl FsCacheReqHandler for Mapper {
         if got == libc::MAP_FAILED {
             return Err(std::io::Error::last_os_error());
         }
-        self.mapped.lock().unwrap().insert(moffset, len);
+        self.mapped.lock().unwrap().extend((moffset..moffset + len).step_by(4096));
         Ok(())
     }
 
@@ -99,7 +99,7 @@ impl FsCacheReqHandler for Mapper {
             // SAFETY: the range is inside our own reservation.
             let got = unsafe { libc::mmap(place, one.len as usize, libc::PROT_NONE, flags, -1, 0) };
             assert_ne!(got, libc::MAP_FAILED);
-            self.mapped.lock().unwrap().remove(&one.moffset);
+            self.mapped.lock().unwrap().retain(|page| !(one.moffset..one.moffset + one.len).contains(page));
         }
         Ok(())
     }
@@ -250,6 +250,7 @@ impl Platform for Machine {
 pub struct Setup {
     pub window: usize,
     pub dax: DaxPolicy,
+    pub io: DaxIo,
     pub cache: CacheMode,
     pub writable: bool,
     pub timeout: Duration,
@@ -262,8 +263,9 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
-            window: 8 * CHUNK,
+            window: 16 * CHUNK,
             dax: DaxPolicy::Clock,
+            io: DaxIo::Window,
             cache: CacheMode::Auto,
             writable: true,
             timeout: Duration::from_secs(1),
@@ -319,6 +321,7 @@ impl Setup {
             cache: self.cache,
             inodes: self.inodes,
             dax: self.dax,
+            dax_io: self.io,
             ids: (0, 0),
             trace: None,
         };

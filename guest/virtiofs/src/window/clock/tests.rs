@@ -1,7 +1,7 @@
 use super::*;
 use std::vec::Vec;
 
-const CHUNK: u64 = super::super::CHUNK;
+const CHUNK: u64 = super::super::range::CHUNK;
 const HOT: u64 = 1;
 const SCANNED: u64 = 2;
 

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::Transport;
+use crate::ops::NodeId;
 use crate::window::policy::policy;
+use crate::window::range::CHUNK;
 use core::ptr::NonNull;
 use diolkos_common::cmdline::DaxPolicy;
 use std::collections::{BTreeMap, VecDeque};
@@ -112,10 +114,11 @@ fn manager(slots: u64, name: DaxPolicy) -> (Arc<Manager>, Arc<Stub>) {
     let stub = Arc::new(Stub::default());
     // SAFETY: nothing here looks at the memory.
     let memory = unsafe { WindowMemory::new(PHYS, NonNull::new(4096 as *mut u8).unwrap(), slots * CHUNK) }.unwrap();
-    let geometry = Geometry::new(memory.len()).unwrap();
+    let geometry = Geometry::of(slots as usize, CHUNK);
     let session = Arc::new(Session::new(Arc::new(Silent), "t".into(), (0, 0), 64, None));
     let policy = policy(name, geometry.slots()).unwrap();
-    let manager = Manager::new(memory, geometry, policy, Box::new(Shared(stub.clone())), stub.clone(), session);
+    let manager =
+        Manager::new(memory, geometry, policy, DaxIo::Window, Box::new(Shared(stub.clone())), stub.clone(), session);
     (Arc::new(manager), stub)
 }
 
@@ -127,7 +130,9 @@ fn want(owner: u64, index: u64) -> Want {
         end: CHUNK,
         writable: false,
         hand_out: false,
+        copy_will_do: false,
         fetch: true,
+        ahead: 0,
     }
 }
 
@@ -136,6 +141,10 @@ fn map(owner: u64, index: u64, slot: u64, writable: bool) -> Did {
 }
 
 impl Manager {
+    fn has(&self, key: ChunkKey) -> bool {
+        self.state.lock().policy.find(key).is_some()
+    }
+
     fn counted(&self, tally: Tally) -> u64 {
         self.session.counters.get(tally)
     }
@@ -338,6 +347,106 @@ fn whatever_fails_a_pin_shows_its_own_file() {
             }
         }
         assert!(manager.counted(Tally::Mappings) > 20);
+    }
+}
+
+#[test]
+fn what_is_pushed_out_of_page_tables_again_and_again_is_copied_if_a_copy_will_do() {
+    for policy in [DaxPolicy::Clock, DaxPolicy::Lifo] {
+        let (manager, _) = manager(8, policy);
+        let private = |index| Want { hand_out: true, copy_will_do: true, ..want(1, index) };
+        let mut refused = 0;
+        for _ in 0..10 {
+            for index in 0..20 {
+                refused += u32::from(manager.pin(&private(index)).err() == Some(Refusal::Restless));
+                assert!(manager.pin(&Want { copy_will_do: false, ..private(index) }).is_ok(), "shared mappings stay");
+            }
+        }
+        assert!(refused > 50, "{policy:?}: {refused}");
+        assert!(manager.pin(&want(1, 3)).is_ok(), "reading is another matter");
+        // What has a place keeps it.
+        assert!(manager.pin(&private(3)).is_ok());
+        let (roomy, _) = super::tests::manager(32, policy);
+        for index in (0..20).cycle().take(200) {
+            assert!(roomy.pin(&Want { hand_out: true, copy_will_do: true, ..want(1, index) }).is_ok());
+        }
+    }
+}
+
+#[test]
+fn chunks_that_follow_come_along_where_there_is_room() {
+    let (manager, stub) = manager(6, DaxPolicy::Clock);
+    let ahead = |index, ahead| manager.pin(&Want { ahead, ..want(1, index) }).map(|pin| (pin.phys() - PHYS) / CHUNK);
+    assert_eq!(ahead(0, 3), Ok(0));
+    assert_eq!(stub.done(), [map(1, 0, 0, false)], "one message");
+    assert_eq!((manager.counted(Tally::Mappings), manager.counted(Tally::Ahead)), (4, 3));
+    assert_eq!((ahead(3, 7), ahead(4, 7)), (Ok(3), Ok(4)));
+    // Full: the scan takes over what it left first, and no more than is there in a row.
+    assert_eq!(ahead(6, 2), Ok(0));
+    assert_eq!([6, 7, 8].map(|index| manager.has(ChunkKey { owner: 1, index })), [true; 3]);
+    assert_eq!([0, 1, 2, 3].map(|index| manager.has(ChunkKey { owner: 1, index })), [false, false, false, true]);
+    // What has been used again is not pushed out for what nobody has asked for.
+    drop(manager.pin(&want(1, 4)).unwrap());
+    drop(manager.pin(&want(1, 4)).unwrap());
+    ahead(10, 5).unwrap();
+    assert!(manager.has(ChunkKey { owner: 1, index: 4 }));
+}
+
+#[test]
+fn a_run_that_the_host_refuses_is_unmapped_and_its_first_chunk_tried_alone() {
+    let (manager, stub) = manager(4, DaxPolicy::Clock);
+    stub.will(&[Err(Errno::EINVAL)]);
+    let pin = manager.pin(&Want { ahead: 3, ..want(1, 0) }).unwrap();
+    assert_eq!(stub.done(), [map(1, 0, 0, false), Did::Unmap { slot: 0 }, map(1, 0, 0, false)]);
+    assert_eq!([0, 1, 2].map(|index| manager.has(ChunkKey { owner: 1, index })), [true, false, false]);
+    drop(pin);
+    // Nor may it be unmapped: nothing of the run is used again.
+    stub.will(&[Err(Errno::EINVAL), Err(Errno::EIO)]);
+    assert_eq!(manager.pin(&Want { ahead: 3, ..want(2, 0) }).err(), Some(Refusal::Host(Errno::EINVAL)));
+    assert_eq!(manager.counted(Tally::Quarantined), 3);
+    assert_eq!(manager.pin(&want(2, 1)).unwrap().phys(), PHYS, "the only one left");
+}
+
+#[test]
+fn chunks_of_a_run_that_lose_content_meanwhile_are_not_used() {
+    for (lost, refused) in [(0, true), (2, false)] {
+        let (manager, stub) = manager(4, DaxPolicy::Clock);
+        let (go, slow) = mpsc::channel();
+        *stub.slow.lock() = Some(slow);
+        let pinned = std::thread::scope(|scope| {
+            let mapping = scope.spawn(|| manager.pin(&Want { ahead: 3, ..want(1, 0) }).is_err());
+            while stub.slow.lock().is_some() {
+                std::thread::yield_now();
+            }
+            assert!(manager.lose(PHYS + lost * CHUNK, CHUNK));
+            go.send(()).unwrap();
+            mapping.join().unwrap()
+        });
+        assert_eq!(pinned, refused);
+        for index in 0..4 {
+            assert_eq!(manager.has(ChunkKey { owner: 1, index }), index != lost);
+        }
+    }
+}
+
+#[test]
+fn an_unmapping_without_an_answer_gives_up_all_that_it_named() {
+    for policy in [DaxPolicy::Clock, DaxPolicy::Lifo] {
+        let (manager, stub) = manager(4, policy);
+        (0..3).for_each(|index| drop(manager.pin(&want(1, index)).unwrap()));
+        drop(manager.pin(&want(2, 0)).unwrap());
+        stub.done();
+        stub.will(&[Err(Errno::EIO)]);
+        manager.drop_from(1, 0);
+        assert_eq!(stub.done(), [0, 1, 2].map(|slot| Did::Unmap { slot }), "one transaction");
+        assert_eq!(manager.counted(Tally::Quarantined), 3);
+        // They may show file 1 for ever, so nobody gets them any more; and file 1 is not believed to be there.
+        for index in 0..8 {
+            assert_eq!(manager.pin(&want(3, index)).unwrap().phys(), PHYS + 3 * CHUNK);
+        }
+        assert!(manager.pin(&Want { fetch: false, ..want(1, 0) }).is_err());
+        manager.clear();
+        assert!(!stub.done().iter().any(|did| matches!(did, Did::Unmap { slot: 0..3 })));
     }
 }
 

@@ -1,0 +1,201 @@
+//! What a range of a file costs by message and through the window, and which of the two it is to be.
+//!
+//! A message has a fixed price and one for each page it carries. Through the window a page costs next to nothing, but the
+//! first use of each page costs a fault of the host's page tables, and a chunk has to be mapped before. So the window
+//! is an investment that pays when the range is used again, which nobody knows beforehand. We do what one does with a
+//! season ticket: buy it as soon as the single fares that it would have saved add up to its price. Then what was paid is
+//! at most twice what somebody who knew the future would have paid, and content that is used again and again ends up
+//! in the window, whatever a first scan did.
+//!
+//! The prices are learned while running: every message, mapping and copy is timed. They start at what was measured on
+//! a host that virtualises page tables in software; where the processor does it, pages become cheap within a few dozen
+//! copies and most content goes through the window at its first use.
+
+use super::range::{CHUNK, ChunkKey};
+use super::touched::pages;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use hashbrown::HashMap;
+
+/// Prices in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Prices {
+    /// A message, whatever it carries.
+    pub(crate) message: u64,
+    /// A page in a message, with its copy to or from the program.
+    pub(crate) message_page: u64,
+    /// A page through the window at its first use, the copy apart.
+    pub(crate) touch: u64,
+    /// The copy of a page between window and program.
+    pub(crate) copy: u64,
+    /// To map a chunk.
+    pub(crate) map: u64,
+}
+
+/// Measured with `cargo xtask window-curve`'s worker on two cores of an AMD EPYC, page tables virtualised in software.
+const START: Prices = Prices { message: 18_000, message_page: 900, touch: 4_000, copy: 400, map: 40_000 };
+
+/// A price may be learned to be this many times more or less than at the start: what a clock that jumps says is no price.
+const RANGE: u64 = 16;
+
+impl Prices {
+    /// A message that carried so many pages took so long.
+    pub(crate) fn message_took(&mut self, pages: u64, ns: u64) {
+        if pages <= 4 {
+            learn(&mut self.message, START.message, ns, pages * self.message_page, 1);
+        } else if pages >= 32 {
+            learn(&mut self.message_page, START.message_page, ns, self.message, pages);
+        }
+    }
+
+    /// Copying so many pages, of which some were used for the first time, took so long.
+    pub(crate) fn copy_took(&mut self, pages: u64, first: u64, ns: u64) {
+        if first == 0 && pages >= 4 {
+            learn(&mut self.copy, START.copy, ns, 0, pages);
+        } else if first * 2 >= pages && first > 0 {
+            learn(&mut self.touch, START.touch, ns, pages * self.copy, first);
+        }
+    }
+
+    /// Mapping took so long.
+    pub(crate) fn map_took(&mut self, ns: u64) {
+        learn(&mut self.map, START.map, ns, 0, 1);
+    }
+}
+
+/// Moves `price` an eighth of the way to what `units` of it cost, `ns` less the `other` part. Outliers (the host did
+/// something else meanwhile) count as twice the price.
+fn learn(price: &mut u64, start: u64, ns: u64, other: u64, units: u64) {
+    if ns == 0 {
+        return; // a clock that stands still
+    }
+    let sample = (ns.saturating_sub(other) / units).min(2 * *price);
+    let moved = *price - *price / 8 + sample / 8;
+    *price = moved.clamp(start / RANGE, start * RANGE);
+}
+
+/// The two ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Through the window.
+    Window,
+    /// By message.
+    Message,
+}
+
+/// A range that is to be used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Range {
+    pub(crate) key: ChunkKey,
+    /// Its bytes in the chunk.
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    /// Pages that would be used for the first time in the window.
+    pub(crate) first: u64,
+    /// The chunk is there as it is needed.
+    pub(crate) mapped: bool,
+    /// By message it would bring other news that costs another message otherwise: where the file ends.
+    pub(crate) news: bool,
+}
+
+/// Pieces of a chunk that are accounted for apart.
+const PIECES: u64 = 32;
+
+/// What was spent on a chunk that is not in the window, or not used there yet.
+#[derive(Debug, Clone, Default)]
+struct Account {
+    /// 64ths of each piece that went by message.
+    moved: [u16; PIECES as usize],
+    /// What it would have saved had it been mapped, beyond the first uses of its pages; in nanoseconds.
+    saved: u64,
+}
+
+/// Accounts kept. The oldest is forgotten for a new one: its chunk starts again.
+const ACCOUNTS: usize = 4096;
+
+/// The prices and the accounts.
+#[derive(Debug)]
+pub(crate) struct Costs {
+    pub(crate) prices: Prices,
+    piece: u64,
+    accounts: HashMap<ChunkKey, Box<Account>>,
+    order: VecDeque<ChunkKey>,
+}
+
+impl Costs {
+    /// Nothing spent; for a window of chunks of this size.
+    pub(crate) fn new(chunk: u64) -> Self {
+        Self { prices: START, piece: chunk / PIECES, accounts: HashMap::new(), order: VecDeque::new() }
+    }
+
+    /// Chooses, and books what it costs.
+    pub(crate) fn choose(&mut self, range: &Range) -> Way {
+        let Prices { message, message_page, touch, copy, map } = self.prices;
+        let count = pages(range.start, range.end).len() as u64;
+        let by_message = message + count * message_page;
+        let through_window = count * copy + if range.news { message } else { 0 };
+        let fare = by_message.saturating_sub(through_window);
+        let piece = self.piece;
+        let account = account(&mut self.accounts, &mut self.order, range.key);
+        // What it cost to bring the range by message as often as that was done, and now once more.
+        let fares = fare * (1 + account.times(piece, range.start, range.end));
+        let pages_price = range.first * touch;
+        if fares >= pages_price {
+            if range.mapped {
+                return Way::Window;
+            }
+            account.saved += fares - pages_price;
+            if account.saved >= map {
+                // Should it have to go, it starts again.
+                *account = Account::default();
+                return Way::Window;
+            }
+        }
+        account.moved_by_message(piece, range.start, range.end);
+        Way::Message
+    }
+}
+
+fn account<'a>(
+    accounts: &'a mut HashMap<ChunkKey, Box<Account>>,
+    order: &mut VecDeque<ChunkKey>,
+    key: ChunkKey,
+) -> &'a mut Account {
+    if !accounts.contains_key(&key) {
+        if accounts.len() >= ACCOUNTS
+            && let Some(oldest) = order.pop_front()
+        {
+            accounts.remove(&oldest);
+        }
+        order.push_back(key);
+    }
+    accounts.entry(key).or_default()
+}
+
+impl Account {
+    /// How often all of the bytes `start..end` have gone by message, on average.
+    fn times(&self, piece: u64, start: u64, end: u64) -> u64 {
+        let pieces = pieces(piece, start, end);
+        let count = pieces.len() as u64;
+        let moved: u64 = self.moved[pieces].iter().map(|moved| u64::from(*moved)).sum();
+        moved / (64 * count.max(1))
+    }
+
+    fn moved_by_message(&mut self, piece: u64, start: u64, end: u64) {
+        for index in pieces(piece, start, end) {
+            let from = start.max(index as u64 * piece);
+            let to = end.min((index as u64 + 1) * piece);
+            let part = (to.saturating_sub(from)) * 64 / piece;
+            self.moved[index] = self.moved[index].saturating_add(part as u16);
+        }
+    }
+}
+
+fn pieces(piece: u64, start: u64, end: u64) -> core::ops::Range<usize> {
+    let end = end.min(CHUNK).div_ceil(piece).min(PIECES) as usize;
+    let start = ((start / piece) as usize).min(end);
+    start..end
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! The book-keeping behind the manager: what each slot holds, and what has to be done for who wants a chunk.
+
+use super::policy::{Placement, Policy};
+use super::range::ChunkKey;
+use super::touched::{Touched, pages};
+use crate::ops::NodeId;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use diolkos_vfs::Errno;
+use hashbrown::HashMap;
+
+/// What a slot holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Nothing of ours.
+    Free,
+    /// A request about it is under way.
+    Moving,
+    /// A chunk of a file.
+    Mapped { writable: bool },
+    /// A chunk whose owner or content is gone, still pinned by somebody.
+    Orphan,
+    /// Nobody knows, and the host will not make it free.
+    Lost,
+}
+
+/// Chunks last given to page tables that no other chunk for page tables may push out. One instruction can need several
+/// pages at once (its own, what it reads, what it writes, each across a boundary); were any of them to give way to the
+/// next, they would take turns for ever. A window always has more slots than this.
+pub(super) const KEPT_FOR_INSTRUCTION: u64 = 6;
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) content: Content,
+    pub(super) pins: u32,
+    /// Page tables may lead here.
+    pub(super) handed_out: bool,
+    /// Which of all the times that a chunk was given to page tables was the last one here.
+    pub(super) handed_out_at: u64,
+    /// Content was lost while it moved, maybe that which is being mapped.
+    pub(super) doomed: bool,
+    /// Pages that the kernel has used since the chunk was mapped.
+    pub(super) touched: Option<Box<Touched>>,
+}
+
+impl Slot {
+    pub(super) fn empty(content: Content) -> Self {
+        Self { content, pins: 0, handed_out: false, handed_out_at: 0, doomed: false, touched: None }
+    }
+
+    /// Takes it from its chunk, which it shows no longer.
+    pub(super) fn abandon(&mut self) {
+        self.content = if self.pins > 0 { Content::Orphan } else { Content::Free };
+        self.doomed = false;
+        self.touched = None;
+        // Whoever pins it may be about to enter it into page tables: it has to be taken back again later.
+        self.handed_out = self.pins > 0;
+    }
+
+    /// The kernel has used bytes of the chunk; returns how many pages for the first time.
+    pub(super) fn touch(&mut self, start: u64, end: u64, writable: bool) -> u64 {
+        if !matches!(self.content, Content::Mapped { .. }) {
+            return 0;
+        }
+        let touched = self.touched.get_or_insert_default();
+        let first = touched.missing(start, end, writable);
+        touched.touch(start, end, writable);
+        first
+    }
+
+    /// Whether the policy must leave it alone.
+    fn blocked(&self) -> bool {
+        self.pins > 0 || !matches!(self.content, Content::Free | Content::Mapped { .. })
+    }
+}
+
+/// What a chunk is wanted for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Want {
+    pub(crate) key: ChunkKey,
+    /// Whose chunk it is on the host.
+    pub(crate) node: NodeId,
+    /// The bytes of the chunk that will be used.
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    /// It will be written through the window.
+    pub(crate) writable: bool,
+    /// Page tables will lead to it.
+    pub(crate) hand_out: bool,
+    /// A copy of the content would do.
+    pub(crate) copy_will_do: bool,
+    /// Map it if it is not there. Without this only what is there already counts.
+    pub(crate) fetch: bool,
+    /// How many of the chunks that follow it are worth mapping with it, if there is room beside it.
+    pub(crate) ahead: usize,
+}
+
+/// Why a chunk is not to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It is not in the window, and fetching was not asked for.
+    Absent,
+    /// Every slot is in use.
+    Busy,
+    /// It would not stay: it was taken out of page tables, and wanted there again, too often.
+    Restless,
+    /// The host will not map it.
+    Host(Errno),
+}
+
+/// Neighbouring slots that are to get neighbouring chunks, and belong to nobody else meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) slot: usize,
+    pub(super) count: usize,
+    /// How many chunks have to go for it.
+    pub(super) evicted: u64,
+    /// Page tables may lead to some of them.
+    pub(super) handed_out: bool,
+}
+
+/// What the book-keeping says has to be done.
+pub(super) enum Step {
+    Use(usize),
+    Wait,
+    Map(Run),
+    Upgrade(usize),
+    Refuse(Refusal),
+}
+
+pub(super) struct State {
+    pub(super) policy: Box<dyn Policy>,
+    pub(super) slots: Vec<Slot>,
+    /// How often a chunk was given to page tables.
+    hand_outs: u64,
+    restless: Restless,
+}
+
+/// How often chunks have been pushed out while page tables led to them. A program whose private mappings (its text, its
+/// libraries) do not fit into the window is better off with copies of what keeps coming back: each return costs more
+/// than the copy would.
+#[derive(Default)]
+struct Restless {
+    returns: HashMap<ChunkKey, u32>,
+    order: VecDeque<ChunkKey>,
+}
+
+/// Pushed out so often, a chunk is copied instead. The first few times do not count: programs start, and stop.
+const RESTLESS: u32 = 3;
+/// Chunks remembered.
+const REMEMBERED: usize = 4096;
+
+impl Restless {
+    fn pushed_out(&mut self, key: ChunkKey) {
+        if !self.returns.contains_key(&key) {
+            if self.returns.len() >= REMEMBERED
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.returns.remove(&oldest);
+            }
+            self.order.push_back(key);
+        }
+        *self.returns.entry(key).or_default() += 1;
+    }
+
+    fn is(&self, key: ChunkKey) -> bool {
+        self.returns.get(&key).is_some_and(|returns| *returns >= RESTLESS)
+    }
+}
+
+impl State {
+    pub(super) fn new(policy: Box<dyn Policy>, slots: usize) -> Self {
+        Self {
+            policy,
+            slots: (0..slots).map(|_| Slot::empty(Content::Free)).collect(),
+            hand_outs: 0,
+            restless: Restless::default(),
+        }
+    }
+
+    /// Whether a chunk is there or on its way, whether as it is needed, and how many pages with bytes of `start..end` have
+    /// not been used so yet.
+    pub(super) fn presence(&self, key: ChunkKey, start: u64, end: u64, writable: bool) -> (bool, bool, u64) {
+        let all = pages(start, end).len() as u64;
+        let Some(slot) = self.policy.find(key).map(|slot| &self.slots[slot]) else { return (false, false, all) };
+        let mapped = matches!(slot.content, Content::Mapped { writable: w } if w || !writable);
+        (true, mapped, slot.touched.as_ref().map_or(all, |touched| touched.missing(start, end, writable)))
+    }
+
+    /// Notes that page tables are about to lead to a slot.
+    pub(super) fn hand_out(&mut self, slot: usize) {
+        self.hand_outs += 1;
+        self.slots[slot].handed_out = true;
+        self.slots[slot].handed_out_at = self.hand_outs;
+    }
+
+    /// Decides, and leaves the books as if it were done: a pin counted, or slots moving for the caller alone.
+    pub(super) fn next_step(&mut self, want: &Want) -> Step {
+        let Some(slot) = self.policy.find(want.key) else {
+            return self.make_room(want);
+        };
+        let State { policy, slots, .. } = self;
+        let held = &mut slots[slot];
+        match held.content {
+            Content::Mapped { writable } if want.writable && !writable => {
+                held.content = Content::Moving;
+                Step::Upgrade(slot)
+            }
+            Content::Mapped { .. } => match held.pins.checked_add(1) {
+                Some(pins) => {
+                    held.pins = pins;
+                    policy.used(slot, want.start, want.end);
+                    if want.hand_out {
+                        self.hand_out(slot);
+                    }
+                    Step::Use(slot)
+                }
+                None => Step::Refuse(Refusal::Busy),
+            },
+            _ => Step::Wait,
+        }
+    }
+
+    fn make_room(&mut self, want: &Want) -> Step {
+        if !want.fetch {
+            return Step::Refuse(Refusal::Absent);
+        }
+        let State { policy, slots, hand_outs, restless } = self;
+        if want.copy_will_do && restless.is(want.key) {
+            return Step::Refuse(Refusal::Restless);
+        }
+        let kept = |slot: &Slot| slot.handed_out && slot.handed_out_at + KEPT_FOR_INSTRUCTION > *hand_outs;
+        let blocked = |slot: usize| slots[slot].blocked() || want.hand_out && kept(&slots[slot]);
+        let Some(Placement { slot, evicted }) = policy.place(want.key, &blocked) else {
+            return Step::Refuse(Refusal::Busy);
+        };
+        if let Some(gone) = evicted.filter(|_| slots[slot].handed_out) {
+            restless.pushed_out(gone);
+        }
+        let mut run = Run { slot, count: 1, evicted: evicted.is_some().into(), handed_out: false };
+        // Those that follow it in the file, as long as those that follow in the window cost nobody anything.
+        for next in (want.key.index..).skip(1).take(want.ahead) {
+            let (key, slot) = (ChunkKey { index: next, ..want.key }, slot + run.count);
+            if slot >= slots.len() || blocked(slot) || policy.find(key).is_some() {
+                break;
+            }
+            let Some(evicted) = policy.place_at(key, slot) else { break };
+            run.count += 1;
+            run.evicted += u64::from(evicted.is_some());
+        }
+        for slot in &mut slots[run.slot..run.slot + run.count] {
+            run.handed_out |= slot.handed_out;
+            *slot = Slot::empty(Content::Moving);
+        }
+        Step::Map(run)
+    }
+}

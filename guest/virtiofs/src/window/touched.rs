@@ -1,0 +1,69 @@
+//! Which pages of a chunk the kernel has used since the chunk was mapped.
+//!
+//! The first use of a page is the dear one: the host has to enter it into the guest's page tables.
+
+use super::range::CHUNK;
+use crate::PAGE;
+
+const WORDS: usize = (CHUNK / PAGE / 64) as usize;
+
+/// A bit for each page, for reading and for writing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Touched {
+    read: [u64; WORDS],
+    written: [u64; WORDS],
+}
+
+impl Touched {
+    fn bits(&self, writable: bool) -> &[u64; WORDS] {
+        if writable { &self.written } else { &self.read }
+    }
+
+    /// How many pages with bytes of `start..end` have not been used yet in this way.
+    pub(crate) fn missing(&self, start: u64, end: u64, writable: bool) -> u64 {
+        let bits = self.bits(writable);
+        pages(start, end).filter(|page| bits[page / 64] & (1 << (page % 64)) == 0).count() as u64
+    }
+
+    /// The bytes `start..end` have been used.
+    pub(crate) fn touch(&mut self, start: u64, end: u64, writable: bool) {
+        for page in pages(start, end) {
+            self.read[page / 64] |= 1 << (page % 64);
+            if writable {
+                self.written[page / 64] |= 1 << (page % 64);
+            }
+        }
+    }
+}
+
+/// The pages with bytes of `start..end`, as far as a chunk has them.
+pub(crate) fn pages(start: u64, end: u64) -> core::ops::Range<usize> {
+    let end = end.min(CHUNK);
+    if start >= end { 0..0 } else { (start / PAGE) as usize..end.div_ceil(PAGE) as usize }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_touched_once_and_writing_is_another_matter() {
+        let mut touched = Touched::default();
+        assert_eq!(touched.missing(0, CHUNK, false), CHUNK / PAGE);
+        touched.touch(PAGE - 1, 2 * PAGE + 1, false);
+        assert_eq!((touched.missing(0, 4 * PAGE, false), touched.missing(0, 4 * PAGE, true)), (1, 4));
+        touched.touch(3 * PAGE, 4 * PAGE, true);
+        assert_eq!((touched.missing(0, 4 * PAGE, false), touched.missing(0, 4 * PAGE, true)), (0, 3));
+    }
+
+    #[test]
+    fn no_bytes_are_no_pages() {
+        let mut touched = Touched::default();
+        for (start, end) in [(5, 5), (7, 6), (CHUNK, CHUNK + 1), (u64::MAX, 0)] {
+            assert_eq!(touched.missing(start, end, false), 0);
+            touched.touch(start, end, true);
+        }
+        assert_eq!(touched, Touched::default());
+        assert_eq!(touched.missing(CHUNK - 1, u64::MAX, false), 1);
+    }
+}
