@@ -16,6 +16,8 @@ each_platform! {
 
     fn sockets_are_linuxs(on) { same_c(on, "sockets"); }
 
+    fn signal_descriptors_and_processor_timers_are_linuxs(on) { same_c(on, "signalfd"); }
+
     fn memory_is_linuxs(on) { same_c(on, "memory"); }
 
     fn the_process_is_linuxs(on) { same_c(on, "process"); }

@@ -11,6 +11,9 @@ pub const SI_TIMER: i32 = -2;
 /// Sent by tkill(2) or tgkill(2).
 pub const SI_TKILL: i32 = -6;
 
+/// Bytes of a `struct signalfd_siginfo` (signalfd(2)).
+pub const FD_SIGINFO_LEN: usize = 128;
+
 /// The record as the program sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
@@ -57,6 +60,34 @@ impl SigInfo {
         info.fields[1] = value;
         info
     }
+
+    /// The record as a `struct signalfd_siginfo`, whose fields do not share places.
+    pub fn for_descriptor(&self) -> [u8; FD_SIGINFO_LEN] {
+        let mut bytes = [0; FD_SIGINFO_LEN];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        let [low, high] = [self.fields[0] as u32, (self.fields[0] >> 32) as u32];
+        put(0, &self.signo.to_ne_bytes());
+        put(4, &self.errno.to_ne_bytes());
+        put(8, &self.code.to_ne_bytes());
+        match self.code {
+            SI_TIMER => {
+                put(24, &low.to_ne_bytes()); // ssi_tid
+                put(32, &high.to_ne_bytes()); // ssi_overrun
+                put(44, &(self.fields[1] as u32).to_ne_bytes()); // ssi_int
+                put(48, &self.fields[1].to_ne_bytes()); // ssi_ptr
+            }
+            // Sent by somebody: kill, tgkill, and sigqueue with a value.
+            ..=0 => {
+                put(12, &low.to_ne_bytes()); // ssi_pid
+                put(16, &high.to_ne_bytes()); // ssi_uid
+                put(44, &(self.fields[1] as u32).to_ne_bytes());
+                put(48, &self.fields[1].to_ne_bytes());
+            }
+            SI_KERNEL => {}
+            _ => put(72, &self.fields[0].to_ne_bytes()), // ssi_addr
+        }
+        bytes
+    }
 }
 
 #[cfg(test)]
@@ -76,5 +107,16 @@ mod tests {
         assert_eq!(timer.fields[..2], [0xffff_ffff_0000_0003, 9]);
         assert_eq!(SigInfo::fault(Signal::SEGV, 1, 0xdead).fields[0], 0xdead);
         assert_eq!(SigInfo::kernel(Signal::CHLD).code, 0x80);
+    }
+
+    /// Against the C layout: pid at 12, uid at 16, tid at 24, overrun at 32, int at 44, ptr at 48, addr at 72.
+    #[test]
+    fn a_descriptor_shows_the_same_in_its_own_layout() {
+        let word = |bytes: &[u8; FD_SIGINFO_LEN], at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
+        let sent = SigInfo::from_process(Signal::new(10).unwrap(), SI_USER, 0x11, 0x22).for_descriptor();
+        assert_eq!([0, 8, 12, 16].map(|at| word(&sent, at)), [10, 0, 0x11, 0x22]);
+        let timer = SigInfo::timer(Signal::ALRM, 3, 2, 9).for_descriptor();
+        assert_eq!([0, 12, 24, 32, 44, 48].map(|at| word(&timer, at)), [14, 0, 3, 2, 9, 9]);
+        assert_eq!(word(&SigInfo::fault(Signal::SEGV, 1, 0xdead).for_descriptor(), 72), 0xdead);
     }
 }

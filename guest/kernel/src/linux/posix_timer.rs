@@ -1,7 +1,8 @@
 //! Timers that send signals: alarm(2), setitimer(2), timer_create(2).
 //!
-//! Each process with a timer has one kernel thread that sleeps to the next deadline. Timers of processor time are not
-//! there: the scheduler counts it but cannot be woken by it.
+//! Each process with a timer has one kernel thread that sleeps to the next deadline. Processor time cannot wake
+//! anybody, but it never runs faster than all processors together: for a timer of it the thread sleeps as long as that
+//! would take at the least, and looks again.
 
 use super::clock::{Clock, SECOND, wall_to_monotonic};
 use super::process::{Process, UserThread};
@@ -37,8 +38,13 @@ pub const CALLS: Calls = &[
 /// Most timers of a process.
 const MAX_TIMERS: usize = 1024;
 
-/// The number `ITIMER_REAL` has among the others, which count from 0.
+/// The numbers that the interval timers have among the others, which count from 0.
 const REAL: i32 = -1;
+const VIRTUAL: i32 = -2;
+const PROF: i32 = -3;
+
+/// The shortest sleep for a timer of processor time: a process that does nothing must not keep its timer thread busy.
+const LOOK_AGAIN: u64 = 1_000_000;
 
 /// Whom a timer tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,24 +63,43 @@ struct Timer {
     value: u64,
     /// Nanoseconds between expirations; 0 for once.
     interval: u64,
-    /// Monotonic time of the next expiration.
+    /// Time of the next expiration: monotonic, or processor time where the clock counts that.
     deadline: Option<u64>,
     /// Expirations the last signal stands for beside its own.
     overrun: i32,
 }
 
 impl Timer {
+    /// What its clock shows, in the terms of its deadline. The time of a thread that has ended stands still.
+    fn now(&self, process: &Process) -> u64 {
+        match self.clock {
+            Clock::Wall | Clock::Monotonic => time::monotonic_ns(),
+            Clock::ProcessTime => process.ran_ns(),
+            Clock::ThreadTime(tid) => process.thread(tid).map_or(0, |thread| thread.ran_ns()),
+        }
+    }
+
     /// Time left and interval.
-    fn state(&self) -> (u64, u64) {
+    fn state(&self, process: &Process) -> (u64, u64) {
         let left = match (self.deadline, self.target) {
             (None, _) => 0,
             (Some(deadline), target) => {
-                let left = deadline.saturating_sub(time::monotonic_ns());
+                let left = deadline.saturating_sub(self.now(process));
                 // A timer that is armed never shows 0, except one that has nobody to tell and is over.
                 if left == 0 && target != Target::Nobody { 1 } else { left }
             }
         };
         (left, self.interval)
+    }
+
+    /// When, on the monotonic clock, to look at it.
+    fn look_at(&self, process: &Process) -> Option<u64> {
+        let deadline = self.deadline?;
+        if !self.clock.counts_processor() {
+            return Some(deadline);
+        }
+        let left = deadline.saturating_sub(self.now(process));
+        Some(time::monotonic_ns() + left.max(LOOK_AGAIN))
     }
 
     /// Counts expirations up to `now` and sets the next; returns whether there was one.
@@ -116,13 +141,13 @@ impl Default for Bell {
 }
 
 impl ProcessTimers {
-    /// Takes away what exec takes away: all but the interval timer (execve(2)).
+    /// Takes away what exec takes away: all but the interval timers (execve(2)).
     pub fn delete_all(&self) {
-        self.timers.lock().retain(|id, _| *id == REAL);
+        self.timers.lock().retain(|id, _| *id < 0);
     }
 
-    fn next_deadline(&self) -> Option<u64> {
-        self.timers.lock().values().filter_map(|timer| timer.deadline).min()
+    fn next_look(&self, process: &Process) -> Option<u64> {
+        self.timers.lock().values().filter_map(|timer| timer.look_at(process)).min()
     }
 
     /// Lets the timer thread see a change.
@@ -130,7 +155,7 @@ impl ProcessTimers {
     /// # Errors
     /// `EAGAIN` when it cannot be started.
     fn changed(&self, process: &Arc<Process>) -> Result<()> {
-        if self.next_deadline().is_some() && !self.bell.started.swap(true, Ordering::SeqCst) {
+        if self.next_look(process).is_some() && !self.bell.started.swap(true, Ordering::SeqCst) {
             let process = Arc::downgrade(process);
             if task::spawn(None, None, Box::new(move || serve(&process))).is_err() {
                 self.bell.started.store(false, Ordering::SeqCst);
@@ -147,15 +172,14 @@ impl ProcessTimers {
 fn serve(process: &Weak<Process>) {
     while let Some(process) = process.upgrade() {
         let timers = &process.timers;
-        let deadline = timers.next_deadline();
+        let deadline = timers.next_look(&process);
         // Not interruptible, so it cannot fail.
         let _ = timers.bell.queue.wait_until(&mut || timers.bell.rung.swap(false, Ordering::SeqCst), deadline, false);
-        let now = time::monotonic_ns();
         let due: Vec<(i32, Timer)> = timers
             .timers
             .lock()
             .iter_mut()
-            .filter_map(|(id, timer)| timer.expire(now).then_some((*id, *timer)))
+            .filter_map(|(id, timer)| timer.expire(timer.now(&process)).then_some((*id, *timer)))
             .collect();
         for (id, timer) in due {
             fire(&process, id, &timer);
@@ -165,7 +189,7 @@ fn serve(process: &Weak<Process>) {
 
 fn fire(process: &Arc<Process>, id: i32, timer: &Timer) {
     let info = match id {
-        REAL => SigInfo::kernel(timer.signal),
+        ..0 => SigInfo::kernel(timer.signal),
         _ => SigInfo::timer(timer.signal, id, timer.overrun, timer.value),
     };
     // A full queue loses the signal, as Linux may.
@@ -179,43 +203,50 @@ fn fire(process: &Arc<Process>, id: i32, timer: &Timer) {
     };
 }
 
-/// Sets the interval timer and returns what was left of it and its interval.
-fn set_real(call: &Call<'_>, first: u64, interval: u64) -> Result<(u64, u64)> {
+/// Sets an interval timer and returns what was left of it and its interval.
+fn set_interval(call: &Call<'_>, which: Interval, first: u64, interval: u64) -> Result<(u64, u64)> {
     let timers = &call.process.timers;
-    let deadline = (first != 0).then(|| time::monotonic_ns().saturating_add(first));
-    let timer = Timer {
-        clock: Clock::Monotonic,
+    let mut timer = Timer {
+        clock: which.clock,
         target: Target::Process,
-        signal: Signal::ALRM,
+        signal: which.signal,
         value: 0,
         interval,
-        deadline,
+        deadline: None,
         overrun: 0,
     };
-    let old = timers.timers.lock().insert(REAL, timer);
+    timer.deadline = (first != 0).then(|| timer.now(call.process).saturating_add(first));
+    let old = timers.timers.lock().insert(which.number, timer);
     timers.changed(call.process)?;
-    Ok(old.map_or((0, 0), |old| old.state()))
+    Ok(old.map_or((0, 0), |old| old.state(call.process)))
 }
 
 /// alarm(2).
 fn alarm(call: &mut Call<'_>) -> Result<u64> {
-    let (left, _) = set_real(call, (call.args[0] as u32 as u64) * SECOND, 0)?;
+    let real = Interval::decode(raw::ITIMER_REAL.into())?;
+    let (left, _) = set_interval(call, real, (call.args[0] as u32 as u64) * SECOND, 0)?;
     // Rounded, but never to 0 while it runs (alarm_setitimer).
     Ok(if left == 0 { 0 } else { ((left + SECOND / 2) / SECOND).max(1) })
 }
 
-/// Interval timers other than the real one count processor time.
-fn check_real(which: u64) -> Result<()> {
-    match which as u32 {
-        raw::ITIMER_REAL => Ok(()),
-        raw::ITIMER_VIRTUAL | raw::ITIMER_PROF => {
-            static SAID: AtomicBool = AtomicBool::new(false);
-            if !SAID.swap(true, Ordering::Relaxed) {
-                crate::report::warning(format_args!("setitimer: timers of processor time are not supported yet"));
-            }
-            Err(Errno::EINVAL)
-        }
-        _ => Err(Errno::EINVAL),
+/// One of the three interval timers.
+struct Interval {
+    number: i32,
+    clock: Clock,
+    signal: Signal,
+}
+
+impl Interval {
+    /// Decodes the first argument of setitimer(2). Time in the kernel is not told apart from the program's own, so the
+    /// virtual timer counts both.
+    fn decode(which: u64) -> Result<Self> {
+        let (number, clock, signal) = match which as u32 {
+            raw::ITIMER_REAL => (REAL, Clock::Monotonic, Signal::ALRM),
+            raw::ITIMER_VIRTUAL => (VIRTUAL, Clock::ProcessTime, Signal::VTALRM),
+            raw::ITIMER_PROF => (PROF, Clock::ProcessTime, Signal::PROF),
+            _ => return Err(Errno::EINVAL),
+        };
+        Ok(Self { number, clock, signal })
     }
 }
 
@@ -229,15 +260,17 @@ fn write_itimerval(address: u64, (left, interval): (u64, u64)) -> Result<u64> {
 
 /// getitimer(2).
 fn getitimer(call: &mut Call<'_>) -> Result<u64> {
-    check_real(call.args[0])?;
-    let state = call.process.timers.timers.lock().get(&REAL).map_or((0, 0), Timer::state);
+    let which = Interval::decode(call.args[0])?;
+    let timers = call.process.timers.timers.lock();
+    let state = timers.get(&which.number).map_or((0, 0), |timer| timer.state(call.process));
+    drop(timers);
     write_itimerval(call.args[1], state)
 }
 
 /// setitimer(2).
 fn setitimer(call: &mut Call<'_>) -> Result<u64> {
     let [which, new, old, ..] = call.args;
-    check_real(which)?;
+    let which = Interval::decode(which)?;
     let mut words = [0; 4];
     if let Some(user) = UserPtr::<u64>::nullable(new) {
         words.copy_from_slice(&user.read_vec(4)?);
@@ -249,7 +282,7 @@ fn setitimer(call: &mut Call<'_>) -> Result<u64> {
         Ok(sec.saturating_mul(SECOND).saturating_add(usec * 1000))
     };
     let (interval, first) = (parse(words[0], words[1])?, parse(words[2], words[3])?);
-    let state = set_real(call, first, interval)?;
+    let state = set_interval(call, which, first, interval)?;
     write_itimerval(old, state)
 }
 
@@ -268,10 +301,10 @@ plain!(SigEvent);
 /// timer_create(2).
 fn timer_create(call: &mut Call<'_>) -> Result<u64> {
     let [clock, event, id, ..] = call.args;
-    let clock = Clock::decode(clock)?;
-    if clock.counts_processor() {
-        return Err(Errno::EOPNOTSUPP);
-    }
+    let clock = match Clock::decode(clock)? {
+        Clock::ThreadTime(0) => Clock::ThreadTime(call.thread.tid),
+        clock => clock,
+    };
     let event = UserPtr::<SigEvent>::nullable(event).map(UserPtr::read).transpose()?;
     let timers = &call.process.timers;
     let mut timer = Timer {
@@ -348,11 +381,11 @@ fn timer_settime(call: &mut Call<'_>) -> Result<u64> {
     let first = super::clock::read_timespec(new.wrapping_add(16))?;
     let absolute = flags as u32 & raw::TIMER_ABSTIME != 0;
     let before = with_timer(call, id, |timer| {
-        let before = timer.state();
+        let before = timer.state(call.process);
         timer.interval = interval;
         timer.overrun = 0;
         timer.deadline = (first != 0).then(|| match (absolute, timer.clock) {
-            (false, _) => time::monotonic_ns().saturating_add(first),
+            (false, _) => timer.now(call.process).saturating_add(first),
             (true, Clock::Wall) => wall_to_monotonic(first),
             (true, _) => first,
         });
@@ -364,7 +397,7 @@ fn timer_settime(call: &mut Call<'_>) -> Result<u64> {
 
 /// timer_gettime(2).
 fn timer_gettime(call: &mut Call<'_>) -> Result<u64> {
-    let state = with_timer(call, call.args[0], |timer| timer.state())?;
+    let state = with_timer(call, call.args[0], |timer| timer.state(call.process))?;
     UserPtr::<u64>::new(call.args[1]).read()?;
     write_itimerspec(call.args[1], state)
 }

@@ -32,6 +32,7 @@ const FAMILIES: &[Calls] = &[
     super::session::CALLS,
     super::shm::CALLS,
     super::signal::calls::CALLS,
+    super::signal::fd::CALLS,
     super::socket::CALLS,
     super::space::CALLS,
     super::stat::CALLS,

@@ -9,6 +9,7 @@
 
 pub mod calls;
 pub mod deliver;
+pub mod fd;
 pub mod state;
 pub mod wait;
 
@@ -59,6 +60,7 @@ pub fn send_to_thread(thread: &UserThread, signal: Signal, info: SigInfo) -> Res
         }
         own.pending.push(signal, info).map_err(|_| Errno::EAGAIN)?;
     }
+    fd::queued();
     thread.notify();
     Ok(())
 }
@@ -89,6 +91,7 @@ pub fn send_to_process(process: &Process, signal: Signal, info: SigInfo) -> Resu
         signals.pending.push(signal, info).map_err(|_| Errno::EAGAIN)?;
         taker
     };
+    fd::queued();
     if let Some(thread) = taker {
         thread.notify();
     }
