@@ -166,7 +166,7 @@ mod tests {
     fn defaults() {
         assert_eq!(Signal::CHLD.default_action(), DefaultAction::Ignore);
         assert_eq!(Signal::STOP.default_action(), DefaultAction::Ignore);
-        for signal in [Signal::ALRM, Signal(10), Signal::new(40).unwrap(), Signal::KILL] {
+        for signal in [Signal::ALRM, Signal::VTALRM, Signal::PROF, Signal(10), Signal::new(40).unwrap(), Signal::KILL] {
             assert_eq!(signal.default_action(), DefaultAction::Terminate);
         }
     }
