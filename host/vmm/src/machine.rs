@@ -105,7 +105,6 @@ impl Machine {
         let kernel = boot::load(ram.memory(), layout.ram[0].len, &config.kernel)?;
         let shadow = Shadow::new()?;
         let vm = Arc::new(Vm::new(&host)?);
-        raise_descriptor_limit();
 
         let mut parts = Parts { vm: vm.clone(), ram: ram.clone(), shadow: shadow.clone(), devices: Vec::new() };
         let mut shares = Vec::with_capacity(config.shares.len());
@@ -257,15 +256,4 @@ fn processors(
     boot.report_memory = true;
     boot.clock = Some(ClockSample { wall_ns: u64::MAX, host_tsc: u64::MAX });
     Ok((vcpus, boot))
-}
-
-/// Every file the guest knows costs a descriptor here: use as many as the user may have. The limit is also what bounds
-/// a guest that never forgets one; it then sees `EMFILE`.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_err() {
-        tracing::debug!("the limit of open files stays at {:?}", limit.current);
-    }
 }

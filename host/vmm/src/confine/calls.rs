@@ -78,7 +78,7 @@ const DESCRIPTORS: [i64; 19] = [
 ];
 
 /// Reading a share.
-const READING: [i64; 15] = [
+const READING: [i64; 13] = [
     libc::SYS_openat,
     libc::SYS_openat2,
     libc::SYS_fstat,
@@ -87,18 +87,15 @@ const READING: [i64; 15] = [
     libc::SYS_fstatfs,
     libc::SYS_getdents64,
     libc::SYS_readlinkat,
-    libc::SYS_name_to_handle_at,
     libc::SYS_getxattr,
     libc::SYS_listxattr,
     libc::SYS_fsync,
     libc::SYS_fdatasync,
     libc::SYS_flock,
-    // Every INIT sets it.
-    libc::SYS_umask,
 ];
 
 /// Changing one, and the identity in which it is changed.
-const WRITING: [i64; 21] = [
+const WRITING: [i64; 20] = [
     libc::SYS_mkdirat,
     libc::SYS_mknodat,
     libc::SYS_symlinkat,
@@ -119,7 +116,6 @@ const WRITING: [i64; 21] = [
     libc::SYS_syncfs,
     libc::SYS_setresuid,
     libc::SYS_setresgid,
-    libc::SYS_setgroups,
 ];
 
 /// `KVMIO`, the type of every ioctl of KVM's (linux/kvm.h), where ioctl(2) numbers have their type.

@@ -88,7 +88,8 @@ fn component(name: &CStr) -> io::Result<()> {
     }
 }
 
-fn flags(flags: u32) -> u32 {
+/// Those of a guest's open(2) flags that are passed on.
+pub(super) fn flags(flags: u32) -> u32 {
     flags & OPEN_FLAGS as u32
 }
 

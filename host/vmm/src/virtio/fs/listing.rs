@@ -51,6 +51,13 @@ impl FsCacheReqHandler for Capture {
     }
 }
 
+impl<F> Listings<F> {
+    /// What is wrapped.
+    pub fn inner(&self) -> &F {
+        &self.inner
+    }
+}
+
 impl<F: FileSystem<Inode = u64, Handle = u64>> Listings<F> {
     /// Wraps `inner`.
     pub fn new(inner: F) -> Self {
@@ -133,6 +140,12 @@ impl<F: FileSystem<Inode = u64, Handle = u64>> FileSystem for Listings<F> {
     type Inode = u64;
     type Handle = u64;
 
+    fn init(&self, capable: FsOptions) -> io::Result<FsOptions> {
+        // A guest that crashed has closed nothing.
+        self.open().clear();
+        self.inner.init(capable)
+    }
+
     fn destroy(&self) {
         self.open().clear();
         self.inner.destroy();
@@ -196,7 +209,6 @@ impl<F: FileSystem<Inode = u64, Handle = u64>> FileSystem for Listings<F> {
     }
 
     forward! { inner:
-        init(capable: FsOptions) -> io::Result<FsOptions>;
         lookup(ctx: &Context, parent: u64, name: &CStr) -> io::Result<Entry>;
         forget(ctx: &Context, inode: u64, count: u64) -> ();
         batch_forget(ctx: &Context, requests: Vec<(u64, u64)>) -> ();

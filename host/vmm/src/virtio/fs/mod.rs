@@ -2,15 +2,18 @@
 //!
 //! One thread serves both queues, urgent ones first; the server behind it is in this process ([`server`]).
 
+pub mod descriptors;
 mod guard;
 mod listing;
 mod locks;
+mod passthrough;
 mod range;
 mod readonly;
 pub mod requests;
 mod runs;
 pub mod server;
 pub mod share;
+mod unnamed;
 pub mod window;
 
 use super::ring::Ring;

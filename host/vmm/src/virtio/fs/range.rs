@@ -5,6 +5,7 @@
 
 use super::guard::{Guard, refuse};
 use super::listing::Listings;
+use super::passthrough::ROOT;
 use fuse_backend_rs::api::filesystem::FileSystem;
 use rustix::fs::{copy_file_range, syncfs};
 use std::io;
@@ -21,9 +22,6 @@ pub const COPY_BODY: usize = 56;
 /// Most bytes copied for one request. One thread serves a share: a longer copy would keep every other request waiting, and
 /// the machine from ending. The guest asks again for the rest.
 const MAX_COPY: u64 = 64 << 20;
-
-/// `FUSE_ROOT_ID`.
-const ROOT: u64 = 1;
 
 /// Something that opens files by node.
 pub trait Open: Send + Sync {

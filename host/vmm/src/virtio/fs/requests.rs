@@ -2,6 +2,7 @@
 
 use super::locks::{FLUSH, GETLK, RELEASE, SETLK, SETLKW};
 use super::range::{COPY_FILE_RANGE, SYNCFS};
+use super::unnamed::TMPFILE;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +16,7 @@ pub const DESTROY: u32 = 38;
 pub const BATCH_FORGET: u32 = 42;
 
 /// The opcodes the server is asked to handle; what is not here is answered with `ENOSYS` by us.
-const NAMES: [(u32, &str); 48] = [
+const NAMES: [(u32, &str); 49] = [
     (1, "LOOKUP"),
     (FORGET, "FORGET"),
     (3, "GETATTR"),
@@ -64,6 +65,7 @@ const NAMES: [(u32, &str); 48] = [
     (48, "SETUPMAPPING"),
     (49, "REMOVEMAPPING"),
     (SYNCFS, "SYNCFS"),
+    (TMPFILE, "TMPFILE"),
 ];
 
 /// Counters by opcode.
@@ -107,7 +109,7 @@ mod tests {
         assert!(NAMES.is_sorted_by_key(|(code, _)| *code));
         let requests = Requests::default();
         assert!(requests.count(1) && requests.count(49) && requests.count(49));
-        for opcode in [0, 7, 19, 51, u32::MAX] {
+        for opcode in [0, 7, 19, 53, u32::MAX] {
             assert!(!requests.count(opcode));
         }
         let expected = BTreeMap::from([("LOOKUP", 1), ("REMOVEMAPPING", 2), ("UNKNOWN", 5)]);

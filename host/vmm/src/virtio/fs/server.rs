@@ -1,24 +1,27 @@
 //! The file server: a request in a descriptor chain in, its reply in the same chain out.
 //!
-//! fuse-backend-rs does the work behind [`Listings`], [`Guard`] and, for a read-only share, [`ReadOnly`]. What we add is the promise
+//! fuse-backend-rs takes messages apart and puts replies together; the files are [`Passthrough`]'s, behind [`Listings`],
+//! [`Guard`] and, for a read-only share, [`ReadOnly`]. What we add is the promise
 //! that every request which wants a reply gets one, and that nothing a guest sends ends the VMM: a malformed message
 //! is answered with an error, and so is one that makes the library panic.
 
+use super::descriptors::Descriptors;
 use super::guard::{Guard, Privilege, refuse};
 use super::listing::Listings;
 use super::locks::{CLOSE_BODY, FLUSH, GETLK, LK_BODY, Locks, RELEASE, SETLK, SETLKW};
+use super::passthrough::{Belief, MakeUnnamed, Passthrough};
 use super::range::{self, COPY_BODY, COPY_FILE_RANGE, Open, SYNCFS};
 use super::readonly::ReadOnly;
 use super::requests::{BATCH_FORGET, DESTROY, FORGET, INIT, Requests};
 use super::share::Share;
+use super::unnamed::{self, TMPFILE, TMPFILE_REPLY};
 use super::window::DaxWindow;
 use crate::virtio::ring::Chain;
 use diolkos_common::cmdline::CacheMode;
-use fuse_backend_rs::abi::fuse_abi::{InHeader, OutHeader};
+use fuse_backend_rs::abi::fuse_abi::{CreateIn, InHeader, OutHeader};
 use fuse_backend_rs::abi::virtio_fs::{RemovemappingOne, SetupmappingFlags};
 use fuse_backend_rs::api::filesystem::FileSystem;
 use fuse_backend_rs::api::server::Server;
-use fuse_backend_rs::passthrough::{CachePolicy, Config, PassthroughFs};
 use fuse_backend_rs::transport::{FsCacheReqHandler, Reader, VirtioFsWriter, Writer};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -53,17 +56,19 @@ impl<F: FileSystem + Send + Sync> Answer for Server<F> {
     }
 }
 
+/// The files of a share, for what the library has no method for.
+trait Beyond: Open + MakeUnnamed {}
+impl<F: Open + MakeUnnamed> Beyond for F {}
+
 /// The server of one share.
 pub struct FileServer {
     server: Box<dyn Answer>,
-    /// The same files, for what the library has no method for.
-    files: Arc<dyn Open>,
+    /// The same files.
+    files: Arc<dyn Beyond>,
     locks: Locks,
     writable: bool,
     window: Option<Arc<dyn DaxWindow>>,
     requests: Arc<Requests>,
-    // Named by the path the server has: see `Share::server_path`.
-    _share: Share,
 }
 
 impl FileServer {
@@ -72,30 +77,32 @@ impl FileServer {
     /// # Errors
     /// When the passthrough file system cannot start: no `/proc`, or no descriptors left.
     pub fn new(share: Share, writable: bool, cache: CacheMode, window: Option<Arc<dyn DaxWindow>>) -> io::Result<Self> {
-        let (cache_policy, timeout) = match cache {
-            // Not `Never`: that adds FOPEN_DIRECT_IO, which forbids a client to map the file.
-            CacheMode::None => (CachePolicy::Auto, Duration::ZERO),
-            CacheMode::Auto => (CachePolicy::Auto, AUTO),
-            CacheMode::Always => (CachePolicy::Always, ALWAYS),
+        Self::with_descriptors(share, writable, cache, window, Descriptors::of_process())
+    }
+
+    /// The same, whose guest gets its descriptors from `pool`.
+    ///
+    /// # Errors
+    /// As [`FileServer::new`].
+    pub fn with_descriptors(
+        share: Share,
+        writable: bool,
+        cache: CacheMode,
+        window: Option<Arc<dyn DaxWindow>>,
+        pool: Arc<Descriptors>,
+    ) -> io::Result<Self> {
+        let timeout = match cache {
+            CacheMode::None => Duration::ZERO,
+            CacheMode::Auto => AUTO,
+            CacheMode::Always => ALWAYS,
         };
-        let config = Config {
-            attr_timeout: timeout,
-            entry_timeout: timeout,
-            cache_policy,
-            root_dir: share.server_path(),
-            do_import: true,
-            // A node id is then made of the host's device and inode number and nothing is remembered of a node the
-            // guest forgot. Attributes carry the host's inode number either way.
-            use_host_ino: true,
-            allow_direct_io: false,
-            xattr: true,
-            ..Config::default()
-        };
-        let guarded = Arc::new(Guard(Listings::new(PassthroughFs::<()>::new(config)?), Privilege::current()));
+        let belief = Belief { timeout, keep_content: cache == CacheMode::Always };
+        let passthrough = Passthrough::new(share.into_directory(), belief, pool)?;
+        let guarded = Arc::new(Guard(Listings::new(passthrough), Privilege::current()));
         let files = guarded.clone();
         let server: Box<dyn Answer> =
             if writable { Box::new(Server::new(guarded)) } else { Box::new(Server::new(ReadOnly(guarded))) };
-        Ok(Self { server, files, locks: Locks::default(), writable, window, requests: Arc::default(), _share: share })
+        Ok(Self { server, files, locks: Locks::default(), writable, window, requests: Arc::default() })
     }
 
     /// The requests that came.
@@ -126,8 +133,9 @@ impl FileServer {
             // A guest that starts anew without a word to the old file system, after a crash say, has nothing in the window.
             self.reset();
         }
+        let room = writer.available_bytes().saturating_sub(size_of::<OutHeader>());
         let own = match header.opcode {
-            COPY_FILE_RANGE | SYNCFS => Some(self.serve_range(memory, chain, &header)),
+            COPY_FILE_RANGE | SYNCFS | TMPFILE => Some(self.serve_own(memory, chain, &header, room)),
             GETLK | SETLK | SETLKW => Some(self.serve_lock(memory, chain, &header)),
             _ => None,
         };
@@ -169,8 +177,15 @@ impl FileServer {
         }
     }
 
-    /// Serves what [`range`] has; the body of the reply.
-    fn serve_range(&self, memory: &GuestMemoryMmap, chain: &Chain<'_>, header: &InHeader) -> io::Result<Vec<u8>> {
+    /// Serves what the library has no method for, where a reply may have `room` bytes; the body of the reply.
+    fn serve_own(
+        &self,
+        memory: &GuestMemoryMmap,
+        chain: &Chain<'_>,
+        header: &InHeader,
+        room: usize,
+    ) -> io::Result<Vec<u8>> {
+        let invalid = || refuse(libc::EINVAL);
         if header.opcode == SYNCFS {
             // A share nobody writes to has nothing to be made safe.
             return if self.writable { range::sync(&*self.files, header.nodeid).map(|()| vec![]) } else { Ok(vec![]) };
@@ -178,7 +193,14 @@ impl FileServer {
         if !self.writable {
             return Err(refuse(libc::EROFS));
         }
-        let body = read_body::<COPY_BODY>(memory, chain).ok_or_else(|| refuse(libc::EINVAL))?;
+        if header.opcode == TMPFILE {
+            let body = read_body::<{ size_of::<CreateIn>() }>(memory, chain).ok_or_else(invalid)?;
+            let mut args = CreateIn::default();
+            args.as_mut_slice().copy_from_slice(&body);
+            // Before there is a file that the guest could not be told of.
+            return if room < TMPFILE_REPLY { Err(invalid()) } else { unnamed::make(&*self.files, header, args) };
+        }
+        let body = read_body::<COPY_BODY>(memory, chain).ok_or_else(invalid)?;
         let copied = range::copy(&*self.files, header.nodeid, &body)?;
         // struct fuse_write_out: the size and padding.
         Ok([copied.to_le_bytes(), [0; 4]].concat())

@@ -4,7 +4,7 @@
 use rustix::fs::{Access, AtFlags, Mode, OFlags, accessat, open};
 use rustix::io::Errno;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -75,10 +75,9 @@ impl Share {
         self.directory.try_clone()
     }
 
-    /// The path by which the server opens the directory: ours, by descriptor, so that it is right even when the
-    /// directory has been renamed or removed since. The `.` makes an open that does not follow links go through.
-    pub fn server_path(&self) -> String {
-        format!("/proc/self/fd/{}/.", self.directory.as_raw_fd())
+    /// The directory itself.
+    pub fn into_directory(self) -> OwnedFd {
+        self.directory
     }
 }
 

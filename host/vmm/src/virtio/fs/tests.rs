@@ -1,5 +1,6 @@
 //! The device against hand-made FUSE messages in descriptor chains, with a real directory behind it.
 
+use super::descriptors::Descriptors;
 use super::server::FileServer;
 use super::share::Share;
 use super::window::{DaxWindow, Window};
@@ -11,6 +12,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
+
+mod hostile;
+mod unnamed;
 
 const HIPRIO: usize = 0;
 const REQUESTS: usize = 1;
@@ -34,9 +38,21 @@ fn bench(writable: bool) -> Bench {
 }
 
 fn bench_on(directory: TempDir, writable: bool) -> Bench {
+    bench_with(directory, writable, Descriptors::of_process())
+}
+
+/// A bench whose guest gets its descriptors from `pool`.
+fn bench_with(directory: TempDir, writable: bool, pool: Arc<Descriptors>) -> Bench {
     let share = Share::open(directory.path()).unwrap();
     let window = Arc::new(Window::new(WINDOW, writable, 100).unwrap());
-    let server = FileServer::new(share, writable, CacheMode::Auto, Some(window.clone() as Arc<dyn DaxWindow>)).unwrap();
+    let server = FileServer::with_descriptors(
+        share,
+        writable,
+        CacheMode::Auto,
+        Some(window.clone() as Arc<dyn DaxWindow>),
+        pool,
+    )
+    .unwrap();
     let mut driver = Driver::new(Fs::new("root", server), None);
     driver.start(0);
     Bench { driver, window, directory, unique: 0 }
@@ -381,11 +397,11 @@ fn malformed_requests_are_answered_or_dropped() {
     let mut bench = bench(true);
     assert!(bench.driver.call(REQUESTS, &[Part::Out(&[1; 39]), Part::In(100)]).is_empty(), "half a header");
     assert!(bench.driver.call(REQUESTS, &[Part::In(100)]).is_empty(), "no header");
-    for opcode in [0, 7, 19, 51, 4096, u32::MAX] {
+    for opcode in [0, 7, 19, 53, 4096, u32::MAX] {
         assert_eq!(bench.call(opcode, ROOT, &[]).0, libc::ENOSYS, "opcode {opcode}");
     }
     // No body at all, and a body that is all ones, for everything there is.
-    for opcode in (1..=50).filter(|opcode| ![2, 36, 38, 42].contains(opcode)) {
+    for opcode in (1..=51).filter(|opcode| ![2, 36, 38, 42].contains(opcode)) {
         for body in [&[][..], &[0xff; 120]] {
             let header = bench.header(opcode, ROOT, body.len());
             let reply =
