@@ -10,6 +10,7 @@
 //!
 //! Beside the library's methods for this, not behind them: it hands a SETLKW to the method for SETLK.
 
+use super::descriptors::{Descriptors, Token};
 use super::guard::refuse;
 use super::range::Open;
 use diolkos_common::range_locks::{RangeLock, RangeLocks};
@@ -17,7 +18,7 @@ use rustix::fs::{FlockOperation, flock};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// `FUSE_GETLK`.
 pub const GETLK: u32 = 31;
@@ -60,6 +61,7 @@ struct Key {
 struct Held {
     fd: OwnedFd,
     ranges: RangeLocks<()>,
+    _token: Token,
 }
 
 /// What is asked of a lock.
@@ -147,12 +149,19 @@ fn record_lock(fd: &OwnedFd, command: i32, lock: &mut libc::flock) -> io::Result
 }
 
 /// The locks of one share's guest.
-#[derive(Default)]
-pub struct Locks(Mutex<BTreeMap<Key, Held>>);
+pub struct Locks {
+    held: Mutex<BTreeMap<Key, Held>>,
+    descriptors: Arc<Descriptors>,
+}
 
 impl Locks {
+    /// None. Descriptors for them come from `pool`.
+    pub fn new(pool: Arc<Descriptors>) -> Self {
+        Self { held: Mutex::default(), descriptors: pool }
+    }
+
     fn held(&self) -> MutexGuard<'_, BTreeMap<Key, Held>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes, changes or gives up a lock as `body`, a `fuse_lk_in` for the file `node`, asks.
@@ -206,6 +215,7 @@ impl Locks {
         if held.len() >= MAX_OWNERS {
             return Err(refuse(libc::ENOLCK));
         }
+        let token = self.descriptors.take().ok_or_else(|| refuse(libc::ENOLCK))?;
         // A record lock may become exclusive later, which needs a description open for writing; flock(2) needs none.
         let fd = match files.open_node(key.node, writable && !key.flock) {
             Err(_) if writable && !key.flock => files.open_node(key.node, false)?,
@@ -214,7 +224,7 @@ impl Locks {
         request.apply(&fd)?;
         let mut ranges = RangeLocks::default();
         ranges.set(range);
-        held.insert(key, Held { fd, ranges });
+        held.insert(key, Held { fd, ranges, _token: token });
         Ok(())
     }
 
@@ -321,7 +331,7 @@ mod tests {
 
     #[test]
     fn the_host_meets_the_guests_record_locks() {
-        let (folder, locks) = (Folder::new(), Locks::default());
+        let (folder, locks) = (Folder::new(), Locks::new(Descriptors::new(1000)));
         let set =
             |body: &[u8; LK_BODY]| locks.set(&folder, true, 1, body, false).map_err(|e| e.raw_os_error().unwrap());
         set(&body(5, 10, 19, libc::F_WRLCK, 0)).unwrap();
@@ -343,7 +353,7 @@ mod tests {
 
     #[test]
     fn the_guest_meets_the_hosts() {
-        let (folder, locks) = (Folder::new(), Locks::default());
+        let (folder, locks) = (Folder::new(), Locks::new(Descriptors::new(1000)));
         let file = folder.open_node(1, true).unwrap();
         Request::parse(1, &body(0, 100, 199, libc::F_WRLCK, 0)).unwrap().apply(&file).unwrap();
         let wanted = body(5, 0, ALL, libc::F_RDLCK, 0);
@@ -360,7 +370,7 @@ mod tests {
 
     #[test]
     fn flock_is_a_family_of_its_own() {
-        let (folder, locks) = (Folder::new(), Locks::default());
+        let (folder, locks) = (Folder::new(), Locks::new(Descriptors::new(1000)));
         let set = |owner, kind| locks.set(&folder, true, 1, &body(owner, 0, ALL, kind, LK_FLOCK), false);
         let host = folder.open_node(1, false).unwrap();
         set(5, libc::F_WRLCK).unwrap();
@@ -382,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_guest_that_may_only_read_keeps_no_reader_away() {
-        let (folder, locks) = (Folder::new(), Locks::default());
+        let (folder, locks) = (Folder::new(), Locks::new(Descriptors::new(1000)));
         for flags in [0, LK_FLOCK] {
             let set = |kind| locks.set(&folder, false, 1, &body(5, 0, ALL, kind, flags), false);
             assert_eq!(set(libc::F_WRLCK).unwrap_err().raw_os_error(), Some(libc::EROFS));
@@ -395,7 +405,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        let (folder, locks) = (Folder::new(), Locks::default());
+        let (folder, locks) = (Folder::new(), Locks::new(Descriptors::new(1000)));
         let unlikely = [
             body(1, 5, 4, libc::F_RDLCK, 0),
             body(1, 0, ALL + 1, libc::F_RDLCK, 0),
@@ -414,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_guest_holds_only_so_much() {
-        let (folder, locks) = (Folder::new(), Locks::default());
+        let (folder, locks) = (Folder::new(), Locks::new(Descriptors::new(1000)));
         let taken = |set: &mut dyn FnMut(u64) -> io::Result<()>| (0..).map_while(|i| set(i).ok()).count();
         let shared = |owner| locks.set(&folder, true, 1, &body(owner, 0, 0, libc::F_RDLCK, 0), false);
         assert_eq!(taken(&mut { shared }), MAX_OWNERS);

@@ -97,12 +97,12 @@ impl FileServer {
             CacheMode::Always => ALWAYS,
         };
         let belief = Belief { timeout, keep_content: cache == CacheMode::Always };
-        let passthrough = Passthrough::new(share.into_directory(), belief, pool)?;
+        let passthrough = Passthrough::new(share.into_directory(), belief, pool.clone())?;
         let guarded = Arc::new(Guard(Listings::new(passthrough), Privilege::current()));
         let files = guarded.clone();
         let server: Box<dyn Answer> =
             if writable { Box::new(Server::new(guarded)) } else { Box::new(Server::new(ReadOnly(guarded))) };
-        Ok(Self { server, files, locks: Locks::default(), writable, window, requests: Arc::default() })
+        Ok(Self { server, files, locks: Locks::new(pool), writable, window, requests: Arc::default() })
     }
 
     /// The requests that came.
