@@ -15,6 +15,7 @@ const COMMON: &str = include_str!("file_operations/common.py");
 const ATTRIBUTES: &str = include_str!("file_operations/attributes.py");
 const RANGES: &str = include_str!("file_operations/ranges.py");
 const METADATA: &str = include_str!("file_operations/metadata.py");
+const UNNAMED: &str = include_str!("file_operations/unnamed.py");
 
 each_platform! {
     fn extended_attributes_are_as_on_the_host(on) {
@@ -30,6 +31,13 @@ each_platform! {
         compare(on, METADATA, |_| true);
     }
 
+    fn files_without_a_name_are_as_on_the_host(on) {
+        // QEMU's daemon has none of them.
+        if on == Platform::Kvm {
+            compare(on, UNNAMED, |_| true);
+        }
+    }
+
     fn a_copy_in_a_share_is_made_by_the_host(on) {
         let folder = data::folder();
         let path = data::random_file(folder.path(), "big", 100 << 20);
@@ -42,7 +50,7 @@ each_platform! {
 
     fn files_in_memory_are_as_in_the_hosts_tmpfs(on) {
         let shm = tempfile::tempdir_in("/dev/shm").unwrap();
-        for script in [ATTRIBUTES, RANGES, METADATA] {
+        for script in [ATTRIBUTES, RANGES, METADATA, UNNAMED] {
             let run = |on_host: bool, work: &Path| {
                 let folder = scripts(script);
                 let inside = format!("import os; os.makedirs({work:?}, exist_ok=True); os.chdir({work:?}); {RUN}");

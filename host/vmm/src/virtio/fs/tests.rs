@@ -14,6 +14,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 mod hostile;
+mod ranges;
 mod unnamed;
 
 const HIPRIO: usize = 0;

@@ -4,6 +4,10 @@
 //! renamed, replaced or deleted on the host. A number is given once and never again, not even after INIT: whatever a guest
 //! remembers of a node it has forgotten, it cannot mean another file by it.
 //!
+//! A descriptor a node is the price. File handles (open_by_handle_at(2)) would spare it, but they take a privilege, and they do
+//! not go with Landlock: what such a handle opens after the host has dropped the name from its cache lies nowhere for
+//! Landlock, and is refused. So there is an end to what one guest can know, and a guest stays below it by forgetting.
+//!
 //! Every reply that names a node counts as one lookup of it, and FORGET takes lookups back (fuse(4)); at none the node is
 //! gone.
 
