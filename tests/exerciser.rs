@@ -66,12 +66,12 @@ each_platform! {
     }
 }
 
-/// Small windows of both policies, so that pieces take turns, and none.
+/// Small windows of both policies, through which all goes that can, so that pieces take turns; and none.
 fn windows(on: Platform) -> &'static [&'static [&'static str]] {
     match on {
         Platform::Kvm => &[
-            &["--dax-window", "16M", "--dax-policy", "clock"],
-            &["--dax-window", "16M", "--dax-policy", "lifo"],
+            &["--dax-window", "16M", "--dax-io", "window", "--dax-policy", "clock"],
+            &["--dax-window", "16M", "--dax-io", "window", "--dax-policy", "lifo"],
             &["--dax-window", "0"],
         ],
         Platform::Qemu => &[&[]],

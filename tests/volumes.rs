@@ -27,7 +27,8 @@ fn each_share_has_its_own_window_or_none() {
     for folder in [&big, &small, &none] {
         expected.extend(fs::read(data::random_file(folder.path(), "f", 12 * MIB)).unwrap());
     }
-    let vm = on.run(&["/bin/cat", "/big/f", "/small/f", "/none/f"]).option(&["--stats", "--dax-window", "64M"]);
+    let options = ["--stats", "--dax-window", "64M", "--dax-io", "window"];
+    let vm = on.run(&["/bin/cat", "/big/f", "/small/f", "/none/f"]).option(&options);
     let vm = vm.volume(big.path(), "/big:ro").volume(small.path(), "/small:ro:dax=4M");
     let outcome = vm.volume(none.path(), "/none:ro:dax=0").outcome().expect_status(0);
     assert!(outcome.stdout == expected, "not the same bytes");

@@ -31,8 +31,9 @@ pub(crate) struct Fs {
     pub(crate) dentries: Mutex<Dentries>,
     pub(crate) buffers: Pool,
     pub(crate) serials: AtomicU64,
-    /// The moment at which the window last lost content: some file is shorter than we believed then.
-    pub(crate) lost: AtomicU64,
+    /// The moment up to which no attribute heard is believed: the window lost content then, so some file is shorter than
+    /// we thought, or a lock was taken, and whoever had it before may have changed any file that goes with it.
+    pub(crate) doubted: AtomicU64,
 }
 
 impl Fs {
@@ -77,6 +78,11 @@ impl Fs {
             Some((Target::Node(node), until)) => Some((node, until)),
             _ => None,
         }
+    }
+
+    /// Others may have changed any file: attributes are asked for again.
+    pub(crate) fn distrust_attributes(&self) {
+        self.doubted.fetch_max(self.session.stamp(), Relaxed);
     }
 
     /// Others may have changed any name of the directory: nothing about it that is cached or under way counts.

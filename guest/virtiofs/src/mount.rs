@@ -112,7 +112,7 @@ pub fn mount(
         dentries: Mutex::new(Dentries::new(limits.names)),
         buffers: crate::bounce::Pool::new(buffer),
         serials: AtomicU64::new(1),
-        lost: AtomicU64::new(0),
+        doubted: AtomicU64::new(0),
     });
     let root = root(&fs)?;
     Ok(Mount { fs, root, no_dax, down: AtomicBool::new(false) })
@@ -169,7 +169,7 @@ impl Mount {
         if let Some(window) = &self.fs.window
             && window.lose(phys, len)
         {
-            self.fs.lost.fetch_max(self.fs.session.stamp(), Relaxed);
+            self.fs.distrust_attributes();
         }
     }
 

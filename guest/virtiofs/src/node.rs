@@ -121,7 +121,7 @@ impl Node {
     pub(crate) fn metadata(&self) -> Result<Metadata> {
         self.check()?;
         let now = self.fs.platform.now_ns();
-        let cached = self.attrs.lock().fresh(now, self.fs.lost.load(Relaxed));
+        let cached = self.attrs.lock().fresh(now, self.fs.doubted.load(Relaxed));
         cached.map_or_else(|| self.refresh(None), Ok)
     }
 
@@ -132,7 +132,7 @@ impl Node {
     pub(crate) fn size(&self, file: Option<OpenNode>) -> Result<u64> {
         self.check()?;
         let now = self.fs.platform.now_ns();
-        let cached = self.attrs.lock().fresh_size(now, self.fs.lost.load(Relaxed));
+        let cached = self.attrs.lock().fresh_size(now, self.fs.doubted.load(Relaxed));
         cached.map_or_else(|| self.refresh(file).map(|metadata| metadata.size), Ok)
     }
 

@@ -30,8 +30,9 @@ impl Node {
         match self.fs.session.call(&SetLk { file, lock: &lock }) {
             Err(Errno::ENOSYS) => Err(Errno::EOPNOTSUPP),
             Ok(()) if lock.mode != LockMode::Unlocked => {
-                // Whoever had the lock before may have changed what we believe of the file.
-                self.expire();
+                // Whoever had the lock before may have changed the file, and others that the lock stands for: SQLite locks
+                // the index of its log and then goes by the size of the log.
+                self.fs.distrust_attributes();
                 Ok(())
             }
             result => result,
