@@ -69,7 +69,7 @@ each_platform! {
         let folder = tree();
         let readers = scripts(&["readers.py"]);
         fs::copy(readers.path().join("readers.py"), folder.path().join("readers.py")).unwrap();
-        let big = if on == Platform::Kvm { 12 << 20 } else { 2 << 20 };
+        let big = if on == Platform::Kvm { 24 << 20 } else { 2 << 20 };
         data::random_file(&folder.path().join("tree"), "big", big);
         let host = on.run(&READERS).data(folder.path()).on_host().expect_status(0);
         for window in windows(on) {
@@ -88,7 +88,7 @@ const READERS: [&str; 3] = ["/usr/bin/python3", "readers.py", "8"];
 /// Windows far smaller than what is read, and none.
 fn windows(on: Platform) -> &'static [&'static [&'static str]] {
     match on {
-        Platform::Kvm => &[&["--dax-window", "4M"], &["--dax-window", "0"]],
+        Platform::Kvm => &[&["--dax-window", "16M", "--dax-io", "window"], &["--dax-window", "0"]],
         Platform::Qemu => &[&[]],
     }
 }

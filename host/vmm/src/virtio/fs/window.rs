@@ -40,7 +40,7 @@ pub struct WindowStats {
     pub lost: u64,
 }
 
-/// What the file server needs of a window, whoever holds its memory: this process ([`Window`]), or a virtual machine
+/// What the file server needs of a window, whoever holds its memory: this process (`Window`), or a virtual machine
 /// monitor at the other end of a socket.
 pub trait DaxWindow: Send + Sync {
     /// Length in bytes.
@@ -49,7 +49,7 @@ pub trait DaxWindow: Send + Sync {
     /// Maps `file` from byte `file_offset` over `range`, in place of what was there.
     ///
     /// # Errors
-    /// As [`Window::map`]; a window elsewhere has reasons of its own.
+    /// As `Window::map`; a window elsewhere has reasons of its own.
     fn map(&self, range: WindowRange, file: BorrowedFd<'_>, file_offset: u64, write: bool) -> Result<(), Errno>;
 
     /// Takes away whatever is mapped in `range`.
