@@ -30,6 +30,6 @@ pub use address::{Address, Family, Name};
 pub use bell::{Bell, Surroundings};
 pub use inbox::{Inbox, Right};
 pub use names::Net;
-pub use options::{OptionValue, Options, PASSCRED};
+pub use options::{Options, PASSCRED};
 pub use socket::{Accepted, Credentials, Kind, Shut, Socket};
 pub use transfer::{ReceiveFlags, Received, SendFlags};

@@ -86,9 +86,6 @@ pub struct Options {
     pub linger: (i32, i32),
 }
 
-/// The value of an option that is an `int`.
-pub type OptionValue = i32;
-
 /// # Errors
 /// `ENOPROTOOPT` for an option this socket does not have; `EOPNOTSUPP` for one of a level it does not have.
 fn default(family: Family, kind: Kind, id: Id) -> Result<i32> {
@@ -110,7 +107,7 @@ impl Options {
     ///
     /// # Errors
     /// `ENOPROTOOPT` and `EOPNOTSUPP` for one that there is not.
-    pub fn get(&self, family: Family, kind: Kind, id: Id) -> Result<OptionValue> {
+    pub fn get(&self, family: Family, kind: Kind, id: Id) -> Result<i32> {
         let before = default(family, kind, id)?;
         Ok(self.set.get(&id).copied().unwrap_or(before))
     }
@@ -119,7 +116,7 @@ impl Options {
     ///
     /// # Errors
     /// As [`Options::get`].
-    pub fn set(&mut self, family: Family, kind: Kind, id: Id, value: OptionValue) -> Result<()> {
+    pub fn set(&mut self, family: Family, kind: Kind, id: Id, value: i32) -> Result<()> {
         default(family, kind, id)?;
         let value = match id {
             // Linux doubles what is asked for, within bounds (socket(7)).
