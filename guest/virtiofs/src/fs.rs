@@ -130,7 +130,8 @@ impl Fs {
     /// need is given back first: names, and what waits to be forgotten. Forgetting is asked for, not waited for, so
     /// it is tried a few times. Not for requests that make something: the host may have made it and failed after that.
     pub(crate) fn with_descriptors<T>(&self, request: impl Fn() -> Result<T>) -> Result<T> {
-        for _ in 0..3 {
+        // FORGET has no reply and a queue of its own: a busy host may hear a few requests before it.
+        for _ in 0..30 {
             match request() {
                 Err(Errno::EMFILE | Errno::ENFILE) => self.let_go(),
                 result => return result,
