@@ -52,6 +52,19 @@ pub fn same_c_in_own_folders(on: Platform, name: &str) {
     }
 }
 
+/// The same in memory: below /dev/shm on the host, in /tmp in the machine.
+pub fn same_c_in_memory(on: Platform, name: &str) {
+    let folder = compiled(name, Libc::Glibc);
+    let shm = tempfile::tempdir_in("/dev/shm").unwrap();
+    let run = |program: &Path, work: &Path| {
+        let script = format!("cd {} && exec {}", work.display(), program.display());
+        let vm = on.run(&["/bin/sh", "-c", &script]).data(folder.path());
+        if work == shm.path() { vm.on_host() } else { vm.outcome() }
+    };
+    let host = run(&folder.path().join(name), shm.path()).expect_status(0);
+    run(&Path::new("/data").join(name), Path::new("/tmp")).expect_same(&host);
+}
+
 /// A folder with copies of the scripts `names`.
 pub fn scripts(names: &[&str]) -> TempDir {
     let folder = data::folder();

@@ -17,6 +17,7 @@ mod exerciser;
 mod failures;
 mod file_operations;
 mod files;
+mod linux_files;
 mod linux_kernel;
 mod linux_load;
 mod linux_scripts;

@@ -3,10 +3,25 @@
 
 use crate::dentry::Location;
 use crate::names::writable;
+use crate::notify::Events;
 use crate::{Errno, FileType, Metadata, Result, SetMetadata, StatFs};
 
 /// `W_OK` of access(2).
 const W_OK: u32 = 2;
+
+/// What a change of attributes is to who watches (`fsnotify_change` in Linux' fsnotify.h).
+fn changed(change: &SetMetadata) -> Events {
+    let mut what = Events::empty();
+    what.set(Events::ATTRIB, change.mode.is_some() || change.uid.is_some() || change.gid.is_some());
+    match (change.atime, change.mtime) {
+        (Some(_), Some(_)) => what |= Events::ATTRIB,
+        (Some(_), None) => what |= Events::ACCESS,
+        (None, Some(_)) => what |= Events::MODIFY,
+        (None, None) => {}
+    }
+    what.set(Events::MODIFY, what.contains(Events::MODIFY) || change.size.is_some());
+    what
+}
 
 impl Location {
     /// stat(2).
@@ -26,7 +41,9 @@ impl Location {
         if change.mode.is_some() && self.inode().file_type() == FileType::Symlink {
             return Err(Errno::EOPNOTSUPP);
         }
-        self.inode().set_metadata(change)
+        let metadata = self.inode().set_metadata(change)?;
+        self.tell(changed(change));
+        Ok(metadata)
     }
 
     /// truncate(2). For ftruncate(2) the caller checks that the descriptor is open for writing.
@@ -41,6 +58,7 @@ impl Location {
         }
         writable(self)?;
         self.inode().set_metadata(&SetMetadata { size: Some(size), ..SetMetadata::default() })?;
+        self.tell(Events::MODIFY);
         Ok(())
     }
 

@@ -9,7 +9,7 @@
 //! The locks here guard maps and names only. Nothing is dropped under them whose drop could take another.
 
 use crate::mount::Mount;
-use crate::{FileType, Inode, InodeId};
+use crate::{FileType, Inode, InodeId, notify};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -30,6 +30,8 @@ struct Place {
     parent: Option<Arc<Dentry>>,
     name: Box<[u8]>,
     removed: bool,
+    /// The name removed was the inode's last: it goes with this dentry.
+    last: bool,
 }
 
 /// One rename's change of places is indivisible, or two of them could together make a ring.
@@ -43,7 +45,7 @@ impl Dentry {
 
     fn new(inode: Arc<dyn Inode>, parent: Option<Arc<Self>>, name: &[u8]) -> Arc<Self> {
         let id = inode.id();
-        let place = Mutex::new(Place { parent, name: name.into(), removed: false });
+        let place = Mutex::new(Place { parent, name: name.into(), removed: false, last: false });
         Arc::new(Self { inode, id, place, children: Mutex::default() })
     }
 
@@ -75,6 +77,22 @@ impl Dentry {
 
     fn name(&self) -> Box<[u8]> {
         self.place.lock().name.clone()
+    }
+
+    /// The inode's identity.
+    pub(crate) fn id(&self) -> InodeId {
+        self.id
+    }
+
+    /// The directory and the name in it, and whether that has been removed; `None` for what has none.
+    pub(crate) fn named_in(&self) -> Option<(Arc<Self>, Box<[u8]>, bool)> {
+        let place = self.place.lock();
+        Some((place.parent.clone()?, place.name.clone(), place.removed))
+    }
+
+    /// The name that was removed was the inode's last: who watches it is told when nobody stands here any more.
+    pub(crate) fn goes_with_its_last_user(&self) {
+        self.place.lock().last = true;
     }
 
     fn take_child(&self, name: &[u8]) -> Option<Arc<Self>> {
@@ -110,17 +128,24 @@ impl Dentry {
         false
     }
 
-    /// The name has been removed from the file system.
-    pub(crate) fn child_removed(&self, name: &[u8]) {
-        if let Some(child) = self.take_child(name) {
-            child.place.lock().removed = true;
-        }
+    /// The name has been removed from the file system. Gives who still stands there.
+    pub(crate) fn child_removed(&self, name: &[u8]) -> Option<Arc<Self>> {
+        let child = self.take_child(name)?;
+        child.place.lock().removed = true;
+        Some(child)
     }
 
-    /// The name has been renamed, or with `exchange` swapped, in the file system.
-    pub(crate) fn child_renamed(self: &Arc<Self>, name: &[u8], to: &Arc<Self>, new: &[u8], exchange: bool) {
+    /// The name has been renamed, or with `exchange` swapped, in the file system. Gives who still stands at a name that was
+    /// replaced.
+    pub(crate) fn child_renamed(
+        self: &Arc<Self>,
+        name: &[u8],
+        to: &Arc<Self>,
+        new: &[u8],
+        exchange: bool,
+    ) -> Option<Arc<Self>> {
         if Arc::ptr_eq(self, to) && name == new {
-            return;
+            return None;
         }
         // Outlive the guard: dropping a dentry takes locks.
         let (moving, displaced);
@@ -138,6 +163,7 @@ impl Dentry {
             Some(displaced) => displaced.place.lock().removed = true,
             None => {}
         }
+        displaced.filter(|_| !exchange)
     }
 }
 
@@ -145,6 +171,9 @@ impl Drop for Dentry {
     /// Walks up by hand: a chain may be longer than the stack is deep.
     fn drop(&mut self) {
         let place = self.place.get_mut();
+        if place.last {
+            notify::gone(self.id);
+        }
         let (mut parent, mut name) = (place.parent.take(), mem::take(&mut place.name));
         while let Some(dentry) = parent {
             dentry.forget(&name);

@@ -27,6 +27,7 @@ mod lock;
 mod mount;
 mod names;
 mod namespace;
+pub mod notify;
 mod open;
 pub mod pipe;
 pub mod ramfs;

@@ -7,6 +7,7 @@
 
 use crate::dentry::Location;
 use crate::namespace::{Lookup, Namespace};
+use crate::notify::{self, Events, Losing};
 use crate::walk::{Last, LastKind, PATH_MAX, Walker};
 use crate::{Errno, FileType, Name, OpenFlags, RenameFlags, Result};
 use alloc::vec::Vec;
@@ -45,6 +46,7 @@ impl Namespace {
         let (dir, name) = self.vacant(start, path, true)?;
         // Linux takes the sticky bit here, but no set-id bits.
         dir.inode().mknod(Name::new(&name)?, FileType::Directory.mode_bits() | mode & 0o1777, 0)?;
+        notify::created(&dir, &name, FileType::Directory);
         Ok(())
     }
 
@@ -69,6 +71,7 @@ impl Namespace {
         } else {
             dir.inode().mknod(name, kind.mode_bits() | permissions, rdev)?;
         }
+        notify::created(&dir, name.as_bytes(), kind);
         Ok(())
     }
 
@@ -84,6 +87,7 @@ impl Namespace {
         }
         let (dir, name) = self.vacant(start, path, false)?;
         dir.inode().symlink(Name::new(&name)?, target)?;
+        notify::created(&dir, &name, FileType::Symlink);
         Ok(())
     }
 
@@ -105,7 +109,10 @@ impl Namespace {
                 Err(errno) => errno,
             });
         }
-        dir.inode().link(name, target.inode())
+        dir.inode().link(name, target.inode())?;
+        notify::to_inode(target.inode(), Events::ATTRIB);
+        notify::created(&dir, name.as_bytes(), target.inode().file_type());
+        Ok(())
     }
 
     /// unlink(2).
@@ -124,8 +131,14 @@ impl Namespace {
             let is_dir = self.child(&dir, &name)?.is_dir();
             return Err(if is_dir { Errno::EISDIR } else { Errno::ENOTDIR });
         }
+        let losing = Losing::name(&dir, Name::new(&name)?);
         dir.inode().unlink(Name::new(&name)?)?;
-        dir.dentry().child_removed(&name);
+        let left = dir.dentry().child_removed(&name);
+        if let Some(inode) = losing.inode() {
+            notify::to_inode(inode, Events::ATTRIB);
+            losing.lost(left);
+            notify::to_name(&dir, &name, Events::DELETE, false, 0);
+        }
         Ok(())
     }
 
@@ -145,8 +158,13 @@ impl Namespace {
         if self.mounted(&dir, &name).is_some() || self.has_mounts_in_child(&dir, &name) {
             return Err(Errno::EBUSY);
         }
+        let losing = Losing::name(&dir, Name::new(&name)?);
         dir.inode().rmdir(Name::new(&name)?)?;
-        dir.dentry().child_removed(&name);
+        let left = dir.dentry().child_removed(&name);
+        if losing.inode().is_some() {
+            losing.lost(left);
+            notify::to_name(&dir, &name, Events::DELETE, true, 0);
+        }
         Ok(())
     }
 
@@ -175,9 +193,20 @@ impl Namespace {
         let new_name = new_last.name().ok_or(if no_replace { Errno::EEXIST } else { Errno::EBUSY })?;
         writable(&from)?;
         self.rename_allows((&from, &old_last, old_name), (&to, &new_last, new_name), flags)?;
+        let (moving, replaced) = (Losing::name(&from, Name::new(old_name)?), Losing::name(&to, Name::new(new_name)?));
         from.inode().rename(Name::new(old_name)?, to.inode(), Name::new(new_name)?, flags)?;
         let exchange = flags.contains(RenameFlags::EXCHANGE);
-        from.dentry().child_renamed(old_name, to.dentry(), new_name, exchange);
+        let left = from.dentry().child_renamed(old_name, to.dentry(), new_name, exchange);
+        // Two names of one inode: rename(2) did nothing.
+        let same = matches!((moving.inode(), replaced.inode()), (Some(a), Some(b)) if a.id() == b.id());
+        if !same {
+            notify::moved((&from, old_name), (&to, new_name), &moving, Some(&replaced).filter(|_| !exchange));
+            if exchange {
+                notify::moved((&to, new_name), (&from, old_name), &replaced, None);
+            } else {
+                replaced.lost(left);
+            }
+        }
         Ok(())
     }
 

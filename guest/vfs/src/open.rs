@@ -2,6 +2,7 @@
 
 use crate::dentry::Location;
 use crate::namespace::Namespace;
+use crate::notify::{self, Events};
 use crate::walk::{Followed, Walker};
 use crate::{Access, DirSink, Errno, File, FileType, Inode, MappedRun, Name, OpenFlags, Poll, Result, Sink, Source};
 use alloc::sync::Arc;
@@ -68,7 +69,10 @@ impl Namespace {
             return Err(Errno::EROFS);
         }
         let (inode, file) = dir.inode().create(checked, mode & 0o7777, for_fs(flags) - OpenFlags::TRUNC)?;
-        Ok(Opened { location: dir.child(name, inode), file })
+        let location = dir.child(name, inode);
+        notify::created(dir, name, FileType::Regular);
+        location.tell(Events::OPEN);
+        Ok(Opened { location, file })
     }
 
     fn open_unnamed(&self, dir: &Location, flags: OpenFlags, mode: u32) -> Result<Opened> {
@@ -131,6 +135,10 @@ impl Namespace {
             FileType::Fifo => self.fifos.open(inode, flags)?,
             _ => inode.clone().open(flags)?,
         };
+        location.tell(Events::OPEN);
+        if flags.contains(OpenFlags::TRUNC) {
+            location.tell(Events::MODIFY);
+        }
         Ok(Opened { location: location.clone(), file })
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::dentry::Location;
 use crate::names::writable;
+use crate::notify::Events;
 use crate::{Errno, Result};
 use bitflags::bitflags;
 
@@ -75,7 +76,9 @@ impl Location {
     /// `EROFS`, `EEXIST`, `ENODATA`, `EOPNOTSUPP`, `EPERM`, and what the file system says.
     pub fn set_xattr(&self, name: XattrName<'_>, value: &[u8], flags: XattrFlags) -> Result<()> {
         writable(self)?;
-        self.inode().set_xattr(name, value, flags)
+        self.inode().set_xattr(name, value, flags)?;
+        self.tell(Events::ATTRIB);
+        Ok(())
     }
 
     /// removexattr(2).
@@ -84,7 +87,9 @@ impl Location {
     /// `EROFS`, `ENODATA`, `EOPNOTSUPP`, `EPERM`, and what the file system says.
     pub fn remove_xattr(&self, name: XattrName<'_>) -> Result<()> {
         writable(self)?;
-        self.inode().remove_xattr(name)
+        self.inode().remove_xattr(name)?;
+        self.tell(Events::ATTRIB);
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use super::fs_context::CWD;
 use super::stat::lookup_from;
 use super::{Call, table::Calls};
 use crate::mm::user::{UserPtr, plain};
+use diolkos_vfs::notify::Events;
 use diolkos_vfs::{Errno, FileType, Location, Lookup, Result, SetMetadata, SetTime, Timespec};
 use linux_raw_sys::general as raw;
 use syscalls::Sysno;
@@ -198,6 +199,7 @@ fn ftruncate(call: &mut Call<'_>) -> Result<u64> {
     }
     // The open file already proves the right to write, whatever the mount or the mode says now.
     file.inode().set_metadata(&SetMetadata { size: Some(size), ..SetMetadata::default() })?;
+    file.location().tell(Events::MODIFY);
     Ok(0)
 }
 

@@ -1,52 +1,49 @@
-//! Moving bytes between descriptors inside the kernel: sendfile(2) and copy_file_range(2).
+//! Moving bytes between files inside the kernel: sendfile(2) and copy_file_range(2).
 //!
-//! Both go through a kernel buffer, unless the host can copy between the two files by itself. splice(2), tee(2) and vmsplice(2) are refused the way a file that cannot
-//! splice refuses them, after which programs read and write.
+//! Both go through a kernel buffer, unless the host can copy between the two files by itself.
 
 use super::open_file::OpenFile;
 use super::read_write::write_or_signal;
+use super::splice::{self, pipe_of};
 use super::{Call, table::Calls};
 use crate::mm::user::UserPtr;
 use alloc::vec;
+use diolkos_vfs::notify::Events;
 use diolkos_vfs::{Errno, FileType, OpenFlags, Result, SliceSink, SliceSource};
 use syscalls::Sysno;
 
 /// The calls of this family.
-pub const CALLS: Calls = &[
-    (Sysno::sendfile, sendfile),
-    (Sysno::copy_file_range, copy_file_range),
-    (Sysno::splice, cannot_splice),
-    (Sysno::tee, cannot_splice),
-    (Sysno::vmsplice, cannot_splice),
-];
+pub const CALLS: Calls = &[(Sysno::sendfile, sendfile), (Sysno::copy_file_range, copy_file_range)];
 
 /// Bytes moved at a time.
-const PIECE: usize = 64 << 10;
+pub const PIECE: usize = 64 << 10;
 /// Longest transfer of one call (`MAX_RW_COUNT`).
-const MAX_TRANSFER: u64 = 0x7fff_f000;
+pub const MAX_TRANSFER: u64 = 0x7fff_f000;
 
 /// Where one side of a copy stands: at an offset of its own, or at the open file's position.
-struct Side<'a> {
-    file: &'a OpenFile,
-    offset: Option<u64>,
+pub struct Side<'a> {
+    pub file: &'a OpenFile,
+    pub offset: Option<u64>,
 }
 
 impl Side<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+    /// Reads and goes on.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let mut sink = SliceSink::new(buffer);
         let n = match self.offset {
-            Some(offset) => self.file.read_at(offset, &mut sink)?,
-            None => self.file.read(&mut sink)?,
+            Some(offset) => self.file.read_at_untold(offset, &mut sink)?,
+            None => self.file.read_untold(&mut sink)?,
         };
         self.advance(n);
         Ok(n)
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+    /// Writes and goes on.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<usize> {
         let mut source = SliceSource::new(bytes);
         let n = match self.offset {
-            Some(offset) => self.file.write_at(offset, &mut source, false)?,
-            None => self.file.write(&mut source)?,
+            Some(offset) => self.file.write_at_untold(offset, &mut source, false)?,
+            None => self.file.write_untold(&mut source)?,
         };
         self.advance(n);
         Ok(n)
@@ -106,16 +103,25 @@ fn transfer(from: &mut Side<'_>, to: &mut Side<'_>, len: u64) -> Result<usize> {
 }
 
 /// Reads an offset argument that may be null.
-fn offset(address: u64) -> Result<Option<u64>> {
+pub fn offset(address: u64) -> Result<Option<u64>> {
     let Some(user) = UserPtr::<u64>::nullable(address) else { return Ok(None) };
     let offset = user.read()?;
     if offset > i64::MAX as u64 { Err(Errno::EINVAL) } else { Ok(Some(offset)) }
 }
 
-fn store_offset(address: u64, offset: Option<u64>) -> Result<()> {
+/// Writes the offset back where it came from.
+pub fn store_offset(address: u64, offset: Option<u64>) -> Result<()> {
     match offset {
         Some(offset) => UserPtr::new(address).write(offset),
         None => Ok(()),
+    }
+}
+
+/// Tells who watches that so many bytes went from one file to the other.
+pub fn tell(from: &OpenFile, to: &OpenFile, moved: u64) {
+    if moved > 0 {
+        from.location().tell(Events::ACCESS);
+        to.location().tell(Events::MODIFY);
     }
 }
 
@@ -136,7 +142,12 @@ fn sendfile(call: &mut Call<'_>) -> Result<u64> {
     }
     let mut source = Side { file: &input, offset: start };
     let mut target = Side { file: &output, offset: None };
-    let moved = write_or_signal(call, || transfer(&mut source, &mut target, len))?;
+    let moved = write_or_signal(call, || match pipe_of(&output) {
+        // As splice(2): no more than the pipe has room for, or who reads from it later would wait for ever.
+        Some(pipe) => splice::file_to_pipe(&mut source, pipe, len, pipe.is_nonblocking()),
+        None => transfer(&mut source, &mut target, len),
+    })?;
+    tell(&input, &output, moved);
     store_offset(at, source.offset)?;
     Ok(moved)
 }
@@ -182,11 +193,8 @@ fn copy_file_range(call: &mut Call<'_>) -> Result<u64> {
         }
         None => transfer(&mut source, &mut target, len)?,
     };
+    tell(&input, &output, moved as u64);
     store_offset(from_at, source.offset)?;
     store_offset(to_at, target.offset)?;
     Ok(moved as u64)
-}
-
-fn cannot_splice(_call: &mut Call<'_>) -> Result<u64> {
-    Err(Errno::EINVAL)
 }

@@ -5,6 +5,7 @@ use super::{Call, table::Calls};
 use crate::fs::tty::{Stdio, Terminal};
 use crate::mm::user::{UserPtr, plain};
 use diolkos_net::Socket;
+use diolkos_vfs::notify::Inotify;
 use diolkos_vfs::pipe::PipeEnd;
 use diolkos_vfs::{Errno, FileType, OpenFlags, Result};
 use linux_raw_sys::general as raw;
@@ -52,6 +53,8 @@ fn readable(file: &OpenFile) -> Result<i32> {
         pipe.available() as u64
     } else if let Some(socket) = inner.as_any().downcast_ref::<Socket>() {
         socket.available() as u64
+    } else if let Some(inotify) = inner.as_any().downcast_ref::<Inotify>() {
+        inotify.available() as u64
     } else if inner.inode().file_type() == FileType::Regular && !inner.is_stream() {
         inner.inode().metadata()?.size.saturating_sub(file.position())
     } else {

@@ -7,6 +7,7 @@ use super::locks;
 use super::position::Position;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering};
+use diolkos_vfs::notify::Events;
 use diolkos_vfs::{Errno, File, FileType, Inode, Location, OpenFlags, Result, Sink, Sought, Source};
 
 /// The flags `F_SETFL` may change (fcntl(2)); `O_DIRECT` and `O_NOATIME` among them change nothing here.
@@ -93,6 +94,14 @@ impl OpenFile {
         self.position.peek()
     }
 
+    /// Tells who watches the file that bytes were moved, if any were.
+    fn told(&self, what: Events, result: Result<usize>) -> Result<usize> {
+        if matches!(result, Ok(1..)) {
+            self.location.tell(what);
+        }
+        result
+    }
+
     fn check_readable(&self) -> Result<()> {
         if self.flags().reads() { Ok(()) } else { Err(Errno::EBADF) }
     }
@@ -106,6 +115,14 @@ impl OpenFile {
     /// # Errors
     /// `EBADF` when not open for reading; what the file says.
     pub fn read(&self, sink: &mut dyn Sink) -> Result<usize> {
+        self.told(Events::ACCESS, self.read_untold(sink))
+    }
+
+    /// The same without telling who watches the file: for a step of something larger.
+    ///
+    /// # Errors
+    /// As [`OpenFile::read`].
+    pub fn read_untold(&self, sink: &mut dyn Sink) -> Result<usize> {
         self.check_readable()?;
         if self.file.is_stream() {
             return self.file.read_at(0, sink);
@@ -122,6 +139,14 @@ impl OpenFile {
     /// # Errors
     /// `EBADF` when not open for writing, `EINVAL` past the largest offset; what the file says.
     pub fn write(&self, source: &mut dyn Source) -> Result<usize> {
+        self.told(Events::MODIFY, self.write_untold(source))
+    }
+
+    /// The same without telling who watches the file.
+    ///
+    /// # Errors
+    /// As [`OpenFile::write`].
+    pub fn write_untold(&self, source: &mut dyn Source) -> Result<usize> {
         self.write_and_move(source, self.flags().contains(OpenFlags::APPEND))
     }
 
@@ -130,7 +155,7 @@ impl OpenFile {
     /// # Errors
     /// As [`OpenFile::write`].
     pub fn write_at_end(&self, source: &mut dyn Source) -> Result<usize> {
-        self.write_and_move(source, true)
+        self.told(Events::MODIFY, self.write_and_move(source, true))
     }
 
     fn write_and_move(&self, source: &mut dyn Source, append: bool) -> Result<usize> {
@@ -154,6 +179,14 @@ impl OpenFile {
     /// # Errors
     /// `EBADF`, `ESPIPE` for a stream; what the file says.
     pub fn read_at(&self, offset: u64, sink: &mut dyn Sink) -> Result<usize> {
+        self.told(Events::ACCESS, self.read_at_untold(offset, sink))
+    }
+
+    /// The same without telling who watches the file.
+    ///
+    /// # Errors
+    /// As [`OpenFile::read_at`].
+    pub fn read_at_untold(&self, offset: u64, sink: &mut dyn Sink) -> Result<usize> {
         if self.file.is_stream() {
             return Err(Errno::ESPIPE);
         }
@@ -168,6 +201,14 @@ impl OpenFile {
     /// # Errors
     /// `EBADF`, `ESPIPE` for a stream, `EINVAL` past the largest offset; what the file says.
     pub fn write_at(&self, offset: u64, source: &mut dyn Source, append: bool) -> Result<usize> {
+        self.told(Events::MODIFY, self.write_at_untold(offset, source, append))
+    }
+
+    /// The same without telling who watches the file.
+    ///
+    /// # Errors
+    /// As [`OpenFile::write_at`].
+    pub fn write_at_untold(&self, offset: u64, source: &mut dyn Source, append: bool) -> Result<usize> {
         if self.file.is_stream() {
             return Err(Errno::ESPIPE);
         }
@@ -246,6 +287,7 @@ impl OpenFile {
         let position = self.position.hold();
         let (next, value) = list(position.get())?;
         position.set(next);
+        self.location.tell(Events::ACCESS);
         Ok(value)
     }
 
@@ -260,6 +302,10 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
+        let flags = self.flags();
+        if !flags.contains(OpenFlags::PATH) {
+            self.location.tell(if flags.writes() { Events::CLOSE_WRITE } else { Events::CLOSE_NOWRITE });
+        }
         locks::release_open_file(self);
     }
 }

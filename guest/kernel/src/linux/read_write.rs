@@ -31,7 +31,7 @@ fn one_buffer(address: u64, len: u64) -> Result<UserBuffers> {
 }
 
 /// The buffers of the vectored calls. A count that does not fit is refused like any other over the maximum.
-fn many_buffers(iov: u64, count: u64) -> Result<UserBuffers> {
+pub fn many_buffers(iov: u64, count: u64) -> Result<UserBuffers> {
     UserBuffers::from_iovec(iov, usize::try_from(count).map_err(|_| Errno::EINVAL)?)
 }
 

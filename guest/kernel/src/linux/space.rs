@@ -1,6 +1,7 @@
 //! The space of files: fallocate(2).
 
 use super::{Call, table::Calls};
+use diolkos_vfs::notify::Events;
 use diolkos_vfs::{Allocation, Errno, FileType, Result};
 use linux_raw_sys::general as raw;
 use syscalls::Sysno;
@@ -39,5 +40,6 @@ fn fallocate(call: &mut Call<'_>) -> Result<u64> {
     }
     offset.checked_add(len).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
     file.inner().allocate(what, offset, len)?;
+    file.location().tell(Events::MODIFY);
     Ok(0)
 }

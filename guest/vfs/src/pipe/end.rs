@@ -2,8 +2,8 @@
 
 use super::{Channel, Openings};
 use crate::{
-    Clock, Errno, File, FileType, Inode, InodeId, Metadata, OpenFlags, Poll, Result, SetMetadata, Sink, Source, StatFs,
-    Timespec, WaitQueues,
+    Clock, Errno, File, FileType, Inode, InodeId, Metadata, OpenFlags, Poll, Result, SetMetadata, Sink, SliceSource,
+    Source, StatFs, Timespec, WaitQueues,
 };
 use alloc::sync::Arc;
 use core::any::Any;
@@ -43,7 +43,47 @@ impl PipeEnd {
         self.channel.len()
     }
 
-    fn is_nonblocking(&self) -> bool {
+    /// Whether both are ends of one pipe.
+    pub fn is_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.channel, &other.channel)
+    }
+
+    /// Moves bytes into the pipe once: as many as there is room for, waiting for room for the first. Nothing is atomic.
+    ///
+    /// # Errors
+    /// `EBADF` for an end that reads; `EPIPE`, `EAGAIN` with `nonblocking` or when the end is so; what the source says.
+    pub fn fill(&self, source: &mut dyn Source, nonblocking: bool) -> Result<usize> {
+        if !self.writes {
+            return Err(Errno::EBADF);
+        }
+        if source.remaining() == 0 { Ok(0) } else { self.channel.write_piece(source, false, nonblocking) }
+    }
+
+    /// Moves what waits in the pipe out of it, waiting for the first byte; 0 when nobody writes any more.
+    ///
+    /// # Errors
+    /// `EBADF` for an end that writes; `EAGAIN` with `nonblocking`; what the sink says, and nothing is lost then.
+    pub fn drain(&self, sink: &mut dyn Sink, nonblocking: bool) -> Result<usize> {
+        if !self.reads {
+            return Err(Errno::EBADF);
+        }
+        self.channel.read(sink, nonblocking)
+    }
+
+    /// Copies up to `most` bytes that wait here into the pipe of `to`, where they are written; here they stay.
+    ///
+    /// # Errors
+    /// As [`PipeEnd::drain`] and [`PipeEnd::fill`].
+    pub fn tee(&self, to: &Self, most: usize, nonblocking: bool) -> Result<usize> {
+        if !self.reads {
+            return Err(Errno::EBADF);
+        }
+        let bytes = self.channel.peek(most, nonblocking)?;
+        to.fill(&mut SliceSource::new(&bytes), nonblocking)
+    }
+
+    /// Whether its reads and writes do not wait.
+    pub fn is_nonblocking(&self) -> bool {
         self.nonblocking.load(Ordering::Relaxed)
     }
 }

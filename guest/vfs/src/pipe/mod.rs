@@ -136,6 +136,11 @@ impl Channel {
         put
     }
 
+    /// A copy of the first `most` bytes, or of all, waiting for the first; empty when nobody writes any more.
+    fn peek(&self, most: usize, nonblocking: bool) -> Result<Vec<u8>> {
+        self.when(nonblocking, |state| (!state.bytes.is_empty() || state.writers == 0).then(|| Ok(state.front(most))))
+    }
+
     pub(crate) fn write(&self, source: &mut dyn Source, nonblocking: bool) -> Result<usize> {
         let atomic = source.remaining() <= PIPE_BUF;
         let mut done = 0;

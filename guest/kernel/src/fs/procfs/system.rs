@@ -21,6 +21,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::arch::x86_64::__cpuid_count;
 use diolkos_vfs::generated::{Listed, Tree};
+use diolkos_vfs::notify;
 use diolkos_vfs::{Errno, FileType, Inode, Lookup, Namespace, Result};
 use spin::Once;
 
@@ -216,9 +217,15 @@ fn sys(build: &Builder) -> Arc<dyn Inode> {
         ("overcommit_ratio", build.number(50)),
         ("swappiness", build.number(60)),
     ];
+    let inotify = vec![
+        ("max_queued_events", build.number(notify::MAX_QUEUED as u64)),
+        ("max_user_instances", build.number(notify::MAX_INSTANCES as u64)),
+        ("max_user_watches", build.number(notify::MAX_WATCHES as u64)),
+    ];
     let fs = vec![
         ("file-max", build.number(MAX_LIMIT.into())),
         ("file-nr", build.text(file_nr)),
+        ("inotify", build.dir(inotify)),
         ("nr_open", build.number(MAX_LIMIT.into())),
         ("pipe-max-size", build.number(diolkos_vfs::pipe::CAPACITY as u64)),
     ];
