@@ -4,7 +4,9 @@ mod boot_time;
 mod cargo;
 mod exercise;
 mod lint;
+mod map;
 mod samples;
+mod window_curve;
 
 use std::process::ExitCode;
 
@@ -24,6 +26,11 @@ enum Task {
     Lint,
     /// Measure the time from command to first program instruction and to exit, on each platform and on the host
     BootTime(boot_time::Options),
+    /// Measure throughput against the size of the working set, with each way to manage the DAX window and without one
+    WindowCurve(window_curve::Options),
+    /// What `window-curve` runs in the machine
+    #[command(hide = true)]
+    WindowWorker(window_curve::Worker),
     /// Run random file operations on the host and in a machine, in several settings, and compare every result
     Exercise(exercise::Options),
 }
@@ -32,6 +39,8 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Lint => lint::run(),
         Task::BootTime(options) => boot_time::run(&options),
+        Task::WindowCurve(options) => window_curve::run(&options),
+        Task::WindowWorker(worker) => window_curve::work(&worker),
         Task::Exercise(options) => exercise::run(&options),
     };
     match result {
