@@ -1,4 +1,4 @@
-//! What the kernel does with files beyond opening, reading and writing them: inotify(7) and splice(2).
+//! What programs in C expect of files: the rules of opening, naming and changing them, inotify(7), splice(2).
 
 use crate::each_platform;
 use crate::linux_sources::{same_c_in_memory, same_c_in_own_folders};
@@ -7,6 +7,19 @@ each_platform! {
     fn notifications_are_linuxs_on_a_share(on) { same_c_in_own_folders(on, "inotify"); }
 
     fn notifications_are_linuxs_in_memory(on) { same_c_in_memory(on, "inotify"); }
+
+    fn the_rules_of_files_are_linuxs_on_a_share(on) { same_c_in_own_folders(on, "file_rules"); }
+
+    fn the_rules_of_files_are_linuxs_in_memory(on) { same_c_in_memory(on, "file_rules"); }
+
+    fn appending_is_linuxs_on_a_share(on) {
+        // QEMU's daemon goes by what the file was opened with.
+        if on == Platform::Kvm {
+            same_c_in_own_folders(on, "appending");
+        }
+    }
+
+    fn appending_is_linuxs_in_memory(on) { same_c_in_memory(on, "appending"); }
 
     fn splices_are_linuxs_on_a_share(on) { same_c_in_own_folders(on, "splice"); }
 

@@ -64,6 +64,35 @@ for label, args in [
 ]:
     show(label, lambda: fallocate(*args))
 show('size', lambda: os.stat('f').st_size)
+
+# Ranges taken out and put in: whole blocks, not at the end or past it.
+COLLAPSE, INSERT, UNSHARE = 8, 32, 64
+moving = os.open('moving', os.O_RDWR | os.O_CREAT)
+os.pwrite(moving, b''.join(bytes([i]) * 4096 for i in range(16)) + b'tail', 0)
+show('before', lambda: content('moving'))
+moved = mmap.mmap(moving, 16 * 4096) if os.environ.get('SHARED') else None
+if moved:
+    show('mapped before', lambda: (moved[0], moved[5 * 4096], moved[15 * 4096]))
+show('collapse', lambda: (fallocate(moving, COLLAPSE, 4096, 8192), content('moving'), os.fstat(moving).st_size))
+if moved:
+    show('mapped after', lambda: (moved[0], moved[4096], moved[5 * 4096], moved[13 * 4096]))
+show('insert', lambda: (fallocate(moving, INSERT, 8192, 4096), content('moving'), os.fstat(moving).st_size))
+if moved:
+    show('mapped after', lambda: (moved[0], moved[4096], moved[8192], moved[3 * 4096]))
+show('unshare', lambda: (fallocate(moving, UNSHARE, 0, 8192), content('moving')))
+for label, mode, at, length in [
+    ('collapse half a block', COLLAPSE, 100, 4096),
+    ('collapse to the end', COLLAPSE, 4096, 1 << 20),
+    ('collapse with a size', COLLAPSE | KEEP, 0, 4096),
+    ('insert half a block', INSERT, 4096, 100),
+    ('insert at the end', INSERT, 1 << 20, 4096),
+    ('insert with a size', INSERT | KEEP, 0, 4096),
+    ('insert too much', INSERT, 0, MAX - 4095),
+    ('unshare past', UNSHARE | KEEP, 1 << 20, 4096),
+    ('two', COLLAPSE | INSERT, 0, 4096),
+]:
+    show(label, lambda: fallocate(moving, mode, at, length))
+show('after', lambda: content('moving'))
 os.ftruncate(f, 0)
 show('blocks after', lambda: (os.stat('f').st_blocks, content('f')))
 

@@ -4,7 +4,7 @@
 use crate::dentry::Location;
 use crate::names::writable;
 use crate::notify::Events;
-use crate::{Errno, FileType, Metadata, Result, SetMetadata, StatFs};
+use crate::{Errno, FileType, Metadata, Result, SetMetadata, StatFs, WriteAccess};
 
 /// `W_OK` of access(2).
 const W_OK: u32 = 2;
@@ -49,7 +49,7 @@ impl Location {
     /// truncate(2). For ftruncate(2) the caller checks that the descriptor is open for writing.
     ///
     /// # Errors
-    /// `EISDIR`, `EINVAL` for what has no size, `EROFS`, `EFBIG`, and what the file system says.
+    /// `EISDIR`, `EINVAL` for what has no size, `EROFS`, `ETXTBSY` while it is executed, `EFBIG`, and what the file system says.
     pub fn truncate(&self, size: u64) -> Result<()> {
         match self.inode().file_type() {
             FileType::Directory => return Err(Errno::EISDIR),
@@ -57,6 +57,7 @@ impl Location {
             _ => return Err(Errno::EINVAL),
         }
         writable(self)?;
+        let _writing = WriteAccess::get(self.inode())?;
         self.inode().set_metadata(&SetMetadata { size: Some(size), ..SetMetadata::default() })?;
         self.tell(Events::MODIFY);
         Ok(())

@@ -49,12 +49,29 @@ pub enum Allocation {
         /// The file does not grow by it.
         keep_size: bool,
     },
+    /// Makes the space the file's own where it shares it with another.
+    Unshare {
+        /// The file does not grow by it.
+        keep_size: bool,
+    },
+    /// Takes the range out: what is behind it moves up, and the file becomes shorter.
+    Collapse,
+    /// Puts a hole there: what is there and behind it moves back, and the file becomes longer.
+    Insert,
 }
 
 impl Allocation {
     /// Whether a range past the end makes the file longer.
     pub fn grows(self) -> bool {
-        matches!(self, Self::Reserve { keep_size: false } | Self::Zero { keep_size: false })
+        match self {
+            Self::Reserve { keep_size } | Self::Zero { keep_size } | Self::Unshare { keep_size } => !keep_size,
+            Self::Punch | Self::Collapse | Self::Insert => false,
+        }
+    }
+
+    /// Whether content moves to other offsets.
+    pub fn moves(self) -> bool {
+        matches!(self, Self::Collapse | Self::Insert)
     }
 }
 
@@ -143,10 +160,10 @@ pub trait File: Send + Sync {
         Ok(())
     }
 
-    /// Reserves, punches or zeroes `len` bytes (not 0) from `offset`; the two add up to no more than `off_t` can say.
+    /// Does this to `len` bytes (not 0) from `offset`; the two add up to no more than `off_t` can say.
     ///
     /// # Errors
-    /// `EOPNOTSUPP` where the file system cannot, `ENOSPC`, `EBADF` when not open for writing, or what the host says.
+    /// `EOPNOTSUPP` where the file system cannot, `EINVAL` for a range that it cannot take out or put in, `ENOSPC`, `EBADF` when not open for writing, or what the host says.
     fn allocate(&self, _what: Allocation, _offset: u64, _len: u64) -> Result<()> {
         Err(Errno::EOPNOTSUPP)
     }

@@ -38,6 +38,7 @@ mod tests;
 mod types;
 mod wait;
 mod walk;
+mod write_access;
 mod xattr;
 
 pub use clock::Clock;
@@ -54,6 +55,7 @@ pub use syscalls::Errno;
 pub use types::{DirEntry, FileType, Metadata, Name, OpenFlags, RenameFlags, StatFs, Timespec};
 pub use wait::{WaitQueue, WaitQueues};
 pub use walk::PATH_MAX;
+pub use write_access::{WriteAccess, WriteDenial};
 pub use xattr::{XATTR_LIST_MAX, XATTR_SIZE_MAX, XattrFlags, XattrName};
 
 /// The result of everything in this crate.

@@ -4,7 +4,9 @@ use crate::dentry::Location;
 use crate::namespace::Namespace;
 use crate::notify::{self, Events};
 use crate::walk::{Followed, Walker};
-use crate::{Access, DirSink, Errno, File, FileType, Inode, MappedRun, Name, OpenFlags, Poll, Result, Sink, Source};
+use crate::{
+    Access, DirSink, Errno, File, FileType, Inode, MappedRun, Name, OpenFlags, Poll, Result, Sink, Source, WriteAccess,
+};
 use alloc::sync::Arc;
 use core::any::Any;
 
@@ -15,6 +17,8 @@ pub struct Opened {
     pub location: Location,
     /// With [`OpenFlags::PATH`] every read and write of it fails with `EBADF`.
     pub file: Arc<dyn File>,
+    /// The right to write it, to be kept as long as it is open.
+    pub writing: Option<Arc<WriteAccess>>,
 }
 
 /// How often creating may lose a race against somebody else's creating and unlinking of the same name.
@@ -69,10 +73,11 @@ impl Namespace {
             return Err(Errno::EROFS);
         }
         let (inode, file) = dir.inode().create(checked, mode & 0o7777, for_fs(flags) - OpenFlags::TRUNC)?;
+        let writing = writing(&inode, flags.writes())?;
         let location = dir.child(name, inode);
         notify::created(dir, name, FileType::Regular);
         location.tell(Events::OPEN);
-        Ok(Opened { location, file })
+        Ok(Opened { location, file, writing })
     }
 
     fn open_unnamed(&self, dir: &Location, flags: OpenFlags, mode: u32) -> Result<Opened> {
@@ -84,7 +89,8 @@ impl Namespace {
         }
         let (inode, file) = dir.inode().tmpfile(mode & 0o7777, flags - OpenFlags::TRUNC)?;
         let shown = alloc::format!("#{}", inode.metadata()?.ino);
-        Ok(Opened { location: dir.unnamed_child(shown.as_bytes(), inode), file })
+        let writing = writing(&inode, flags.writes())?;
+        Ok(Opened { location: dir.unnamed_child(shown.as_bytes(), inode), file, writing })
     }
 
     /// The second half of open(2): what was there is opened, if its type and its mount allow.
@@ -104,7 +110,7 @@ impl Namespace {
         }
         if flags.contains(OpenFlags::PATH) {
             let file = Arc::new(PathFile { inode: location.inode().clone() });
-            return Ok(Opened { location, file });
+            return Ok(Opened { location, file, writing: None });
         }
         self.reopen(&location, flags)
     }
@@ -130,6 +136,7 @@ impl Namespace {
         if kind != FileType::Regular {
             flags -= OpenFlags::TRUNC;
         }
+        let writing = writing(inode, flags.writes() || truncates)?;
         let file = match kind {
             FileType::Socket => return Err(Errno::ENXIO),
             FileType::Fifo => self.fifos.open(inode, flags)?,
@@ -139,8 +146,13 @@ impl Namespace {
         if flags.contains(OpenFlags::TRUNC) {
             location.tell(Events::MODIFY);
         }
-        Ok(Opened { location: location.clone(), file })
+        Ok(Opened { location: location.clone(), file, writing: writing.filter(|_| flags.writes()) })
     }
+}
+
+/// The right to write, if it is wanted.
+fn writing(inode: &Arc<dyn Inode>, wanted: bool) -> Result<Option<Arc<WriteAccess>>> {
+    Ok(if wanted { WriteAccess::get(inode)?.map(Arc::new) } else { None })
 }
 
 /// The flags with open(2)'s rules on combinations applied (`build_open_flags` in Linux' fs/open.c).

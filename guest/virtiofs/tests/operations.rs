@@ -108,6 +108,44 @@ fn reserving_and_zeroing_make_a_file_longer_only_when_asked_to() {
 }
 
 #[test]
+fn taking_a_range_out_or_putting_one_in_moves_what_is_behind_it() {
+    const BLOCK: usize = 4096;
+    for window in [0, 16 * CHUNK] {
+        let rig = Setup { window, ..Setup::default() }.build();
+        let mut content: Vec<u8> = (0..2 * CHUNK + 3 * BLOCK).map(|i| (i / BLOCK) as u8).collect();
+        let path = rig.put("f", &content);
+        let file = rig.open("f", OpenFlags::RDWR).unwrap();
+        assert!(read(&file, 0, content.len()).unwrap() == content);
+        let host = std::fs::File::options().write(true).open(&path).unwrap();
+        // SAFETY: a plain system call on a descriptor of ours.
+        if unsafe { libc::fallocate(std::os::fd::AsRawFd::as_raw_fd(&host), 0x20, 0, BLOCK as i64) } != 0 {
+            // The temporary directory's file system cannot do it, and then it is the guest that has to hear so.
+            assert_eq!(file.allocate(Allocation::Insert, 0, BLOCK as u64), Err(Errno::EOPNOTSUPP));
+            assert_eq!(file.allocate(Allocation::Collapse, 0, BLOCK as u64), Err(Errno::EOPNOTSUPP));
+            continue;
+        }
+        content.splice(0..0, [0; BLOCK]);
+        file.allocate(Allocation::Insert, BLOCK as u64, 2 * BLOCK as u64).unwrap();
+        content.splice(BLOCK..BLOCK, [0; 2 * BLOCK]);
+        assert_eq!(file.inode().metadata().unwrap().size, content.len() as u64);
+        assert!(read(&file, 0, content.len()).unwrap() == content);
+        // Far enough for the last chunk to be given back.
+        file.allocate(Allocation::Collapse, BLOCK as u64, (CHUNK + BLOCK) as u64).unwrap();
+        content.drain(BLOCK..CHUNK + 2 * BLOCK);
+        assert_eq!(file.inode().metadata().unwrap().size, content.len() as u64);
+        assert!(read(&file, 0, 4 * CHUNK).unwrap() == content && std::fs::read(&path).unwrap() == content);
+        let size = content.len() as u64;
+        assert_eq!(file.allocate(Allocation::Collapse, 1, BLOCK as u64), Err(Errno::EINVAL), "not whole blocks");
+        assert_eq!(
+            file.allocate(Allocation::Collapse, 0, size.next_multiple_of(4096)),
+            Err(Errno::EINVAL),
+            "to the end"
+        );
+        assert_eq!(file.allocate(Allocation::Insert, size.next_multiple_of(4096), 4096), Err(Errno::EINVAL), "past it");
+    }
+}
+
+#[test]
 fn data_and_holes_are_where_the_host_has_them() {
     let rig = Setup::default().build();
     let path = rig.put("f", b"");

@@ -373,8 +373,15 @@ fn appending_finds_the_end_wherever_it_is() {
     let mut source = diolkos_vfs::SliceSource::new(b"22");
     assert_eq!(file.append(&mut source).unwrap(), (2, 3));
     std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"host").unwrap();
-    assert_eq!(write(&file, 0, b"33").unwrap(), 2);
-    assert_eq!(std::fs::read(path).unwrap(), b"122host33");
+    assert_eq!(file.append(&mut diolkos_vfs::SliceSource::new(b"33")).unwrap(), (2, 9));
+    assert_eq!(std::fs::read(&path).unwrap(), b"122host33");
+    // fcntl(2) may take O_APPEND away, and pwritev2(2) may append to any file.
+    assert_eq!(write(&file, 0, b"A").unwrap(), 1);
+    assert_eq!(std::fs::read(&path).unwrap(), b"A22host33");
+    let plain = rig.open("log", OpenFlags::WRONLY).unwrap();
+    assert_eq!(plain.append(&mut diolkos_vfs::SliceSource::new(b"44")).unwrap(), (2, 11));
+    assert_eq!(write(&plain, 1, b"B").unwrap(), 1);
+    assert_eq!(std::fs::read(path).unwrap(), b"AB2host3344");
     assert_eq!(errno(read(&file, 0, 1)), Errno::EBADF);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Both go through a kernel buffer, unless the host can copy between the two files by itself.
 
-use super::open_file::OpenFile;
+use super::open_file::{Aim, OpenFile};
 use super::read_write::write_or_signal;
 use super::splice::{self, pipe_of};
 use super::{Call, table::Calls};
@@ -42,7 +42,7 @@ impl Side<'_> {
     pub fn write(&mut self, bytes: &[u8]) -> Result<usize> {
         let mut source = SliceSource::new(bytes);
         let n = match self.offset {
-            Some(offset) => self.file.write_at_untold(offset, &mut source, false)?,
+            Some(offset) => self.file.write_at_untold(offset, &mut source, Aim::AsOpened)?,
             None => self.file.write_untold(&mut source)?,
         };
         self.advance(n);

@@ -88,7 +88,7 @@ fn mmap(call: &mut Call<'_>) -> Result<u64> {
         }
         Mapped { backing: Backing::Anonymous, max_prot: Prot::all(), name: None }
     } else {
-        of_file(&*call.file(fd)?, prot, shared, offset)?
+        of_file(&call.file(fd)?, prot, shared, offset)?
     };
     let low = flags.contains(MapFlags::LOW) && !flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE);
     let place = match () {
@@ -129,7 +129,7 @@ struct Mapped {
 }
 
 /// Checks that a file may be mapped so (mmap(2), ERRORS).
-fn of_file(file: &OpenFile, prot: Prot, shared: bool, offset: u64) -> Result<Mapped> {
+fn of_file(file: &Arc<OpenFile>, prot: Prot, shared: bool, offset: u64) -> Result<Mapped> {
     let flags = file.flags();
     let metadata = file.inode().metadata()?;
     if !flags.reads() || shared && prot.contains(Prot::WRITE) && !flags.writes() {
@@ -156,7 +156,8 @@ fn of_file(file: &OpenFile, prot: Prot, shared: bool, offset: u64) -> Result<Map
             return Err(Errno::ENODEV);
         }
     }
-    Ok(Mapped { backing: Backing::File { file: file.inner().clone(), offset }, max_prot, name: Some(name) })
+    let backing = Backing::File { file: file.inner().clone(), offset, _held: Some(file.clone()) };
+    Ok(Mapped { backing, max_prot, name: Some(name) })
 }
 
 /// `makedev(1, 5)`.

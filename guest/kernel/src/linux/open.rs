@@ -21,7 +21,7 @@ fn open_path(call: &Call<'_>, dirfd: u64, path: &[u8], flags: OpenFlags, mode: u
     let opened = call.namespace().open(&start, path, flags, mode)?;
     // O_LARGEFILE is what F_GETFL shows of every file a 64-bit program opened.
     let shown = if flags.contains(OpenFlags::PATH) { flags } else { flags | OpenFlags::LARGEFILE };
-    call.install(OpenFile::new(opened.file, opened.location, shown), flags.contains(OpenFlags::CLOEXEC))
+    call.install(OpenFile::new(opened, shown), flags.contains(OpenFlags::CLOEXEC))
 }
 
 /// Bits nobody knows are ignored (open(2), BUGS); `O_ASYNC` is known and ignored for files.

@@ -8,7 +8,9 @@ use super::position::Position;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering};
 use diolkos_vfs::notify::Events;
-use diolkos_vfs::{Errno, File, FileType, Inode, Location, OpenFlags, Result, Sink, Sought, Source};
+use diolkos_vfs::{
+    Errno, File, FileType, Inode, Location, OpenFlags, Opened, Result, Sink, Sought, Source, WriteAccess,
+};
 
 /// The flags `F_SETFL` may change (fcntl(2)); `O_DIRECT` and `O_NOATIME` among them change nothing here.
 pub const CHANGEABLE: OpenFlags =
@@ -24,6 +26,18 @@ pub struct OpenFile {
     location: Location,
     flags: AtomicU32,
     position: Position,
+    _writing: Option<Arc<WriteAccess>>,
+}
+
+/// Where a write goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aim {
+    /// To the offset, or to the end with `O_APPEND`, also for pwrite(2) (see BUGS there).
+    AsOpened,
+    /// To the end (`RWF_APPEND`).
+    End,
+    /// To the offset (`RWF_NOAPPEND`).
+    Offset,
 }
 
 /// Where lseek(2) measures from.
@@ -48,18 +62,20 @@ fn check_end(offset: u64, len: usize) -> Result<()> {
 }
 
 impl OpenFile {
-    /// An open file with the place it was found at and the flags it was opened with.
-    pub fn new(file: Arc<dyn File>, location: Location, flags: OpenFlags) -> Self {
+    /// What open(2) gave, with the flags it was opened with.
+    pub fn new(opened: Opened, flags: OpenFlags) -> Self {
+        let Opened { file, location, writing } = opened;
         if flags.contains(OpenFlags::NONBLOCK) {
             file.set_nonblocking(true);
         }
-        Self { file, location, flags: AtomicU32::new((flags - OPEN_ONLY).bits()), position: Position::new() }
+        let flags = AtomicU32::new((flags - OPEN_ONLY).bits());
+        Self { file, location, flags, position: Position::new(), _writing: writing }
     }
 
     /// An open file without a name in the tree; `shown` is what `/proc/self/fd` shows for it.
     pub fn unnamed(file: Arc<dyn File>, shown: &str, flags: OpenFlags) -> Self {
         let location = Location::detached(file.inode().clone(), shown.as_bytes());
-        Self::new(file, location, flags)
+        Self::new(Opened { file, location, writing: None }, flags)
     }
 
     /// The file.
@@ -139,7 +155,7 @@ impl OpenFile {
     /// # Errors
     /// `EBADF` when not open for writing, `EINVAL` past the largest offset; what the file says.
     pub fn write(&self, source: &mut dyn Source) -> Result<usize> {
-        self.told(Events::MODIFY, self.write_untold(source))
+        self.write_aimed(source, Aim::AsOpened)
     }
 
     /// The same without telling who watches the file.
@@ -147,24 +163,32 @@ impl OpenFile {
     /// # Errors
     /// As [`OpenFile::write`].
     pub fn write_untold(&self, source: &mut dyn Source) -> Result<usize> {
-        self.write_and_move(source, self.flags().contains(OpenFlags::APPEND))
+        self.write_and_move(source, Aim::AsOpened)
     }
 
-    /// Writes at the end, as with `O_APPEND`, and moves the position there.
+    /// Writes at the position or the end and moves it.
     ///
     /// # Errors
     /// As [`OpenFile::write`].
-    pub fn write_at_end(&self, source: &mut dyn Source) -> Result<usize> {
-        self.told(Events::MODIFY, self.write_and_move(source, true))
+    pub fn write_aimed(&self, source: &mut dyn Source, aim: Aim) -> Result<usize> {
+        self.told(Events::MODIFY, self.write_and_move(source, aim))
     }
 
-    fn write_and_move(&self, source: &mut dyn Source, append: bool) -> Result<usize> {
+    fn appends(&self, aim: Aim) -> bool {
+        match aim {
+            Aim::AsOpened => self.flags().contains(OpenFlags::APPEND),
+            Aim::End => true,
+            Aim::Offset => false,
+        }
+    }
+
+    fn write_and_move(&self, source: &mut dyn Source, aim: Aim) -> Result<usize> {
         self.check_writable()?;
         if self.file.is_stream() {
             return self.file.write_at(0, source);
         }
         let position = self.position.hold();
-        let (n, end) = if append {
+        let (n, end) = if self.appends(aim) {
             self.append(source)?
         } else {
             let n = self.put_at(position.get(), source)?;
@@ -195,29 +219,24 @@ impl OpenFile {
         self.file.read_at(offset, sink)
     }
 
-    /// Writes at an offset; `append` writes at the end instead, which is also what `O_APPEND` does to
-    /// pwrite(2) (see BUGS there).
+    /// Writes at an offset or the end, and leaves the position alone.
     ///
     /// # Errors
     /// `EBADF`, `ESPIPE` for a stream, `EINVAL` past the largest offset; what the file says.
-    pub fn write_at(&self, offset: u64, source: &mut dyn Source, append: bool) -> Result<usize> {
-        self.told(Events::MODIFY, self.write_at_untold(offset, source, append))
+    pub fn write_at(&self, offset: u64, source: &mut dyn Source, aim: Aim) -> Result<usize> {
+        self.told(Events::MODIFY, self.write_at_untold(offset, source, aim))
     }
 
     /// The same without telling who watches the file.
     ///
     /// # Errors
     /// As [`OpenFile::write_at`].
-    pub fn write_at_untold(&self, offset: u64, source: &mut dyn Source, append: bool) -> Result<usize> {
+    pub fn write_at_untold(&self, offset: u64, source: &mut dyn Source, aim: Aim) -> Result<usize> {
         if self.file.is_stream() {
             return Err(Errno::ESPIPE);
         }
         self.check_writable()?;
-        let n = if append || self.flags().contains(OpenFlags::APPEND) {
-            self.append(source)?.0
-        } else {
-            self.put_at(offset, source)?
-        };
+        let n = if self.appends(aim) { self.append(source)?.0 } else { self.put_at(offset, source)? };
         self.settle(n)
     }
 

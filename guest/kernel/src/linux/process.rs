@@ -18,7 +18,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use diolkos_vfs::{Errno, Location, Result};
+use diolkos_vfs::{Errno, Location, Result, WriteDenial};
 use spin::Mutex;
 
 /// Most threads a process may have (`/proc/sys/kernel/threads-max`): each costs a kernel stack.
@@ -29,6 +29,8 @@ pub const MAX_THREADS: usize = 4096;
 pub struct Program {
     /// The file (`/proc/self/exe`).
     pub exe: Option<Location>,
+    /// Keeps others from writing it.
+    pub _denial: Option<WriteDenial>,
     /// Arguments as given to exec.
     pub args: Vec<Vec<u8>>,
     /// Environment as given to exec.

@@ -1,6 +1,6 @@
 //! Reading and writing: read(2), write(2), their vectored and positioned forms, and lseek(2).
 
-use super::open_file::{OpenFile, Whence};
+use super::open_file::{Aim, OpenFile, Whence};
 use super::{Call, signal, table::Calls};
 use crate::mm::user::UserBuffers;
 use diolkos_vfs::{Errno, Result};
@@ -90,7 +90,7 @@ fn pwrite64(call: &mut Call<'_>) -> Result<u64> {
     let offset = offset(call.args[3])?;
     let file = call.file(call.args[0])?;
     let mut buffer = one_buffer(call.args[1], call.args[2])?;
-    write_or_signal(call, || file.write_at(offset, &mut buffer, false))
+    write_or_signal(call, || file.write_at(offset, &mut buffer, Aim::AsOpened))
 }
 
 /// preadv(2). On a 64-bit machine the offset is the fourth argument alone; the fifth is not looked at.
@@ -106,12 +106,25 @@ fn pwritev(call: &mut Call<'_>) -> Result<u64> {
     let offset = offset(call.args[3])?;
     let file = call.file(call.args[0])?;
     let mut buffers = many_buffers(call.args[1], call.args[2])?;
-    write_or_signal(call, || file.write_at(offset, &mut buffers, false))
+    write_or_signal(call, || file.write_at(offset, &mut buffers, Aim::AsOpened))
 }
 
-/// What preadv2(2) and pwritev2(2) accept; the rest, `RWF_NOWAIT` among it, is not supported here.
-fn check_flags(flags: u32, known: u32) -> Result<()> {
-    if flags & !known == 0 { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
+/// Not to append although the file was opened so, since Linux 6.9 (linux/fs.h).
+const RWF_NOAPPEND: u32 = 0x20;
+
+/// Checks what preadv2(2) and pwritev2(2) are asked (`kiocb_set_rw_flags` in Linux' include/linux/fs.h). Not supported are
+/// `RWF_NOWAIT`, `RWF_ATOMIC` and `RWF_DONTCACHE`, as for Linux' FUSE client.
+fn aim(flags: u32) -> Result<Aim> {
+    const KNOWN: u32 = raw::RWF_HIPRI | raw::RWF_DSYNC | raw::RWF_SYNC | raw::RWF_APPEND | RWF_NOAPPEND;
+    if flags & !KNOWN != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    match (flags & raw::RWF_APPEND != 0, flags & RWF_NOAPPEND != 0) {
+        (true, true) => Err(Errno::EINVAL),
+        (true, false) => Ok(Aim::End),
+        (false, true) => Ok(Aim::Offset),
+        (false, false) => Ok(Aim::AsOpened),
+    }
 }
 
 /// Offset -1 of the second versions: the current position.
@@ -121,7 +134,7 @@ const CURRENT: u64 = u64::MAX;
 fn preadv2(call: &mut Call<'_>) -> Result<u64> {
     let file = call.file(call.args[0])?;
     let mut buffers = many_buffers(call.args[1], call.args[2])?;
-    check_flags(call.args[5] as u32, raw::RWF_HIPRI | raw::RWF_DSYNC | raw::RWF_SYNC)?;
+    aim(call.args[5] as u32)?;
     let n = match call.args[3] {
         CURRENT => file.read(&mut buffers)?,
         at => file.read_at(offset(at)?, &mut buffers)?,
@@ -134,14 +147,11 @@ fn pwritev2(call: &mut Call<'_>) -> Result<u64> {
     let file = call.file(call.args[0])?;
     let mut buffers = many_buffers(call.args[1], call.args[2])?;
     let flags = call.args[5] as u32;
-    check_flags(flags, raw::RWF_HIPRI | raw::RWF_DSYNC | raw::RWF_SYNC | raw::RWF_APPEND)?;
-    let append = flags & raw::RWF_APPEND != 0;
-    let at = call.args[3];
+    let (aim, at) = (aim(flags)?, call.args[3]);
     write_or_signal(call, || {
         let n = match at {
-            CURRENT if append => file.write_at_end(&mut buffers)?,
-            CURRENT => file.write(&mut buffers)?,
-            at => file.write_at(offset(at)?, &mut buffers, append)?,
+            CURRENT => file.write_aimed(&mut buffers, aim)?,
+            at => file.write_at(offset(at)?, &mut buffers, aim)?,
         };
         sync_if_asked(&file, n, flags)
     })

@@ -141,7 +141,7 @@ fn shmat(call: &mut Call<'_>) -> Result<u64> {
         max_prot: Prot::all(),
         shared: true,
         grows_down: false,
-        backing: Backing::File { file, offset: 0 },
+        backing: Backing::File { file, offset: 0, _held: None },
         name: Some(format!("/SYSV{id:08x} (deleted)").into()),
         populate: false,
     };

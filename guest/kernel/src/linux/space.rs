@@ -9,14 +9,16 @@ use syscalls::Sysno;
 /// The calls of this family.
 pub const CALLS: Calls = &[(Sysno::fallocate, fallocate)];
 
-/// What a mode asks for. Refused are combinations (`vfs_fallocate` in Linux' fs/open.c), and what Linux' own FUSE client
-/// refuses too: collapsing and inserting ranges, and unsharing.
+/// What a mode asks for. Other combinations are refused (`vfs_fallocate` in Linux' fs/open.c).
 fn allocation(mode: u32) -> Result<Allocation> {
     let keep_size = mode & raw::FALLOC_FL_KEEP_SIZE != 0;
     match mode & !raw::FALLOC_FL_KEEP_SIZE {
         0 => Ok(Allocation::Reserve { keep_size }),
         raw::FALLOC_FL_PUNCH_HOLE if keep_size => Ok(Allocation::Punch),
         raw::FALLOC_FL_ZERO_RANGE => Ok(Allocation::Zero { keep_size }),
+        raw::FALLOC_FL_UNSHARE_RANGE => Ok(Allocation::Unshare { keep_size }),
+        raw::FALLOC_FL_COLLAPSE_RANGE if !keep_size => Ok(Allocation::Collapse),
+        raw::FALLOC_FL_INSERT_RANGE if !keep_size => Ok(Allocation::Insert),
         _ => Err(Errno::EOPNOTSUPP),
     }
 }

@@ -134,11 +134,12 @@ fn bottom(vma: &Vma) -> u64 {
 }
 
 fn cut_front(vma: &Vma, start: u64) -> Vma {
-    let backing = match &vma.backing {
-        Backing::Anonymous => Backing::Anonymous,
-        Backing::File { file, offset } => Backing::File { file: file.clone(), offset: offset + (start - vma.start) },
-    };
-    Vma { start, backing, ..vma.clone() }
+    let mut rest = vma.clone();
+    if let Backing::File { offset, .. } = &mut rest.backing {
+        *offset += start - vma.start;
+    }
+    rest.start = start;
+    rest
 }
 
 fn joins(low: &Vma, high: &Vma) -> bool {
@@ -150,7 +151,7 @@ fn joins(low: &Vma, high: &Vma) -> bool {
     alike
         && match (&low.backing, &high.backing) {
             (Backing::Anonymous, Backing::Anonymous) => true,
-            (Backing::File { file: a, offset: at }, Backing::File { file: b, offset: next }) => {
+            (Backing::File { file: a, offset: at, .. }, Backing::File { file: b, offset: next, .. }) => {
                 alloc::sync::Arc::ptr_eq(a, b) && at + (low.end - low.start) == *next
             }
             _ => false,

@@ -82,7 +82,7 @@ pub(super) fn resolve(space: &AddressSpace, address: u64, touch: Touch) -> Resul
             paging::flush(page, 1);
             return Ok(());
         }
-        let Backing::File { file, offset } = &vma.backing else {
+        let Backing::File { file, offset, .. } = &vma.backing else {
             return fill_anonymous(&mut inner, &vma, page);
         };
         let (file, offset, version) = (file.clone(), offset + (page - vma.start), inner.version);

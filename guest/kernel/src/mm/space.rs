@@ -225,7 +225,7 @@ impl AddressSpace {
         if len == 0 {
             return Err(Errno::EINVAL);
         }
-        if let Backing::File { file, offset } = &backing {
+        if let Backing::File { file, offset, .. } = &backing {
             if offset.checked_add(len).is_none_or(|end| end > i64::MAX as u64) {
                 return Err(Errno::EOVERFLOW);
             }
@@ -432,7 +432,7 @@ impl AddressSpace {
 fn info(vma: &Vma) -> VmaInfo {
     let file = match &vma.backing {
         Backing::Anonymous => None,
-        Backing::File { file, offset } => file.inode().metadata().ok().map(|m| (*offset, m.dev, m.ino)),
+        Backing::File { file, offset, .. } => file.inode().metadata().ok().map(|m| (*offset, m.dev, m.ino)),
     };
     let name = vma.name.as_deref().map_or_else(String::new, |name| name.to_string());
     VmaInfo { range: (vma.start, vma.end), prot: vma.prot, shared: vma.shared, file, name }

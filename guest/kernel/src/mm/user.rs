@@ -202,12 +202,14 @@ impl UserBuffers {
         }
         let mut total = 0usize;
         let mut ranges = Vec::with_capacity(count);
-        for [address, len] in UserPtr::<[u64; 2]>::new(iov).read_vec(count)? {
-            if len > isize::MAX as u64 {
-                return Err(Errno::EINVAL);
-            }
+        let vector = UserPtr::<[u64; 2]>::new(iov).read_vec(count)?;
+        if vector.iter().any(|[_, len]| *len > isize::MAX as u64) {
+            return Err(Errno::EINVAL);
+        }
+        for [address, len] in vector {
+            // All of it must be the program's, also what is too long to be moved (`__import_iovec` in Linux' lib/iov_iter.c).
+            check(address, len)?;
             let len = (len as usize).min(MAX_TRANSFER - total);
-            check(address, len as u64)?;
             total += len;
             ranges.push((address, len));
         }

@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use bitflags::bitflags;
+use core::any::Any;
 use diolkos_vfs::File;
 
 bitflags! {
@@ -29,6 +30,9 @@ pub enum Backing {
         file: Arc<dyn File>,
         /// Offset of the area's first byte in the file.
         offset: u64,
+        /// What a descriptor led to, if the mapping was made by one: it counts as open until the mapping ends, so that its locks and
+        /// its right to write stay, and who watches it is told of its end then.
+        _held: Option<Arc<dyn Any + Send + Sync>>,
     },
 }
 

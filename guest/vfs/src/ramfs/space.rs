@@ -11,7 +11,7 @@ impl Content {
     /// lock is held.
     ///
     /// # Errors
-    /// `EFBIG`, `ENOSPC`; nothing has changed then.
+    /// `EOPNOTSUPP`, `EFBIG`, `ENOSPC`; nothing has changed then.
     pub(super) fn allocate(
         &mut self,
         what: Allocation,
@@ -26,8 +26,10 @@ impl Content {
         match what {
             Allocation::Reserve { .. } => self.reserve(offset, end, shared)?,
             Allocation::Punch => gone = self.punch(offset, end),
-            // tmpfs does not know this one either.
-            Allocation::Zero { .. } => return Err(Errno::EOPNOTSUPP),
+            // tmpfs does not know these either.
+            Allocation::Zero { .. } | Allocation::Unshare { .. } | Allocation::Collapse | Allocation::Insert => {
+                return Err(Errno::EOPNOTSUPP);
+            }
         }
         if what.grows() {
             self.size = self.size.max(end);

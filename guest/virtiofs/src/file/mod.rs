@@ -173,16 +173,12 @@ impl File for OpenFile {
 
     fn write_at(&self, offset: u64, source: &mut dyn Source) -> Result<usize> {
         self.need_writing()?;
-        // pwrite(2): with O_APPEND the offset does not matter, on Linux.
-        if self.flags.contains(OpenFlags::APPEND) {
-            return self.append(source).map(|(n, _)| n);
-        }
         self.write_all(offset, source, false)
     }
 
     fn append(&self, source: &mut dyn Source) -> Result<(usize, u64)> {
         self.need_writing()?;
-        // The host opened the file with O_APPEND and finds the end itself; the offset is our best guess at it.
+        // The host appends and finds the end itself; the offset is our best guess at it.
         let end = self.node.refresh(Some(self.open))?.size;
         let n = self.write_all(end, source, true)?;
         self.node.expire();

@@ -1,8 +1,8 @@
 //! Ranges of a file: space, holes, and copies that the host makes.
 //!
-//! What the window shows stays right by itself. Punching, zeroing and copying change the host's page cache, which the
-//! window is a view of: the host takes the old pages out of every mapping before it answers, and the next access finds the
-//! new ones. None of these operations makes a file shorter, so no page that is mapped comes to lie past the end.
+//! What the window shows stays right by itself. Punching, zeroing, copying and moving content change the host's page cache,
+//! which the window is a view of: the host takes the old pages out of every mapping before it answers, and the next access
+//! finds the new ones. Only collapsing makes a file shorter: the chunks past the new end are given back then.
 
 use super::OpenFile;
 use crate::ops::range::{CopyRange, FAllocate, LSeek};
@@ -18,10 +18,19 @@ impl OpenFile {
         let end = offset.checked_add(len).filter(|end| i64::try_from(*end).is_ok()).ok_or(Errno::EFBIG)?;
         match self.node.fs.session.call(&FAllocate { file: self.open, what, offset, len }) {
             Ok(()) if what.grows() => self.node.wrote(end),
+            Ok(()) if what.moves() => self.moved()?,
             Ok(()) => self.node.touched(),
             Err(Errno::ENOSYS) => return Err(Errno::EOPNOTSUPP),
             Err(errno) => return Err(errno),
         }
+        Ok(())
+    }
+
+    /// The size is another, and what was at one offset is at another now.
+    fn moved(&self) -> Result<()> {
+        self.node.touched();
+        let size = self.node.refresh(Some(self.open))?.size;
+        self.node.drop_chunks_from(size);
         Ok(())
     }
 

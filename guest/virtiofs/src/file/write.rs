@@ -22,7 +22,7 @@ impl OpenFile {
     /// `None` when it has to go by message.
     fn write_by_window(&self, at: u64, source: &mut dyn Source) -> Result<Option<usize>> {
         let node = &self.node;
-        let sync = OpenFlags::DSYNC | OpenFlags::SYNC | OpenFlags::APPEND;
+        let sync = OpenFlags::DSYNC | OpenFlags::SYNC;
         let no = node.unmappable_for_writing.load(Relaxed)
             || self.flags.intersects(sync)
             || node.last_known().mode & SET_ID != 0;
@@ -53,7 +53,7 @@ impl OpenFile {
     }
 
     /// Writes as much as one WRITE message carries.
-    fn write_by_message(&self, at: u64, source: &mut dyn Source) -> Result<Sent> {
+    fn write_by_message(&self, at: u64, source: &mut dyn Source, append: bool) -> Result<Sent> {
         let fs = &self.node.fs;
         let room = MAX_OFFSET.saturating_sub(at);
         if room == 0 {
@@ -65,7 +65,7 @@ impl OpenFile {
         if taken == 0 {
             return Ok(Sent { bytes: 0, all: false });
         }
-        let bytes = fs.session.call(&Write { file: self.open, offset: at, data: &buffer[..taken] })?;
+        let bytes = fs.session.call(&Write { file: self.open, offset: at, data: &buffer[..taken], append })?;
         if bytes == 0 {
             return Err(Errno::EIO);
         }
@@ -82,7 +82,7 @@ impl OpenFile {
             let by_window = if append { Ok(None) } else { self.write_by_window(at, source) };
             let sent = match by_window {
                 Ok(Some(bytes)) => Ok(Sent { bytes, all: bytes > 0 }),
-                Ok(None) => self.write_by_message(at, source),
+                Ok(None) => self.write_by_message(at, source, append),
                 Err(errno) => Err(errno),
             };
             match sent {

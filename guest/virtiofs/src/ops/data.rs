@@ -1,6 +1,7 @@
 //! Open files: OPEN, OPENDIR, READ, WRITE, FLUSH, FSYNC, RELEASE and their directory forms.
 
 use super::{Call, Handle, Message, NodeId, Opcode, Tail};
+use diolkos_vfs::OpenFlags;
 use fuse_abi::linux as abi;
 
 /// What OPEN, OPENDIR and CREATE give.
@@ -171,6 +172,8 @@ pub(crate) struct Write<'a> {
     pub(crate) file: OpenNode,
     pub(crate) offset: u64,
     pub(crate) data: &'a [u8],
+    /// At the end instead. It need not be as the file was opened: fcntl(2) may have changed that, and pwritev2(2) may ask for it.
+    pub(crate) append: bool,
 }
 
 impl Message for Write<'_> {
@@ -182,11 +185,13 @@ impl Message for Write<'_> {
     }
 
     fn request(&self) -> abi::fuse_write_in {
+        let mut flags = OpenFlags::from_bits_retain(self.file.flags);
+        flags.set(OpenFlags::APPEND, self.append);
         abi::fuse_write_in {
             fh: self.file.handle.0,
             offset: self.offset,
             size: self.data.len() as u32,
-            flags: self.file.flags,
+            flags: flags.bits(),
             ..Default::default()
         }
     }

@@ -8,7 +8,10 @@ use fuse_abi::linux::{fuse_copy_file_range_in, fuse_fallocate_in, fuse_lseek_in,
 /// The mode bits of fallocate(2).
 const KEEP_SIZE: u32 = 0x01;
 const PUNCH_HOLE: u32 = 0x02;
+const COLLAPSE_RANGE: u32 = 0x08;
 const ZERO_RANGE: u32 = 0x10;
+const INSERT_RANGE: u32 = 0x20;
+const UNSHARE_RANGE: u32 = 0x40;
 
 /// `SEEK_DATA` and `SEEK_HOLE` of lseek(2).
 const SEEK_DATA: u32 = 3;
@@ -35,8 +38,11 @@ impl Message for FAllocate {
             Allocation::Reserve { .. } => 0,
             Allocation::Punch => PUNCH_HOLE,
             Allocation::Zero { .. } => ZERO_RANGE,
+            Allocation::Unshare { .. } => UNSHARE_RANGE,
+            Allocation::Collapse => COLLAPSE_RANGE,
+            Allocation::Insert => INSERT_RANGE,
         };
-        let keep = if self.what.grows() { 0 } else { KEEP_SIZE };
+        let keep = if self.what.grows() || self.what.moves() { 0 } else { KEEP_SIZE };
         let (offset, length) = (self.offset, self.len);
         fuse_fallocate_in { fh: self.file.handle.0, offset, length, mode: what | keep, padding: 0 }
     }
@@ -140,6 +146,9 @@ mod tests {
         assert_eq!(mode(Allocation::Punch), 3);
         assert_eq!(mode(Allocation::Zero { keep_size: false }), 0x10);
         assert_eq!(mode(Allocation::Zero { keep_size: true }), 0x11);
+        assert_eq!(mode(Allocation::Unshare { keep_size: false }), 0x40);
+        assert_eq!(mode(Allocation::Unshare { keep_size: true }), 0x41);
+        assert_eq!((mode(Allocation::Collapse), mode(Allocation::Insert)), (8, 0x20));
     }
 
     #[test]

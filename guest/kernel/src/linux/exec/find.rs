@@ -8,7 +8,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use diolkos_vfs::{Errno, File, FileType, Location, Lookup, Namespace, OpenFlags, SliceSink};
+use diolkos_vfs::{Errno, File, FileType, Location, Lookup, Namespace, OpenFlags, SliceSink, WriteDenial};
 
 /// Scripts that may interpret one another (execve(2): `ELOOP` beyond).
 const MAX_NESTING: usize = 5;
@@ -25,6 +25,8 @@ pub struct Object {
     pub file: Arc<dyn File>,
     /// Where it is.
     pub location: Location,
+    /// Nobody writes it meanwhile.
+    pub denial: WriteDenial,
     /// Its headers.
     pub image: Image,
 }
@@ -106,8 +108,22 @@ pub fn along_path(
     Err(denied.unwrap_or_else(|| Failure::of(Errno::ENOENT, name)))
 }
 
+/// A file to be executed.
+struct Executable {
+    file: Arc<dyn File>,
+    location: Location,
+    denial: WriteDenial,
+}
+
+impl Executable {
+    fn with(self, image: Image) -> Object {
+        let Self { file, location, denial } = self;
+        Object { file, location, denial, image }
+    }
+}
+
 /// Opens a file to be executed.
-fn open(namespace: &Namespace, start: &Location, path: &[u8]) -> Result<(Arc<dyn File>, Location)> {
+fn open(namespace: &Namespace, start: &Location, path: &[u8]) -> Result<Executable> {
     let fail = |errno| Failure::of(errno, path);
     let location = namespace.find(start, path, Lookup::FOLLOW).map_err(fail)?;
     match location.inode().file_type() {
@@ -119,8 +135,10 @@ fn open(namespace: &Namespace, start: &Location, path: &[u8]) -> Result<(Arc<dyn
         Errno::EACCES => Failure::new(errno, path, "permission denied: it is not executable"),
         errno => fail(errno),
     })?;
-    let opened = namespace.reopen(&location, OpenFlags::empty()).map_err(fail)?;
-    Ok((opened.file, opened.location))
+    let denial = WriteDenial::new(location.inode())
+        .map_err(|errno| Failure::new(errno, path, "somebody has it open for writing"))?;
+    let file = namespace.reopen(&location, OpenFlags::empty()).map_err(fail)?.file;
+    Ok(Executable { file, location, denial })
 }
 
 /// Reads `len` bytes at `offset`, fewer only where the file ends.
@@ -156,11 +174,12 @@ fn check(file: &Arc<dyn File>, head: &[u8], path: &[u8]) -> Result<Image> {
 pub fn program(namespace: &Namespace, start: &Location, path: &[u8], mut args: Vec<Vec<u8>>) -> Result<Found> {
     let mut at = path.to_vec();
     for nesting in 0..=MAX_NESTING {
-        let (file, location) = open(namespace, start, &at).map_err(|failure| match nesting {
+        let found = open(namespace, start, &at).map_err(|failure| match nesting {
             0 => failure,
             _ => bad_interpreter(path, &at, failure),
         })?;
-        let head = read(&file, 0, HEAD_SIZE.max(HEADER_SIZE)).map_err(|errno| Failure::of(errno, &at))?;
+        let file = &found.file;
+        let head = read(file, 0, HEAD_SIZE.max(HEADER_SIZE)).map_err(|errno| Failure::of(errno, &at))?;
         if head.starts_with(b"#!") {
             let not_valid = || Failure::new(Errno::ENOEXEC, &at, "its first line names no interpreter");
             let script = Script::parse(&head).ok_or_else(not_valid)?;
@@ -179,12 +198,12 @@ pub fn program(namespace: &Namespace, start: &Location, path: &[u8], mut args: V
                 "is neither an ELF program nor a script with an interpreter",
             ));
         }
-        let image = check(&file, &head, &at)?;
+        let image = check(file, &head, &at)?;
         let interpreter = match image.interpreter {
-            Some((offset, len)) => Some(linker(namespace, start, &file, (offset, len), &at)?),
+            Some((offset, len)) => Some(linker(namespace, start, file, (offset, len), &at)?),
             None => None,
         };
-        return Ok(Found { object: Object { file, location, image }, interpreter, args, execfn: path.to_vec() });
+        return Ok(Found { object: found.with(image), interpreter, args, execfn: path.to_vec() });
     }
     Err(Failure::new(Errno::ELOOP, path, "too many scripts interpret one another"))
 }
@@ -211,7 +230,7 @@ fn linker(
     let corrupt =
         || Failure::new(Errno::ENOEXEC, program, "is a corrupt ELF file: its interpreter's name does not end");
     let path = name.split(|byte| *byte == 0).next().filter(|path| path.len() < len).ok_or_else(corrupt)?;
-    let (file, location) = open(namespace, start, path).map_err(|failure| match failure.errno {
+    let found = open(namespace, start, path).map_err(|failure| match failure.errno {
         Errno::ENOENT => Failure {
             errno: Errno::ENOENT,
             status: 127,
@@ -223,8 +242,8 @@ fn linker(
         },
         _ => bad_interpreter(program, path, failure),
     })?;
-    let head = read(&file, 0, HEADER_SIZE).map_err(|errno| Failure::of(errno, path))?;
-    let image = check(&file, &head, path)
+    let head = read(&found.file, 0, HEADER_SIZE).map_err(|errno| Failure::of(errno, path))?;
+    let image = check(&found.file, &head, path)
         .map_err(|failure| Failure { errno: Errno::ELIBBAD, ..bad_interpreter(program, path, failure) })?;
-    Ok(Object { file, location, image })
+    Ok(found.with(image))
 }

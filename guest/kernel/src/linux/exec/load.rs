@@ -102,6 +102,7 @@ pub fn load(process: &Process, found: Found, env: Vec<Vec<u8>>) -> Result<Frame>
     UserPtr::<u8>::new(stack.pointer).write_slice(&stack.bytes)?;
     process.set_program(Program {
         exe: Some(object.location),
+        _denial: Some(object.denial),
         args,
         env,
         auxv: stack.auxv,
@@ -165,7 +166,7 @@ fn map_segment(space: &AddressSpace, object: &Object, load: &Load, bias: u64, na
         let clears = load.memsz > load.filesz && tail > 0;
         // The rest of the last page must read as zeroes even where the program may not write.
         let first = if clears { prot | Prot::WRITE } else { prot };
-        let backing = Backing::File { file: object.file.clone(), offset: page_down(load.offset) };
+        let backing = Backing::File { file: object.file.clone(), offset: page_down(load.offset), _held: None };
         space.map(request(Place::Fixed(start), zeroes - start, first, backing, Some(name.clone())))?;
         if clears {
             UserPtr::<u8>::new(file_end).write_slice(&[0; PAGE_SIZE as usize][..tail as usize])?;
