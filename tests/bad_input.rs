@@ -30,6 +30,28 @@ fn commands_and_options_that_do_not_exist() {
 }
 
 #[test]
+fn what_cannot_be_served() {
+    refused(&["serve", "/"], &["--socket", "diolkos serve --help"]);
+    refused(&["serve", "--socket", "/tmp/a", "--fd", "3", "/"], &["--socket", "--fd"]);
+    refused(&["serve", "--fd", "1000", "/"], &["--fd 1000"]);
+    refused(&["serve", "--socket", "/no/such/place", "/"], &["--socket /no/such/place", "No such file"]);
+    refused(&["serve", "--socket", "/etc/passwd", "/"], &["--socket /etc/passwd", "in use"]);
+    refused(&["serve", "--socket", "/tmp/a", "/no/such/directory"], &["/no/such/directory", "no such directory"]);
+    refused(&["serve", "--socket", "/tmp/a", "/etc/passwd"], &["/etc/passwd", "not a directory"]);
+    refused(&["serve", "--socket", "/tmp/a", "--tag", &"x".repeat(37), "/"], &["tag", "36"]);
+    refused(&["serve", "--socket", "/tmp/a", "--dax-window", "3M", "/"], &["--dax-window 3M", "multiple"]);
+}
+
+#[test]
+fn daemons_that_are_none() {
+    refused(&["run", "--platform", "qemu", "--fs-daemon", "/no/such", "/", "ls"], &["--fs-daemon /no/such"]);
+    refused(
+        &["run", "--platform", "qemu", "--fs-daemon", "/bin/true", "/", "ls"],
+        &["--fs-daemon /bin/true", "virtiofsd"],
+    );
+}
+
+#[test]
 fn directories_that_cannot_be_shared() {
     refused(&["run", "/no/such/directory", "ls"], &["/no/such/directory", "no such directory"]);
     refused(&["run", "/etc/passwd", "ls"], &["/etc/passwd", "not a directory"]);

@@ -76,15 +76,12 @@ each_platform! {
     }
 
     fn attributes_that_mean_something_to_the_host_cannot_be_given(on) {
-        // QEMU's daemon is of another mind.
-        if on == Platform::Kvm {
-            let folder = data::folder();
-            data::file(folder.path(), "f", b"x");
-            let script = "import os\nfor name in ('security.capability', 'trusted.x'):\n  \
-                          try: os.setxattr('f', name, b'v')\n  except OSError as e: print(e.errno)";
-            let outcome = on.run(&["/usr/bin/python3", "-c", script]).writable_data(folder.path()).outcome();
-            outcome.expect_status(0).expect_out("1\n1\n");
-        }
+        let folder = data::folder();
+        data::file(folder.path(), "f", b"x");
+        let script = "import os\nfor name in ('security.capability', 'trusted.x'):\n  \
+                      try: os.setxattr('f', name, b'v')\n  except OSError as e: print(e.errno)";
+        let outcome = on.run(&["/usr/bin/python3", "-c", script]).writable_data(folder.path()).outcome();
+        outcome.expect_status(0).expect_out("1\n1\n");
     }
 }
 

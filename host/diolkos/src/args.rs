@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use diolkos_common::cmdline::{CacheMode, DaxIo, DaxPolicy};
 
 use crate::memory_size::MemorySize;
+use crate::serve::args::{SERVE_NOTES, ServeOptions};
 use crate::verdict::{self, OWN_FAILURE};
 use crate::volume::Volume;
 
@@ -32,6 +33,13 @@ pub enum Command {
     /// /tmp and /run are the machine's own memory and vanish with it.
     #[command(after_long_help = RUN_NOTES, after_help = "The longer help, 'diolkos run --help', has examples.")]
     Run(RunOptions),
+
+    /// Serve DIR to another virtual machine monitor, as a vhost-user-fs daemon
+    ///
+    /// The monitor (the front-end), QEMU for instance, connects to a Unix socket and gives its guest a virtio-fs device with
+    /// the files of DIR. DIR is read-only unless --rw is given. The daemon ends when the front-end does.
+    #[command(after_long_help = SERVE_NOTES, after_help = "The longer help, 'diolkos serve --help', has an example.")]
+    Serve(ServeOptions),
 }
 
 #[derive(Debug, clap::Args)]
@@ -89,6 +97,13 @@ pub struct RunOptions {
     /// Which hypervisor runs the machine
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub platform: PlatformChoice,
+
+    /// What serves the shares on QEMU: 'builtin', or the path of a virtiofsd
+    ///
+    /// 'builtin', the default, is 'diolkos serve' in a process of its own. QEMU's own virtiofsd (up to QEMU 7.2) and that of
+    /// the virtio-fs project serve as well. On KVM the shares are served by the machine's own process.
+    #[arg(long, value_name = "PROGRAM")]
+    pub fs_daemon: Option<FsDaemon>,
 
     /// Print counters and times on stderr at the end
     #[arg(long)]
@@ -176,8 +191,29 @@ pub enum PlatformChoice {
     Auto,
     /// Diolkos' own machine on /dev/kvm
     Kvm,
-    /// qemu-system-x86_64 with a virtiofsd for each share; works without /dev/kvm, but slower and with no DAX window
+    /// qemu-system-x86_64 with a file server for each share; works without /dev/kvm, but slower and with no DAX window
     Qemu,
+}
+
+/// `--fs-daemon`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FsDaemon {
+    /// This very program.
+    Builtin,
+    /// Another one.
+    Program(PathBuf),
+}
+
+impl std::str::FromStr for FsDaemon {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "builtin" => Ok(Self::Builtin),
+            "" => Err("give 'builtin' or the path of a virtiofsd"),
+            path => Ok(Self::Program(path.into())),
+        }
+    }
 }
 
 /// One event of `--trace`.
@@ -193,8 +229,9 @@ const TOP_EXAMPLES: &str = "\
 Examples:
   diolkos run / /bin/ls -l /etc       a program of this very system, in a machine of its own
   diolkos run ./rootfs python3 x.py   a program of another root directory
+  diolkos serve --socket s ./data     a directory for a guest of another virtual machine monitor
 
-'diolkos run --help' explains the options.";
+'diolkos run --help' and 'diolkos serve --help' explain the options.";
 
 const RUN_NOTES: &str = "\
 Examples:
@@ -246,7 +283,9 @@ fn one_line(error: &clap::Error) -> String {
         .collect();
     let words = lines.join("; ");
     let what = words.strip_prefix("error: ").unwrap_or(&words);
-    format!("{what}; 'diolkos run --help' explains the options")
+    // clap's usage line names the command that was understood so far.
+    let command = if text.contains("Usage: diolkos serve") { "serve" } else { "run" };
+    format!("{what}; 'diolkos {command} --help' explains the options")
 }
 
 #[cfg(test)]
@@ -255,8 +294,10 @@ mod tests {
     use clap::CommandFactory;
 
     fn run(words: &[&str]) -> Result<RunOptions, clap::Error> {
-        let Command::Run(options) = Arguments::try_parse_from([&["diolkos", "run"], words].concat())?.command;
-        Ok(options)
+        match Arguments::try_parse_from([&["diolkos", "run"], words].concat())?.command {
+            Command::Run(options) => Ok(options),
+            Command::Serve(_) => unreachable!("the word is run"),
+        }
     }
 
     #[test]

@@ -67,7 +67,8 @@ impl Platform for Kvm {
     }
 }
 
-fn describe_confinement(confined: Confined) -> &'static str {
+/// What confinement came to, for the user.
+pub fn describe_confinement(confined: Confined) -> &'static str {
     match confined.files {
         Files::Fully => "no new privileges, the shared directories, the system calls of a machine",
         Files::Partly => {

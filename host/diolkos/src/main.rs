@@ -3,6 +3,8 @@
 //! The way through this crate: [`args`] says what can be asked, [`plan`] checks it and fills in what was not said,
 //! [`platform`] finds a hypervisor that works here ([`kvm`] or [`qemu`]) and runs the plan on it, [`report`] hears what
 //! the kernel says meanwhile, and [`verdict`] and [`stats`] tell the user how it ended.
+//!
+//! `diolkos serve DIR` is the file server alone, for other virtual machine monitors: [`serve`].
 
 mod args;
 mod clock;
@@ -16,6 +18,7 @@ mod platform;
 mod qemu;
 mod report;
 mod run;
+mod serve;
 mod signals;
 mod stats;
 mod terminal;
@@ -33,5 +36,6 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         args::Command::Run(options) => run::run(&options, began),
+        args::Command::Serve(options) => serve::serve(&options),
     }
 }

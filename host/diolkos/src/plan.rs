@@ -108,6 +108,14 @@ fn check_memory(size: MemorySize) -> Result<u64, String> {
     }
 }
 
+/// The size of a window for which `--dax-window` may have been given, in bytes.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn default_window(asked: Option<MemorySize>) -> Result<u64, String> {
+    asked.map_or(Ok(DEFAULT_WINDOW), |size| check_window(size, "--dax-window "))
+}
+
 /// The size of a window in bytes; `named` is the option that gave it.
 fn check_window(size: MemorySize, named: &str) -> Result<u64, String> {
     let say = |why: String| Err(format!("{named}{size}: {why}"));
@@ -133,7 +141,7 @@ struct Rules {
 fn check_shares(options: &RunOptions) -> Result<(Vec<Share>, Vec<cmdline::Share>), String> {
     let mut shares = Vec::new();
     let mut mounts: Vec<cmdline::Share> = Vec::new();
-    let window = options.dax_window.map_or(Ok(DEFAULT_WINDOW), |size| check_window(size, "--dax-window "))?;
+    let window = default_window(options.dax_window)?;
     let mut add = |tag: String, source: &Path, target: &[u8], rules: Rules, named: &str| {
         let Rules { access, cache, window } = rules;
         let shown = String::from_utf8_lossy(target).into_owned();
@@ -187,7 +195,9 @@ mod tests {
     use clap::Parser;
 
     fn plan(words: &[&str]) -> Result<Plan, String> {
-        let Command::Run(options) = Arguments::parse_from([&["diolkos", "run"], words].concat()).command;
+        let Command::Run(options) = Arguments::parse_from([&["diolkos", "run"], words].concat()).command else {
+            unreachable!("the word is run")
+        };
         Plan::new(&options)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::args::PlatformChoice;
+use crate::args::{FsDaemon, PlatformChoice, RunOptions};
 use crate::clock::Reading;
 use crate::kvm::Kvm;
 use crate::plan::Plan;
@@ -47,24 +47,33 @@ pub struct Finished {
     pub sections: Vec<Section>,
 }
 
-/// Finds the platform that `choice` asks for, or the first that works.
+/// Finds the platform that `options` ask for, or the first that works.
 ///
 /// # Errors
 /// Why the one asked for, or each of them, does not work here, and what to install.
-pub fn choose(choice: PlatformChoice, verbose: bool) -> Result<Box<dyn Platform>, String> {
-    let kvm = || Kvm::find().map(|kvm| Box::new(kvm) as Box<dyn Platform>);
-    let qemu = || Qemu::find().map(|qemu| Box::new(qemu) as Box<dyn Platform>);
-    let chosen = match choice {
+pub fn choose(options: &RunOptions) -> Result<Box<dyn Platform>, String> {
+    let kvm = || -> Result<Box<dyn Platform>, String> {
+        let kvm = Kvm::find()?;
+        if options.fs_daemon.is_some() {
+            say("warning: --fs-daemon has no effect: on kvm the machine's own process serves the shares");
+        }
+        Ok(Box::new(kvm))
+    };
+    let qemu = || {
+        Qemu::find(options.fs_daemon.as_ref().unwrap_or(&FsDaemon::Builtin))
+            .map(|qemu| Box::new(qemu) as Box<dyn Platform>)
+    };
+    let chosen = match options.platform {
         PlatformChoice::Kvm => kvm().map_err(|why| format!("--platform kvm: {why}"))?,
         PlatformChoice::Qemu => qemu().map_err(|why| format!("--platform qemu: {why}"))?,
         PlatformChoice::Auto => kvm().or_else(|no_kvm| {
-            if verbose {
+            if options.verbose {
                 say(&format!("kvm does not work here: {no_kvm}"));
             }
             qemu().map_err(|no_qemu| format!("no hypervisor works here: kvm: {no_kvm}; qemu: {no_qemu}"))
         })?,
     };
-    if verbose {
+    if options.verbose {
         say(&format!("platform: {}", chosen.name()));
     }
     Ok(chosen)

@@ -28,7 +28,7 @@ pub fn run(options: &RunOptions, began: Reading) -> ExitCode {
 fn supervise(options: &RunOptions, began: Reading) -> Result<Verdict, String> {
     let signals = Signals::watch().map_err(|error| format!("cannot watch for signals: {error}"))?;
     let plan = Plan::new(options)?;
-    let platform = platform::choose(options.platform, options.verbose)?;
+    let platform = platform::choose(options)?;
     let windows: Vec<_> = plan.shares.iter().map(|share| (share.tag.clone(), share.window)).collect();
     let none_asked = windows.iter().all(|(_, size)| *size == 0);
     let windows = match platform.no_window() {

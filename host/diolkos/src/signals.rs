@@ -14,7 +14,7 @@ use signal_hook::{flag, iterator};
 
 /// How long a stopped machine may take to clear up before the process leaves without it. Nothing stays behind then
 /// either: children die with us, and nothing of ours has a name in a file system.
-const GRACE: Duration = Duration::from_secs(3);
+pub const GRACE: Duration = Duration::from_secs(3);
 
 /// The watch over the signals that end a run.
 pub struct Signals {
@@ -34,8 +34,7 @@ impl Signals {
     /// The handlers cannot be installed.
     pub fn watch() -> std::io::Result<Self> {
         let early = Arc::new(AtomicBool::new(true));
-        let watched: Vec<i32> =
-            [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|signal| !ignored(*signal)).collect();
+        let watched: Vec<i32> = watched().collect();
         let pending = iterator::Signals::new(&watched)?;
         for signal in watched {
             flag::register_conditional_shutdown(signal, 128 + signal, early.clone())?;
@@ -74,6 +73,11 @@ impl Caught {
     fn set(&self, signal: i32) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
     }
+}
+
+/// The signals that end a run, but for those that were ignored when the process started (`nohup`, a shell's `&`).
+pub fn watched() -> impl Iterator<Item = i32> {
+    [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|signal| !ignored(*signal))
 }
 
 fn ignored(signal: i32) -> bool {

@@ -3,7 +3,7 @@
 use crate::boot::{self, BootError, Loaded};
 use crate::bus::Bus;
 use crate::config::{MachineConfig, ShareConfig};
-use crate::confine::{self, ConfineError, Confined, Directory};
+use crate::confine::{self, ConfineError, Confined, Directory, Front};
 use crate::kvm::vcpu::Vcpu;
 use crate::kvm::{Host, KvmError, ProbeError, Vm, cpu};
 use crate::layout::{ECAM, LOSSES, Layout, LayoutError, MAX_SLOTS, READ_ONLY_SIZE, START_INFO, WindowPlace};
@@ -16,7 +16,7 @@ use crate::virtio::console::{Console, Stdio};
 use crate::virtio::fs::Fs;
 use crate::virtio::fs::requests::Requests;
 use crate::virtio::fs::server::FileServer;
-use crate::virtio::fs::share::{Share, ShareError, check_tags};
+use crate::virtio::fs::share::{Share, ShareError, check_tags, raise_descriptor_limit};
 use crate::virtio::fs::window::{DaxWindow, MAX_RUNS, Window};
 use crate::virtio::interrupt::Interrupter;
 use crate::virtio::pci::{Attachment, VirtioPci};
@@ -153,7 +153,7 @@ impl Machine {
             .iter()
             .map(|share| Directory { fd: share.directory.as_fd(), writable: share.writable })
             .collect();
-        confine::confine(&directories)
+        confine::confine(&directories, Front::Machine)
     }
 
     /// Something that stops the machine, from any thread.

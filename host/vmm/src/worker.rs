@@ -128,6 +128,11 @@ impl Worker {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
+    /// Waits until it has ended, at most `limit`; false when it has not.
+    pub fn finishes_within(&self, limit: Duration) -> bool {
+        self.is_finished() || wait_readable(borrow(&self.control.done), limit)
+    }
+
     /// Ends it, whatever it is doing, and waits until it is gone.
     pub fn stop(&mut self) {
         self.control.tell(Mode::Stop);
@@ -216,7 +221,7 @@ mod tests {
         .unwrap();
         assert!(!worker.is_finished());
         worker.drain();
-        assert!(wait_readable(borrow(&worker.control.done), Duration::from_secs(5)));
+        assert!(worker.finishes_within(Duration::from_secs(5)));
     }
 
     #[test]

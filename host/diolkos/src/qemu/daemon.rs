@@ -13,7 +13,7 @@ use diolkos_common::cmdline::CacheMode;
 use super::child::Child;
 use super::confine::Confinement;
 use super::sockets::listener_with_client;
-use super::tools::{self, Tools};
+use super::tools;
 use crate::descriptors;
 use crate::plan::Share;
 
@@ -29,31 +29,49 @@ impl Daemon {
     /// Starts a daemon for `share`. It accepts its one client when it is ready; nobody needs to wait for that.
     ///
     /// # Errors
-    /// No daemon here can serve the share, or it cannot be started or confined.
-    pub fn start(tools: &Tools, share: &Share) -> Result<Self, String> {
+    /// This daemon cannot serve the share, or it cannot be started or confined.
+    pub fn start(daemon: &tools::Daemon, share: &Share) -> Result<Self, String> {
         let shown = share.source.display();
-        let daemon = tools.daemon_for(share.writable).map_err(|why| format!("{shown}: {why}"))?;
+        daemon.fits(share.writable)?;
         let (listener, client) = listener_with_client().map_err(|error| format!("cannot make a socket: {error}"))?;
         let socket = listener.as_raw_fd();
         let directory = File::open(&share.source).map_err(|error| format!("cannot open {shown}: {error}"))?;
-        let (path, command) = match daemon {
-            tools::Daemon::Upstream { path, .. } => (path, upstream(path, socket, share)),
+        let command = match daemon {
+            tools::Daemon::Builtin => builtin(socket, share),
+            tools::Daemon::Upstream { path, .. } => upstream(path, socket, share),
             tools::Daemon::Qemu(path) => {
-                (path, qemus(path, socket, directory.as_fd(), share).map_err(|error| error.to_string())?)
+                qemus(path, socket, directory.as_fd(), share).map_err(|error| error.to_string())?
             }
         };
+        let name = command.get_program().to_owned();
         let child = Child::start(command, &[listener.as_fd(), directory.as_fd()]).map_err(|error| {
-            if share.writable {
-                format!("cannot start {}: {error}", path.display())
-            } else {
-                format!(
-                    "cannot start {} so that it cannot change {shown}: {error}; run as root, or share it writable",
-                    path.display()
-                )
+            let cannot = format!("cannot start {}", name.display());
+            match daemon {
+                tools::Daemon::Qemu(_) if !share.writable => {
+                    format!("{cannot} so that it cannot change {shown}: {error}; run as root, or share it writable")
+                }
+                _ => format!("{cannot}: {error}"),
             }
         })?;
         Ok(Self { child, client })
     }
+}
+
+/// This very program, even if its file has been replaced meanwhile.
+fn builtin(socket: i32, share: &Share) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    // QEMU would not keep a window.
+    command.arg("serve").arg("--fd").arg(socket.to_string()).args(["--dax-window", "0", "--cache"]);
+    command.arg(match share.cache {
+        CacheMode::None => "none",
+        CacheMode::Auto => "auto",
+        CacheMode::Always => "always",
+    });
+    if share.writable {
+        command.arg("--rw");
+    }
+    command.arg("--").arg(&share.source);
+    command
 }
 
 fn upstream(path: &Path, socket: i32, share: &Share) -> Command {

@@ -56,7 +56,7 @@ impl Machine {
             return Err(format!("shares: {} are too many, QEMU has room for {MOST_SHARES}", plan.shares.len()));
         }
         let ours = |error: io::Error| format!("cannot prepare QEMU's files: {error}");
-        let serve = |share| Daemon::start(tools, share);
+        let serve = |share| Daemon::start(&tools.daemon, share);
         let daemons = plan.shares.iter().map(serve).collect::<Result<Vec<_>, _>>()?;
         let kernel = kernel_file().map_err(ours)?;
         let (report, report_far) = UnixStream::pair().map_err(ours)?;
@@ -140,6 +140,7 @@ impl Machine {
             // Its client is gone, so it is going.
             let failed = daemon.wait_within(PATIENCE).is_ok_and(|status| !status.success());
             if let (true, Some(last)) = (failed, daemon.complaints().pop()) {
+                let last = last.strip_prefix("diolkos: ").unwrap_or(&last);
                 return Ending::Failed(format!("the virtio-fs daemon of {} failed: {last}", source.display()));
             }
         }

@@ -1,6 +1,6 @@
 //! QEMU as a platform: the second home of the same kernel, for hosts without a usable /dev/kvm.
 //!
-//! One `qemu-system-x86_64` and one virtio-fs daemon a share. Everything between them and us is an inherited socket, so
+//! One `qemu-system-x86_64` and one virtio-fs daemon a share: this very program as `diolkos serve`, or one that the user names. Everything between them and us is an inherited socket, so
 //! nothing has a name in a file system, nothing is waited for by polling, and nothing stays behind: when one end dies
 //! the others see their sockets close, and the kernel kills every child whose parent is gone.
 //!
@@ -17,12 +17,13 @@ mod tools;
 
 use self::machine::Machine;
 use self::tools::{Accelerator, Tools};
+use crate::args::FsDaemon;
 use crate::clock::Reading;
 use crate::plan::Plan;
 use crate::platform::{Platform, Running};
 use crate::report::Listener;
 
-/// QEMU and a virtio-fs daemon, found on this host.
+/// QEMU, found on this host, and what serves its shares.
 pub struct Qemu {
     tools: Tools,
     accelerator: Accelerator,
@@ -31,8 +32,8 @@ pub struct Qemu {
 impl Qemu {
     /// # Errors
     /// Which program is missing, and the package that has it.
-    pub fn find() -> Result<Self, String> {
-        Ok(Self { tools: Tools::find()?, accelerator: Accelerator::choose() })
+    pub fn find(daemon: &FsDaemon) -> Result<Self, String> {
+        Ok(Self { tools: Tools::find(daemon)?, accelerator: Accelerator::choose() })
     }
 }
 

@@ -7,13 +7,13 @@ use std::process::Command;
 
 use rustix::fs::{Access, access};
 
-/// Where distributions put virtio-fs daemons that are not in PATH.
-const UPSTREAM_PLACES: [&str; 2] = ["/usr/libexec/virtiofsd", "/usr/lib/virtiofsd"];
-const QEMU_PLACES: [&str; 2] = ["/usr/lib/qemu/virtiofsd", "/usr/libexec/qemu/virtiofsd"];
+use crate::args::FsDaemon;
 
-/// A virtio-fs daemon.
+/// What serves the shares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Daemon {
+    /// `diolkos serve`, this very program.
+    Builtin,
     /// The one of the virtio-fs project, in Rust.
     Upstream {
         /// The program.
@@ -25,6 +25,43 @@ pub enum Daemon {
     Qemu(PathBuf),
 }
 
+impl Daemon {
+    /// Finds out what the program that the user names is.
+    ///
+    /// # Errors
+    /// It cannot be run, or is no virtio-fs daemon.
+    pub fn find(choice: &FsDaemon) -> Result<Self, String> {
+        let FsDaemon::Program(path) = choice else { return Ok(Self::Builtin) };
+        let output = Command::new(path).arg("--help").output();
+        let output = output.map_err(|error| format!("--fs-daemon {}: {error}", path.display()))?;
+        let help = String::from_utf8_lossy(&output.stdout);
+        match () {
+            () if help.contains("--shared-dir") => {
+                Ok(Self::Upstream { path: path.clone(), readonly: help.contains("--readonly") })
+            }
+            () if help.contains("source=PATH") => Ok(Self::Qemu(path.clone())),
+            () => {
+                Err(format!("--fs-daemon {}: this is no virtiofsd; give the path of one, or 'builtin'", path.display()))
+            }
+        }
+    }
+
+    /// Whether it can be held to reading only.
+    ///
+    /// # Errors
+    /// What to do if not.
+    pub fn fits(&self, writable: bool) -> Result<(), String> {
+        match self {
+            Self::Upstream { path, readonly: false } if !writable => Err(format!(
+                "--fs-daemon {}: too old to serve a directory read-only (it has no --readonly); give version 1.11 or later, \
+                 or share the directory writable",
+                path.display()
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The programs.
 #[derive(Debug, Clone)]
 pub struct Tools {
@@ -32,36 +69,17 @@ pub struct Tools {
     pub qemu: PathBuf,
     /// qboot, a firmware that does little more than enter a PVH kernel and so saves half of the way there.
     pub firmware: Option<PathBuf>,
-    /// The daemons present, the preferred one first; never empty.
-    pub daemons: Vec<Daemon>,
+    /// The daemon for each share.
+    pub daemon: Daemon,
 }
 
 impl Tools {
     /// # Errors
     /// Which program is missing, and the package that has it.
-    pub fn find() -> Result<Self, String> {
+    pub fn find(daemon: &FsDaemon) -> Result<Self, String> {
         let qemu = in_path("qemu-system-x86_64")
             .ok_or("qemu-system-x86_64 is not in PATH; install the package qemu-system-x86 (Debian, Ubuntu)")?;
-        let daemons = find_daemons();
-        if daemons.is_empty() {
-            return Err(
-                "no virtiofsd found; install the package virtiofsd, or qemu-system-common of Debian 12".to_owned()
-            );
-        }
-        Ok(Self { firmware: find_firmware(&qemu), qemu, daemons })
-    }
-
-    /// The daemon to serve a share with.
-    ///
-    /// # Errors
-    /// A read-only share, and no daemon here that can be held to it.
-    pub fn daemon_for(&self, writable: bool) -> Result<&Daemon, String> {
-        let fits = |daemon: &&Daemon| writable || !matches!(daemon, Daemon::Upstream { readonly: false, .. });
-        self.daemons.iter().find(fits).ok_or_else(|| {
-            "this virtiofsd is too old to serve a directory read-only (it has no --readonly); install version 1.11 or \
-             later, or share the directory writable"
-                .to_owned()
-        })
+        Ok(Self { firmware: find_firmware(&qemu), daemon: Daemon::find(daemon)?, qemu })
     }
 }
 
@@ -69,27 +87,6 @@ impl Tools {
 fn find_firmware(qemu: &Path) -> Option<PathBuf> {
     let prefix = qemu.parent()?.parent()?;
     Some(prefix.join("share/qemu/qboot.rom")).filter(|path| path.is_file())
-}
-
-fn find_daemons() -> Vec<Daemon> {
-    let upstream = in_path("virtiofsd").into_iter().chain(UPSTREAM_PLACES.map(PathBuf::from));
-    let mut daemons: Vec<Daemon> = upstream.filter_map(|path| upstream_daemon(&path)).take(1).collect();
-    daemons
-        .extend(QEMU_PLACES.map(PathBuf::from).into_iter().filter(|path| executable(path)).map(Daemon::Qemu).take(1));
-    daemons
-}
-
-/// Asks the program what it is: in PATH there may be either kind.
-fn upstream_daemon(path: &Path) -> Option<Daemon> {
-    if !executable(path) {
-        return None;
-    }
-    let output = Command::new(path).arg("--help").output().ok()?;
-    let help = String::from_utf8_lossy(&output.stdout);
-    if !help.contains("--shared-dir") {
-        return Some(Daemon::Qemu(path.to_owned()));
-    }
-    Some(Daemon::Upstream { path: path.to_owned(), readonly: help.contains("--readonly") })
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {
@@ -148,10 +145,26 @@ mod tests {
     #[test]
     fn a_read_only_share_needs_a_daemon_that_can_be_held_to_it() {
         let old = Daemon::Upstream { path: "/a".into(), readonly: false };
-        let c = Daemon::Qemu("/b".into());
-        let tools = |daemons| Tools { qemu: "/q".into(), firmware: None, daemons };
-        assert_eq!(tools(vec![old.clone(), c.clone()]).daemon_for(false), Ok(&c));
-        assert_eq!(tools(vec![old.clone(), c]).daemon_for(true), Ok(&old));
-        assert!(tools(vec![old]).daemon_for(false).unwrap_err().contains("--readonly"));
+        assert_eq!(old.fits(true), Ok(()));
+        assert!(old.fits(false).unwrap_err().contains("--readonly"));
+        assert_eq!((Daemon::Builtin.fits(false), Daemon::Qemu("/b".into()).fits(false)), (Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn a_daemon_is_known_by_its_help() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = |name: &str, help: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, format!("#!/bin/sh\necho '{help}'\n")).unwrap();
+            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            Daemon::find(&FsDaemon::Program(path.clone())).map(|daemon| (daemon, path))
+        };
+        let (daemon, path) = program("new", "--shared-dir --readonly").unwrap();
+        assert_eq!(daemon, Daemon::Upstream { path, readonly: true });
+        let (daemon, path) = program("c", "-o source=PATH").unwrap();
+        assert_eq!(daemon, Daemon::Qemu(path));
+        assert!(program("ls", "list files").unwrap_err().contains("--fs-daemon"));
+        assert!(Daemon::find(&FsDaemon::Program("/no/such".into())).unwrap_err().contains("/no/such"));
+        assert_eq!(Daemon::find(&FsDaemon::Builtin), Ok(Daemon::Builtin));
     }
 }

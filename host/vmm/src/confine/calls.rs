@@ -3,7 +3,7 @@
 //! Any other fails with `ENOSYS`, as on a kernel that does not have it: a newer C library that tries a newer call first
 //! then falls back on an older one, which is in the list, and the run goes on.
 
-use super::{ConfineError, failed};
+use super::{ConfineError, Front, failed};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch, apply_filter,
@@ -118,6 +118,10 @@ const WRITING: [i64; 20] = [
     libc::SYS_setresgid,
 ];
 
+/// Hearing a front-end, answering it, and hanging up on it. No socket can be made, or connected.
+const SOCKETS: [i64; 5] =
+    [libc::SYS_accept4, libc::SYS_recvmsg, libc::SYS_sendmsg, libc::SYS_shutdown, libc::SYS_getsockopt];
+
 /// `KVMIO`, the type of every ioctl of KVM's (linux/kvm.h), where ioctl(2) numbers have their type.
 const KVM_IOCTLS: u64 = 0xae << 8;
 const IOCTL_TYPE: u64 = 0xff << 8;
@@ -146,31 +150,38 @@ fn null(index: u8) -> Only {
 }
 
 /// Calls allowed for some of their arguments only: each of the alternatives is conditions that hold together.
-fn particular() -> Vec<(i64, Vec<Vec<Only>>)> {
+fn particular(front: Front) -> Vec<(i64, Vec<Vec<Only>>)> {
     let ourselves = u64::from(std::process::id());
     let thread = libc::CLONE_THREAD as u64;
-    vec![
+    let mut calls = vec![
         // clone3(2) hides its flags from us, so it is left out, and the C library uses this.
         (libc::SYS_clone, vec![vec![bits(0, thread, thread)]]),
-        (libc::SYS_ioctl, vec![vec![bits(1, IOCTL_TYPE, KVM_IOCTLS)], vec![word(1, libc::TCGETS)]]),
         (libc::SYS_prctl, vec![vec![word(0, libc::PR_SET_NAME as u64)]]),
         // The limits of ourselves, and only to look.
         (libc::SYS_prlimit64, vec![vec![word(0, 0), null(2)]]),
         (libc::SYS_tgkill, vec![vec![word(0, ourselves)]]),
-        // Looking for lost pages of a window.
-        (libc::SYS_process_vm_readv, vec![vec![word(0, ourselves)]]),
         // On a socket that is connected, to nobody else: what wakes the watch over Ctrl-C.
         (libc::SYS_sendto, vec![vec![null(4)]]),
-    ]
+    ];
+    match front {
+        Front::Machine => calls.extend([
+            (libc::SYS_ioctl, vec![vec![bits(1, IOCTL_TYPE, KVM_IOCTLS)], vec![word(1, libc::TCGETS)]]),
+            // Looking for lost pages of a window.
+            (libc::SYS_process_vm_readv, vec![vec![word(0, ourselves)]]),
+        ]),
+        Front::Socket => calls.push((libc::SYS_ioctl, vec![vec![word(1, libc::TCGETS)]])),
+    }
+    calls
 }
 
-fn allowed(writable: bool) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
-    let lists: [&[i64]; 6] =
-        [&MEMORY, &THREADS, &CLOCKS, &DESCRIPTORS, &READING, if writable { &WRITING } else { &[] }];
+fn allowed(writable: bool, front: Front) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
+    let writing: &[i64] = if writable { &WRITING } else { &[] };
+    let sockets: &[i64] = if front == Front::Socket { &SOCKETS } else { &[] };
+    let lists: [&[i64]; 7] = [&MEMORY, &THREADS, &CLOCKS, &DESCRIPTORS, &READING, writing, sockets];
     // A call without rules is allowed whatever its arguments.
     let mut calls: BTreeMap<i64, Vec<SeccompRule>> =
         lists.iter().flat_map(|list| list.iter()).map(|call| (*call, Vec::new())).collect();
-    for (call, alternatives) in particular() {
+    for (call, alternatives) in particular(front) {
         let rules = alternatives.into_iter().map(|together| {
             let conditions = together
                 .into_iter()
@@ -187,10 +198,10 @@ fn allowed(writable: bool) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompile
 ///
 /// # Errors
 /// The kernel refuses, or has no seccomp.
-pub fn restrict(writable: bool) -> Result<(), ConfineError> {
+pub fn restrict(writable: bool, front: Front) -> Result<(), ConfineError> {
     let step = "seccomp";
     let refuse = SeccompAction::Errno(libc::ENOSYS as u32);
-    let program: BpfProgram = allowed(writable)
+    let program: BpfProgram = allowed(writable, front)
         .and_then(|calls| SeccompFilter::new(calls, refuse, SeccompAction::Allow, TargetArch::x86_64))
         .and_then(TryInto::try_into)
         .map_err(failed(step))?;

@@ -1,4 +1,4 @@
-//! The machine's own cage: what the process may still do once a guest runs in it.
+//! The cage of a process that serves a guest: what it may still do once the guest runs.
 //!
 //! A guest that finds a hole in this crate has the process. So the process gives up, before the first guest instruction,
 //! all that the rest of the run does not need: new privileges for good, the capabilities of root that serving files does
@@ -20,7 +20,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum ConfineError {
     /// The kernel refuses a step.
-    #[error("cannot confine the machine ({step}): {source}")]
+    #[error("cannot confine the process ({step}): {source}")]
     Kernel {
         /// The step.
         step: &'static str,
@@ -28,7 +28,7 @@ pub enum ConfineError {
         source: io::Error,
     },
     /// Other threads are there already, and would stay free.
-    #[error("cannot confine the machine: {0} threads are there already, and only the first would be confined")]
+    #[error("cannot confine the process: {0} threads are there already, and only the first would be confined")]
     Threads(usize),
 }
 
@@ -43,6 +43,15 @@ pub struct Directory<'a> {
     pub fd: BorrowedFd<'a>,
     /// Whether files below it may be changed.
     pub writable: bool,
+}
+
+/// How requests of guests come into this process: a part of it needs calls that the other does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Front {
+    /// From a machine in it.
+    Machine,
+    /// From a virtual machine monitor at the other end of a socket.
+    Socket,
 }
 
 /// What confinement came to.
@@ -67,21 +76,21 @@ pub enum Files {
 ///
 /// # Errors
 /// [`ConfineError`]. A kernel without Landlock is no error: the result says so.
-pub fn confine(directories: &[Directory<'_>]) -> Result<Confined, ConfineError> {
+pub fn confine(directories: &[Directory<'_>], front: Front) -> Result<Confined, ConfineError> {
     match std::fs::read_dir("/proc/self/task").map_err(failed("counting threads"))?.count() {
-        1 => confine_thread(directories),
+        1 => confine_thread(directories, front),
         more => Err(ConfineError::Threads(more)),
     }
 }
 
 /// [`confine`] for one thread among others.
-fn confine_thread(directories: &[Directory<'_>]) -> Result<Confined, ConfineError> {
+fn confine_thread(directories: &[Directory<'_>], front: Front) -> Result<Confined, ConfineError> {
     let writable = directories.iter().any(|directory| directory.writable);
     set_no_new_privs(true).map_err(failed("no new privileges"))?;
     let files = files::restrict(directories)?;
     capabilities::reduce(writable)?;
     // Last: it forbids the calls that the others make.
-    calls::restrict(writable)?;
+    calls::restrict(writable, front)?;
     Ok(Confined { files })
 }
 

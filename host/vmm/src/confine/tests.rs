@@ -37,9 +37,13 @@ impl Scene {
 
     /// Runs `body` on a thread confined to the share, as the machine is.
     fn confined<T: Send>(&self, writable: bool, body: impl FnOnce(Confined) -> T + Send) -> T {
+        self.confined_behind(Front::Machine, writable, body)
+    }
+
+    fn confined_behind<T: Send>(&self, front: Front, writable: bool, body: impl FnOnce(Confined) -> T + Send) -> T {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                let confined = confine_thread(&[Directory { fd: self.shared.as_fd(), writable }]).unwrap();
+                let confined = confine_thread(&[Directory { fd: self.shared.as_fd(), writable }], front).unwrap();
                 body(confined)
             });
             thread.join().unwrap()
@@ -221,4 +225,30 @@ fn a_process_with_more_threads_is_not_confined_by_halves() {
     let result = confine(&[Directory { fd: scene.shared.as_fd(), writable: false }]);
     assert!(matches!(result, Err(ConfineError::Threads(2..))), "{result:?}");
     assert!(File::open("/proc/self/status").is_ok());
+}
+
+#[test]
+fn a_daemon_hears_its_front_end_and_reaches_nobody_else() {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    const KVM_GET_API_VERSION: i64 = 0xae00;
+    let (mut here, mut there) = UnixStream::pair().unwrap();
+    Scene::new().confined_behind(Front::Socket, true, |_| {
+        there.write_all(b"x").unwrap();
+        here.read_exact(&mut [0]).unwrap();
+        here.shutdown(std::net::Shutdown::Both).unwrap();
+        // Not forbidden, but there is no message to send or receive.
+        for number in [libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_accept4] {
+            assert_eq!(call(number, [-1, 0, 0]), Errno::BADF, "{number}");
+        }
+        for number in [libc::SYS_socket, libc::SYS_connect, libc::SYS_bind, libc::SYS_execve] {
+            assert_eq!(call(number, [-1, 0, 0]), Errno::NOSYS, "{number}");
+        }
+        assert_eq!(call(libc::SYS_ioctl, [0, KVM_GET_API_VERSION, 0]), Errno::NOSYS);
+    });
+    Scene::new().confined(true, |_| {
+        for number in [libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_accept4] {
+            assert_eq!(call(number, [-1, 0, 0]), Errno::NOSYS, "{number}");
+        }
+    });
 }

@@ -313,6 +313,8 @@ mod tests {
         fn open_node(&self, node: u64, writable: bool) -> io::Result<OwnedFd> {
             Ok(File::options().read(true).write(writable).open(self.path(node))?.into())
         }
+
+        fn forget_all(&self) {}
     }
 
     fn body(owner: u64, first: u64, last: u64, kind: i32, flags: u32) -> [u8; LK_BODY] {

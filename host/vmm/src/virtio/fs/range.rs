@@ -30,11 +30,18 @@ pub trait Open: Send + Sync {
     /// # Errors
     /// `EBADF` for a node nobody knows, or another type; what the host says.
     fn open_node(&self, node: u64, writable: bool) -> io::Result<OwnedFd>;
+
+    /// Forgets every node and closes every handle: whoever had them is gone.
+    fn forget_all(&self);
 }
 
 impl<F: FileSystem<Inode = u64, Handle = u64> + Send + Sync> Open for Guard<Listings<F>> {
     fn open_node(&self, node: u64, writable: bool) -> io::Result<OwnedFd> {
         self.0.descriptor(node, writable)
+    }
+
+    fn forget_all(&self) {
+        self.destroy();
     }
 }
 

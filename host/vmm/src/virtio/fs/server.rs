@@ -110,8 +110,9 @@ impl FileServer {
         self.requests.clone()
     }
 
-    /// The driver is gone: nothing of it stays in the window, and no lock.
+    /// The driver is gone: nothing of it stays in the window, and no lock, no open file and no node.
     pub fn reset(&self) {
+        self.files.forget_all();
         self.locks.clear();
         if let Some(window) = &self.window {
             window.clear();
@@ -130,7 +131,7 @@ impl FileServer {
             return reply_error(&mut writer, &header, libc::ENOSYS);
         }
         if header.opcode == INIT {
-            // A guest that starts anew without a word to the old file system, after a crash say, has nothing in the window.
+            // A guest that starts anew without a word to the old file system, after a crash say, has none of that.
             self.reset();
         }
         let room = writer.available_bytes().saturating_sub(size_of::<OutHeader>());
