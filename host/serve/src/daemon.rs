@@ -84,7 +84,7 @@ impl Daemon {
     /// thread is hanging up, too.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`enum@Error`].
     pub fn serve(&self, connection: UnixStream) -> Result<(), Error> {
         let backend = Arc::new(Mutex::new(Backend::new(
             self.server.clone(),

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! A crate of its own and no part of the machine, because it shares nothing with it but the server, and because the
-//! messages come from a crate whose memory library is a version ahead of the machine's: [`memory`] is where the two meet.
+//! messages come from a crate whose memory library is a version ahead of the machine's: `memory` is where the two meet.
 //!
 //! # Trust
 //! The guest is hostile, as it is to our own machine. The front-end is believed no more than it must be: its numbers are

@@ -2,8 +2,8 @@
 //!
 //! A guest that finds a hole in this crate has the process. So the process gives up, before the first guest instruction,
 //! all that the rest of the run does not need: new privileges for good, the capabilities of root that serving files does
-//! not use ([`capabilities`]), every file outside the shared directories ([`files`]), and every system call that no part of
-//! the machine makes ([`calls`]). None of it can be taken back.
+//! not use (`capabilities`), every file outside the shared directories (`files`), and every system call that no part of
+//! the machine makes (`calls`). None of it can be taken back.
 //!
 //! All of this belongs to a *thread*, and to those it starts later. So it must be done while there is only one.
 

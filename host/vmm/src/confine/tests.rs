@@ -222,7 +222,7 @@ fn new_privileges_and_most_capabilities_are_gone() {
 fn a_process_with_more_threads_is_not_confined_by_halves() {
     let scene = Scene::new();
     // The test itself runs on a second thread.
-    let result = confine(&[Directory { fd: scene.shared.as_fd(), writable: false }]);
+    let result = confine(&[Directory { fd: scene.shared.as_fd(), writable: false }], Front::Machine);
     assert!(matches!(result, Err(ConfineError::Threads(2..))), "{result:?}");
     assert!(File::open("/proc/self/status").is_ok());
 }

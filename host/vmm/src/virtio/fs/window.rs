@@ -49,7 +49,7 @@ pub trait DaxWindow: Send + Sync {
     /// Maps `file` from byte `file_offset` over `range`, in place of what was there.
     ///
     /// # Errors
-    /// As `Window::map`; a window elsewhere has reasons of its own.
+    /// As [`check_source`]; a window elsewhere has reasons of its own.
     fn map(&self, range: WindowRange, file: BorrowedFd<'_>, file_offset: u64, write: bool) -> Result<(), Errno>;
 
     /// Takes away whatever is mapped in `range`.
