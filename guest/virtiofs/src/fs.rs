@@ -17,6 +17,12 @@ use diolkos_common::cmdline::CacheMode;
 use diolkos_vfs::{Errno, Name, Result};
 use spin::Mutex;
 
+/// How long a server that is out of descriptors is given to hear what we forget. FORGET has no reply and a queue of its
+/// own, with a thread of its own behind it perhaps, and a busy host may not let that one run for some time slices.
+const PATIENCE_NS: u64 = 100_000_000;
+/// Most tries in that time.
+const MOST_TRIES: usize = 1000;
+
 /// What all inodes and files of a share have in common.
 pub(crate) struct Fs {
     pub(crate) session: Arc<Session>,
@@ -128,13 +134,17 @@ impl Fs {
 
     /// Makes a request that takes a descriptor of the host's. When it has none left, everything that we hold without
     /// need is given back first: names, and what waits to be forgotten. Forgetting is asked for, not waited for, so
-    /// it is tried a few times. Not for requests that make something: the host may have made it and failed after that.
+    /// it is tried again for a while. Not for requests that make something: the host may have made it and failed after that.
     pub(crate) fn with_descriptors<T>(&self, request: impl Fn() -> Result<T>) -> Result<T> {
-        // FORGET has no reply and a queue of its own: a busy host may hear a few requests before it.
-        for _ in 0..30 {
+        let mut since = None;
+        for _ in 0..MOST_TRIES {
             match request() {
                 Err(Errno::EMFILE | Errno::ENFILE) => self.let_go(),
                 result => return result,
+            }
+            let now = self.platform.now_ns();
+            if now.saturating_sub(*since.get_or_insert(now)) > PATIENCE_NS {
+                break;
             }
         }
         request()
