@@ -4,7 +4,7 @@ use crate::backend::Backend;
 use crate::shmem::ShmemWindow;
 use diolkos_common::cmdline::CacheMode;
 use diolkos_vmm::confine::{Directory, Front, confine};
-use diolkos_vmm::fs::{DaxWindow, FileServer, Share, ShareError, check_tags, raise_descriptor_limit};
+use diolkos_vmm::fs::{DaxWindow, FileServer, Share, ShareError, check_tags};
 use diolkos_vmm::{ConfineError, Confined};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -75,7 +75,6 @@ impl Daemon {
     /// # Errors
     /// [`ConfineError`].
     pub fn confine(&self) -> Result<Confined, ConfineError> {
-        raise_descriptor_limit();
         let directory = Directory { fd: self.directory.as_fd(), writable: self.config.writable };
         confine(&[directory], Front::Socket)
     }

@@ -42,7 +42,7 @@ pub mod worker;
 pub mod fs {
     pub use crate::virtio::fs::requests::Requests;
     pub use crate::virtio::fs::server::FileServer;
-    pub use crate::virtio::fs::share::{MAX_TAG, Share, ShareError, check_tags, raise_descriptor_limit};
+    pub use crate::virtio::fs::share::{MAX_TAG, Share, ShareError, check_tags};
     pub use crate::virtio::fs::window::{DaxWindow, MAX_RUNS, PAGE, WindowRange, check_source};
     pub use crate::virtio::ring::Chain;
 }

@@ -16,7 +16,7 @@ use crate::virtio::console::{Console, Stdio};
 use crate::virtio::fs::Fs;
 use crate::virtio::fs::requests::Requests;
 use crate::virtio::fs::server::FileServer;
-use crate::virtio::fs::share::{Share, ShareError, check_tags, raise_descriptor_limit};
+use crate::virtio::fs::share::{Share, ShareError, check_tags};
 use crate::virtio::fs::window::{DaxWindow, MAX_RUNS, Window};
 use crate::virtio::interrupt::Interrupter;
 use crate::virtio::pci::{Attachment, VirtioPci};

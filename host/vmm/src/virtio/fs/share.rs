@@ -3,7 +3,6 @@
 
 use rustix::fs::{Access, AtFlags, Mode, OFlags, accessat, open};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -97,16 +96,6 @@ pub fn check_tags<'a>(tags: impl IntoIterator<Item = &'a str>) -> Result<(), Sha
         }
     }
     Ok(())
-}
-
-/// Every file the guest knows costs a descriptor here: use as many as the user may have. The limit is also what bounds
-/// a guest that never forgets one; it then sees `EMFILE`.
-pub fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_err() {
-        tracing::debug!("the limit of open files stays at {:?}", limit.current);
-    }
 }
 
 #[cfg(test)]
