@@ -18,8 +18,9 @@ use vhost::vhost_user::{
     VhostUserProtocolFeatures as Protocol, VhostUserVirtioFeatures,
 };
 
-/// Most queues, the one for urgent requests among them: each that runs has a thread.
-pub const QUEUES: usize = 64;
+/// Most queues, the one for urgent requests among them. Each that runs has a thread, and five descriptors of those that the
+/// file server leaves to the process (256).
+pub const QUEUES: usize = 32;
 
 /// `VIRTIO_F_RING_INDIRECT_DESC`, `VIRTIO_F_RING_EVENT_IDX` and `VIRTIO_F_VERSION_1`.
 const INDIRECT_DESC: u64 = 1 << 28;

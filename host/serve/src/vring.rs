@@ -270,6 +270,8 @@ impl Vring {
                 std::mem::forget(running.worker);
                 return Err(VringError::Deadlock);
             }
+            // A doorbell that blocks is none: a pipe, say, that nobody reads.
+            running.worker.interrupt();
         }
         self.base = running.next.load(Ordering::Acquire);
         Ok(())

@@ -133,6 +133,11 @@ impl Worker {
         self.is_finished() || wait_readable(borrow(&self.control.done), limit)
     }
 
+    /// Makes a system call fail with `EINTR` if it blocks in one now.
+    pub fn interrupt(&self) {
+        self.thread.iter().for_each(interrupt);
+    }
+
     /// Ends it, whatever it is doing, and waits until it is gone.
     pub fn stop(&mut self) {
         self.control.tell(Mode::Stop);
