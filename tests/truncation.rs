@@ -15,17 +15,19 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
+use tempfile::TempDir;
 
 const PAGE: u64 = 4096;
 const PAGES: u64 = 700; // more than a chunk of the window
 
 /// `victim MODE FILE SECONDS [holes]` uses every page of a file again and again, and says how often that went well, how
 /// often the page was gone (or punched, with `holes`; or the file another one, with the mode `replaced`), and how often
-/// something was there that never was in the file.
+/// something was there that never was in the file. In the mode `own` it changes the file itself, from another thread.
 const VICTIM: &str = r#"
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -36,8 +38,8 @@ const VICTIM: &str = r#"
 #include <unistd.h>
 
 enum { PAGE = 4096, PAGES = 700 };
-static sigjmp_buf back;
-static siginfo_t seen;
+static __thread sigjmp_buf back;
+static __thread siginfo_t seen;
 static long good, gone, wrong;
 static int file, ends[2];
 static char buffer[64 * PAGE];
@@ -136,15 +138,31 @@ static void use_replaced(const char *path) {
     close(now);
 }
 
+/* Cuts the file short at some page and makes it whole again, over and over. */
+static void *cut(void *unused) {
+    static char whole[PAGES * PAGE];
+    unsigned long state = time(0) | 1;
+    for (long i = 0; i < PAGES * PAGE; i++) whole[i] = expected(i / PAGE);
+    for (;;) {
+        state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+        off_t start = state % PAGES * PAGE;
+        if (ftruncate(file, start) || pwrite(file, whole + start, sizeof whole - start, start) < 0) wrong++;
+        usleep(state / PAGES % 1000);
+    }
+    return unused;
+}
+
 int main(int argc, char **argv) {
     struct sigaction action = { .sa_sigaction = on_bus, .sa_flags = SA_SIGINFO };
     sigaction(SIGBUS, &action, 0);
     const char *mode = argv[1];
-    int writes = !strcmp(mode, "shared");
+    int own = !strcmp(mode, "own"), writes = own || !strcmp(mode, "shared");
     holes = argc > 4;
     file = open(argv[2], writes ? O_RDWR : O_RDONLY);
     if (file < 0 || pipe(ends)) { perror(argv[2]); return 1; }
-    int rights = writes ? PROT_READ | PROT_WRITE : PROT_READ;
+    int rights = writes && !own ? PROT_READ | PROT_WRITE : PROT_READ;
+    pthread_t cutter;
+    if (own && pthread_create(&cutter, 0, cut, 0)) return 1;
     volatile unsigned char *memory = mmap(0, PAGES * PAGE, rights, MAP_SHARED, file, 0);
     if (memory == MAP_FAILED) { perror("mmap"); return 1; }
     puts("ready");
@@ -155,7 +173,7 @@ int main(int argc, char **argv) {
         else if (!strcmp(mode, "kernel")) use_kernel(memory);
         else if (!strcmp(mode, "read")) use_read();
         else if (!strcmp(mode, "replaced")) use_replaced(argv[2]);
-        else if (writes) use_shared(memory);
+        else if (writes && !own) use_shared(memory);
         else use_mapping(memory);
     }
     printf("good %ld gone %ld wrong %ld\n", good, gone, wrong);
@@ -223,11 +241,9 @@ fn await_ready(child: &mut Child) -> BufReader<std::process::ChildStdout> {
 
 fn stress(change: Change, mode: &str, on_vm: impl for<'a> Fn(Vm<'a>, &Path) -> Vm<'a>) {
     let Some(kvm) = Platform::Kvm.here() else { return };
-    let folder = data::folder();
-    data::compile(folder.path(), "victim", "gcc", &[], VICTIM);
-    let content: Vec<u8> = (0..PAGES * PAGE).map(|at| b'a' + (at / PAGE % 26) as u8).collect();
-    let first = if change == Change::Replace { vec![b'z'; content.len()] } else { content.clone() };
-    let path = data::file(folder.path(), "file", &first);
+    let content = content();
+    let folder = victim(if change == Change::Replace { vec![b'z'; content.len()] } else { content.clone() });
+    let path = folder.path().join("file");
 
     let mut command = vec!["/data/victim", mode, "/data/file", "2"];
     command.extend((change == Change::Punch).then_some("holes"));
@@ -240,10 +256,28 @@ fn stress(change: Change, mode: &str, on_vm: impl for<'a> Fn(Vm<'a>, &Path) -> V
     child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
     println!("{mode}: {changes} changes: {out}{err}");
     assert!(child.wait().unwrap().success(), "{out}{err}");
+    check(&out);
+    assert!(changes > 50, "{changes} changes: {out}");
+}
+
+/// What is in the file at first.
+fn content() -> Vec<u8> {
+    (0..PAGES * PAGE).map(|at| b'a' + (at / PAGE % 26) as u8).collect()
+}
+
+/// A folder with the program and its file.
+fn victim(content: Vec<u8>) -> TempDir {
+    let folder = data::folder();
+    data::compile(folder.path(), "victim", "gcc", &["-pthread"], VICTIM);
+    data::file(folder.path(), "file", &content);
+    folder
+}
+
+/// The program saw both that pages were there and that they were not, and nothing else.
+fn check(out: &str) {
     let counts: Vec<u64> = out.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    let [good, gone, wrong] = counts[..] else { panic!("{out}{err}") };
-    assert_eq!(wrong, 0, "{out}");
-    assert!(good > 0 && gone > 0 && changes > 50, "{changes} changes: {out}");
+    let [good, gone, wrong] = counts[..] else { panic!("{out}") };
+    assert!(wrong == 0 && good > 0 && gone > 0, "{out}");
 }
 
 #[test]
@@ -254,6 +288,16 @@ fn a_program_that_reads_a_mapping_gets_sigbus_where_the_file_is_gone() {
 #[test]
 fn a_program_that_writes_a_mapping_gets_sigbus_where_the_file_is_gone() {
     stress(Change::Cut, "shared", |vm, folder| vm.writable_data(folder));
+}
+
+#[test]
+fn a_program_that_cuts_its_own_file_under_a_mapping_gets_sigbus_there() {
+    let Some(kvm) = Platform::Kvm.here() else { return };
+    for window in ["2M", "64M"] {
+        let folder = victim(content());
+        let vm = kvm.run(&["/data/victim", "own", "/data/file", "2"]).writable_data(folder.path());
+        check(&vm.option(&["--dax-window", window]).outcome().expect_status(0).out());
+    }
 }
 
 #[test]

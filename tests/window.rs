@@ -82,6 +82,17 @@ fn a_shared_mapping_may_be_larger_than_the_window() {
 }
 
 #[test]
+fn taking_a_chunk_back_looks_only_where_it_may_be_mapped() {
+    for (window, policy) in [("16M", "clock"), ("4M", "lifo")] {
+        let Some(block) = map_and_change(window, policy, 128, "2000", "1") else { return };
+        let (looks, mappings) = (figure(&block, "revoke looks"), figure(&block, "mappings"));
+        assert!(figure(&block, "revocations") > 500, "{block}");
+        // Two tables of 512 entries for a chunk, if it does not begin where one does; the mapping has 32,768.
+        assert!(looks > 0 && looks <= 1024 * mappings, "{window} {policy}: {block}");
+    }
+}
+
+#[test]
 fn many_threads_share_a_small_window() {
     let Some(block) = map_and_change("2M", "clock", 16, "200", "40") else { return };
     assert!(figure(&block, "evictions") > 100, "{block}");

@@ -60,6 +60,8 @@ counters! {
     COPIED_BYTES = "mm.copied_bytes";
     /// Page-table entries that point into a DAX window.
     WINDOW_PAGES = "mm.window_pages";
+    /// Page-table entries looked at to take those of a chunk of the window away.
+    REVOKE_LOOKS = "mm.revoke_looks";
     /// Pages of files read into the page cache.
     CACHE_PAGES = "mm.cache_pages";
     /// Interrupts.

@@ -3,7 +3,7 @@
 use super::options;
 use crate::drivers::fs::{FsDevice, by_tag, tags};
 use crate::fs::{devfs, devices, procfs, sysfs, tty, waiting};
-use crate::mm::{losses, space};
+use crate::mm::{losses, window};
 use crate::{report, stats, task, time};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -27,7 +27,7 @@ impl Platform for Machine {
     }
 
     fn revoke(&self, phys: u64, len: u64) {
-        space::revoke(phys, len);
+        window::revoke(phys, len);
     }
 
     fn losses(&self) -> u64 {

@@ -186,6 +186,11 @@ impl Pages {
             Self::Cache(cache) => cache.get(at / PAGE_SIZE),
         }
     }
+
+    /// Whether they are of a window, which may want them back.
+    fn are_lent(&self) -> bool {
+        matches!(self, Self::Memory(run) if !frames::is_ram(run.phys, run.phys + run.len))
+    }
 }
 
 /// Serves a fault in a mapping of a file. `Ok(false)`: the areas changed meanwhile; start over.
@@ -243,7 +248,7 @@ fn fill_file(
     }
     match pages {
         // A window takes its pages back by `revoke`; the pin only had to last until the entries were there.
-        Pages::Memory(run) if !frames::is_ram(run.phys, run.phys + run.len) => {}
+        pages if pages.are_lent() => {}
         Pages::Memory(run) => inner.keep(run.phys, run.pin),
         Pages::Cache(cache) => inner.keep(source, cache),
     }
@@ -285,6 +290,7 @@ fn map_around(
     let bits = rights(vma.prot, writable);
     let low = (page & !(FILE_STEP - 1)).max(vma.start);
     let high = ((page & !(FILE_STEP - 1)) + FILE_STEP).min(vma.end);
+    let lent = pages.are_lent();
     for at in (low..high).step_by(PAGE_SIZE as usize) {
         // Wrapping: offsets before the page's own are still offsets of this area.
         let file_offset = offset.wrapping_add(at.wrapping_sub(page));
@@ -295,15 +301,17 @@ fn map_around(
         let entry = inner.tables.small(at).map_err(out_of_memory)?;
         let old = entry.get();
         if old == 0 {
-            entry.set(frame | bits);
-            if matches!(pages, Pages::Memory(_)) {
+            if lent {
+                inner.reverse.note(frame, at);
                 stats::WINDOW_PAGES.count();
             }
+            entry.set(frame | bits);
         } else if at == page && old & OWNED == 0 {
             // The same page with more rights than before.
             entry.set(old & ADDRESS | bits);
             paging::flush(page, 1);
         }
     }
+    inner.tidy_reverse();
     Ok(())
 }

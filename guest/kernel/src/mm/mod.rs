@@ -20,6 +20,7 @@ pub mod paging;
 mod request;
 #[cfg(guest)]
 mod resize;
+mod reverse;
 #[cfg(guest)]
 pub mod space;
 #[cfg(guest)]
@@ -27,6 +28,8 @@ pub mod stack;
 #[cfg(guest)]
 pub mod user;
 pub mod vma;
+#[cfg(guest)]
+pub mod window;
 
 #[cfg(guest)]
 pub use space::AddressSpace;

@@ -1,6 +1,6 @@
 //! Areas that change their size or place: brk(2) and mremap(2).
 
-use super::paging::Slot;
+use super::paging::{ADDRESS, OWNED, Slot};
 use super::space::{Inner, MMAP_TOP, Place};
 use super::vma::{Backing, Prot, Vma};
 use super::{LARGE_PAGE, PAGE_SIZE, USER_TOP, frames, page_up};
@@ -70,6 +70,7 @@ impl Inner {
         }
         let piece = self.areas.remove(old.0, old.1).pop().ok_or(Errno::EFAULT)?;
         self.areas.insert(Vma { start: new, end: new + new_len, ..piece });
+        self.tidy_reverse();
         self.tables.load();
         Ok(new)
     }
@@ -96,8 +97,13 @@ impl Inner {
                     continue;
                 }
                 Slot::Small(entry) => {
-                    if entry.get() != 0 {
-                        tables.small(new + at)?.set(entry.get());
+                    let value = entry.get();
+                    if value != 0 {
+                        let (to, frame) = (tables.small(new + at)?, value & ADDRESS);
+                        if value & OWNED == 0 && !frames::is_ram(frame, frame + PAGE_SIZE) {
+                            self.reverse.note(frame, new + at);
+                        }
+                        to.set(value);
                         entry.set(0);
                     }
                     PAGE_SIZE

@@ -5,7 +5,8 @@
 //! One spin lock a space, never held while a file is asked for anything.
 
 use super::areas::Areas;
-use super::paging::{self, ADDRESS, Entry, LARGE, NO_EXEC, OWNED, PRESENT, Slot, Tables, USER, WRITE};
+use super::paging::{self, ADDRESS, LARGE, NO_EXEC, OWNED, PRESENT, Slot, Tables, USER, WRITE};
+use super::reverse::Reverse;
 use super::vma::{Backing, Prot, Vma, VmaInfo};
 use super::{LARGE_PAGE, PAGE_SIZE, USER_MIN, USER_TOP, frames, page_up};
 use crate::task;
@@ -35,6 +36,8 @@ pub(super) struct Inner {
     /// What keeps RAM in place that entries lead to but do not own (cached pages, memory files), by its address.
     /// Kept until the space ends.
     pins: BTreeMap<u64, Arc<dyn Any + Send + Sync>>,
+    /// Where entries lead into windows.
+    pub(super) reverse: Reverse,
     /// Areas that were taken away. Dropping one may close its file, which may wait for the host: not under the lock.
     removed: Vec<Vma>,
     /// Where the heap starts and ends.
@@ -46,7 +49,7 @@ pub struct AddressSpace {
     pub(super) inner: Mutex<Inner>,
 }
 
-/// Every space there is, for [`revoke`].
+/// For [`all`].
 static SPACES: Mutex<Vec<Weak<AddressSpace>>> = Mutex::new(Vec::new());
 
 /// The page tables in use on this processor.
@@ -57,32 +60,9 @@ pub fn current_tables() -> Tables {
     }
 }
 
-/// Removes every page-table entry that leads into a range of guest-physical memory that is not ours (a DAX window):
-/// what was mapped there is about to be replaced. Programs fault it in again.
-pub fn revoke(phys: u64, len: u64) {
-    let spaces: Vec<_> = SPACES.lock().iter().filter_map(Weak::upgrade).collect();
-    for space in spaces {
-        let mut inner = space.inner.lock();
-        let Inner { areas, tables, .. } = &mut *inner;
-        let mut any = false;
-        for vma in areas.iter().filter(|vma| matches!(vma.backing, Backing::File { .. })) {
-            let hit = |entry: Entry| {
-                let value = entry.get();
-                value & OWNED == 0 && (phys..phys + len).contains(&(value & ADDRESS))
-            };
-            let visited = tables.for_each(vma.start, vma.end, |_, entry, _| {
-                if hit(entry) {
-                    entry.set(0);
-                    any = true;
-                }
-            });
-            debug_assert!(visited.is_ok(), "file mappings have no large pages to cut");
-        }
-        drop(inner);
-        if any {
-            paging::flush_all();
-        }
-    }
+/// Every space there is.
+pub(super) fn all() -> Vec<Arc<AddressSpace>> {
+    SPACES.lock().iter().filter_map(Weak::upgrade).collect()
 }
 
 /// Page-table bits for a page an area shows: `writable` says whether this very page may be written in place.
@@ -188,6 +168,7 @@ impl AddressSpace {
             version: 0,
             owned: 0,
             pins: BTreeMap::new(),
+            reverse: Reverse::default(),
             removed: Vec::new(),
             brk: (0, 0),
         };
