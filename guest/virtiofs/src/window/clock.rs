@@ -52,8 +52,7 @@ impl Clock {
 
     /// Whether there is no room, and the next to go is one of the lobby.
     fn lobby_is_next(&self) -> bool {
-        let full = self.places.len() == self.residents.len();
-        full && (self.lobby.len() > self.lobby_share() || self.ring.is_empty())
+        !self.has_room() && (self.lobby.len() > self.lobby_share() || self.ring.is_empty())
     }
 
     /// Finds the slot to empty. Every step either decides, spends a second chance or passes over a chunk in
@@ -119,6 +118,10 @@ impl Policy for Clock {
 
     fn key_of(&self, slot: usize) -> Option<ChunkKey> {
         self.residents[slot].map(|resident| resident.key)
+    }
+
+    fn has_room(&self) -> bool {
+        self.places.len() < self.residents.len()
     }
 
     fn place(&mut self, key: ChunkKey, blocked: &dyn Fn(usize) -> bool) -> Option<Placement> {

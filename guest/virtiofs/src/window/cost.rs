@@ -7,12 +7,20 @@
 //! at most twice what somebody who knew the future would have paid, and content that is used again and again ends up
 //! in the window, whatever a first scan did.
 //!
+//! That holds as long as what is bought is kept. In a full window each chunk pushes out another, which may be wanted back at
+//! once, and buying could go on for ever. So there it is paid from a *purse*: part of what uses of the window save, and a
+//! little of what messages cost, goes in, and the price of whatever takes another's place comes out; no more is
+//! spent than is there. Content that fits pays for itself as it comes; of content that does not fit, a part stays in the
+//! window and the rest goes by message, and no pattern of use makes that dearer than messages alone by more than the
+//! little.
+//!
 //! The prices are learned while running: every message, mapping and copy is timed. They start at what was measured on
 //! a host that virtualises page tables in software; where the processor does it, pages become cheap within a few dozen
 //! copies and most content goes through the window at its first use.
 
 use super::range::{CHUNK, ChunkKey};
 use super::touched::pages;
+use crate::PAGE;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use hashbrown::HashMap;
@@ -92,11 +100,26 @@ pub(crate) struct Range {
     pub(crate) end: u64,
     /// Pages that would be used for the first time in the window.
     pub(crate) first: u64,
-    /// The chunk is there as it is needed.
-    pub(crate) mapped: bool,
+    pub(crate) presence: Presence,
     /// By message it would bring other news that costs another message otherwise: where the file ends.
     pub(crate) news: bool,
 }
+
+/// Whether a chunk is in the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// As it is needed.
+    Mapped,
+    /// Not as it is needed, but it has a place, or there is a free one.
+    Placed,
+    /// Another has to go for it.
+    Absent,
+}
+
+/// Of what a use of the window saves, this part goes into the purse.
+const OF_SAVINGS: u64 = 8;
+/// And this part of what a message costs beyond the copy: a window full of what nobody uses saves nothing.
+const OF_FARES: u64 = 16;
 
 /// Pieces of a chunk that are accounted for apart.
 const PIECES: u64 = 32;
@@ -118,14 +141,19 @@ const ACCOUNTS: usize = 4096;
 pub(crate) struct Costs {
     pub(crate) prices: Prices,
     piece: u64,
+    /// Nanoseconds that may be spent on chunks that take the place of others.
+    purse: u64,
+    /// Chunks the window has room for. There is never more in the purse than it costs to replace them all.
+    slots: u64,
     accounts: HashMap<ChunkKey, Box<Account>>,
     order: VecDeque<ChunkKey>,
 }
 
 impl Costs {
-    /// Nothing spent; for a window of chunks of this size.
-    pub(crate) fn new(chunk: u64) -> Self {
-        Self { prices: START, piece: chunk / PIECES, accounts: HashMap::new(), order: VecDeque::new() }
+    /// Nothing spent and nothing saved; for a window of so many chunks of this size.
+    pub(crate) fn new(slots: usize, chunk: u64) -> Self {
+        let (accounts, order) = (HashMap::new(), VecDeque::new());
+        Self { prices: START, piece: chunk / PIECES, purse: 0, slots: slots as u64, accounts, order }
     }
 
     /// Chooses, and books what it costs.
@@ -141,18 +169,31 @@ impl Costs {
         let fares = fare * (1 + account.times(piece, range.start, range.end));
         let pages_price = range.first * touch;
         if fares >= pages_price {
-            if range.mapped {
+            if range.presence == Presence::Mapped {
+                self.earn(fare.saturating_sub(pages_price) / OF_SAVINGS);
                 return Way::Window;
             }
             account.saved += fares - pages_price;
-            if account.saved >= map {
+            // The pages that have been used will be used again.
+            let whole = map + touch * range.first.max(account.pages_moved(piece));
+            let payable = range.presence == Presence::Placed || self.purse >= whole;
+            if account.saved >= map && payable {
                 // Should it have to go, it starts again.
                 *account = Account::default();
+                if range.presence == Presence::Absent {
+                    self.purse -= whole;
+                }
                 return Way::Window;
             }
         }
         account.moved_by_message(piece, range.start, range.end);
+        self.earn(fare / OF_FARES);
         Way::Message
+    }
+
+    fn earn(&mut self, ns: u64) {
+        let most = self.slots * (self.prices.map + self.prices.touch * (self.piece * PIECES / PAGE));
+        self.purse = (self.purse + ns).min(most);
     }
 }
 
@@ -179,6 +220,11 @@ impl Account {
         let count = pieces.len() as u64;
         let moved: u64 = self.moved[pieces].iter().map(|moved| u64::from(*moved)).sum();
         moved / (64 * count.max(1))
+    }
+
+    /// About how many pages have gone by message at least once.
+    fn pages_moved(&self, piece: u64) -> u64 {
+        self.moved.iter().map(|moved| u64::from(*moved).min(64)).sum::<u64>() * piece / (64 * PAGE)
     }
 
     fn moved_by_message(&mut self, piece: u64, start: u64, end: u64) {

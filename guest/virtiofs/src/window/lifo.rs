@@ -50,6 +50,10 @@ impl Policy for Lifo {
         self.slots[slot]
     }
 
+    fn has_room(&self) -> bool {
+        self.places.len() < self.slots.len()
+    }
+
     fn place(&mut self, key: ChunkKey, blocked: &dyn Fn(usize) -> bool) -> Option<Placement> {
         let (slot, evicted) = match self.first_empty(blocked) {
             Some(slot) => (slot, None),

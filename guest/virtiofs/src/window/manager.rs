@@ -25,7 +25,7 @@
 //! takes it.
 
 use super::Backing;
-use super::cost::{Costs, Range, Way};
+use super::cost::{Costs, Presence, Range, Way};
 use super::policy::Policy;
 use super::range::{ChunkKey, Geometry, WindowRange};
 use super::slots::{Content, Refusal, Run, Slot, State, Step, Want};
@@ -67,7 +67,7 @@ impl Manager {
         platform: Arc<dyn Platform>,
         session: Arc<Session>,
     ) -> Self {
-        let costs = (io == DaxIo::Auto).then(|| Mutex::new(Costs::new(geometry.chunk())));
+        let costs = (io == DaxIo::Auto).then(|| Mutex::new(Costs::new(geometry.slots(), geometry.chunk())));
         let state = Mutex::new(State::new(policy, geometry.slots()));
         Self { memory, geometry, backing, platform, session, state, costs }
     }
@@ -75,16 +75,16 @@ impl Manager {
     /// Which way the bytes `start..end` of a chunk are to go, this time. `news` says that a message would bring the end of
     /// the file as well, which has to be asked for otherwise.
     pub(crate) fn way(&self, key: ChunkKey, start: u64, end: u64, writable: bool, news: bool) -> Way {
-        let (there, mapped, first) = self.state.lock().presence(key, start, end, writable);
         let Some(costs) = &self.costs else {
-            return match (there, news && end - start <= TAIL) {
+            return match (self.state.lock().policy.find(key).is_some(), news && end - start <= TAIL) {
                 (false, true) => Way::Message,
                 // Nothing is mapped for a write alone.
                 (false, false) if writable => Way::Message,
                 _ => Way::Window,
             };
         };
-        costs.lock().choose(&Range { key, start, end, first, mapped, news })
+        let (presence, first) = self.state.lock().presence(key, start, end, writable);
+        costs.lock().choose(&Range { key, start, end, first, presence, news })
     }
 
     /// A message that carried so many bytes to or from a file took so long.

@@ -19,6 +19,9 @@ pub(crate) trait Policy: Send {
     /// Which chunk has a slot.
     fn key_of(&self, slot: usize) -> Option<ChunkKey>;
 
+    /// Whether some slot has no chunk. (Nobody may be able to use it all the same.)
+    fn has_room(&self) -> bool;
+
     /// Gives a slot to a chunk that has none. Slots that are `blocked` are neither used nor emptied; `None`
     /// when there is no other.
     fn place(&mut self, key: ChunkKey, blocked: &dyn Fn(usize) -> bool) -> Option<Placement>;

@@ -1,5 +1,6 @@
 //! The book-keeping behind the manager: what each slot holds, and what has to be done for who wants a chunk.
 
+use super::cost::Presence;
 use super::policy::{Placement, Policy};
 use super::range::ChunkKey;
 use super::touched::{Touched, pages};
@@ -179,13 +180,15 @@ impl State {
         }
     }
 
-    /// Whether a chunk is there or on its way, whether as it is needed, and how many pages with bytes of `start..end` have
-    /// not been used so yet.
-    pub(super) fn presence(&self, key: ChunkKey, start: u64, end: u64, writable: bool) -> (bool, bool, u64) {
+    /// Whether a chunk is there as it is needed, and how many pages with bytes of `start..end` have not been used so yet.
+    pub(super) fn presence(&self, key: ChunkKey, start: u64, end: u64, writable: bool) -> (Presence, u64) {
         let all = pages(start, end).len() as u64;
-        let Some(slot) = self.policy.find(key).map(|slot| &self.slots[slot]) else { return (false, false, all) };
+        let Some(slot) = self.policy.find(key).map(|slot| &self.slots[slot]) else {
+            return (if self.policy.has_room() { Presence::Placed } else { Presence::Absent }, all);
+        };
         let mapped = matches!(slot.content, Content::Mapped { writable: w } if w || !writable);
-        (true, mapped, slot.touched.as_ref().map_or(all, |touched| touched.missing(start, end, writable)))
+        let first = slot.touched.as_ref().map_or(all, |touched| touched.missing(start, end, writable));
+        (if mapped { Presence::Mapped } else { Presence::Placed }, first)
     }
 
     /// Notes that page tables are about to lead to a slot.

@@ -1,15 +1,21 @@
 //! The choice, with the prices it starts with.
 
 use super::*;
-use crate::PAGE;
+use crate::window::policy::{Policy, policy};
+use crate::window::touched::Touched;
+use diolkos_common::cmdline::DaxPolicy;
+
+const SLOTS: usize = 16;
 
 fn costs() -> Costs {
-    Costs::new(CHUNK)
+    Costs::new(SLOTS, CHUNK)
 }
 
+/// A use of a chunk that is there, or has a place.
 fn range(index: u64, start: u64, len: u64, mapped: bool, first: bool) -> Range {
     let first = if first { pages(start, start + len).len() as u64 } else { 0 };
-    Range { key: ChunkKey { owner: 1, index }, start, end: start + len, first, mapped, news: false }
+    let presence = if mapped { Presence::Mapped } else { Presence::Placed };
+    Range { key: ChunkKey { owner: 1, index }, start, end: start + len, first, presence, news: false }
 }
 
 #[test]
@@ -129,4 +135,130 @@ fn accounts_are_bounded() {
         costs.choose(&range(index, 0, CHUNK / 2, false, true));
     }
     assert_eq!((costs.accounts.len(), costs.order.len()), (ACCOUNTS, ACCOUNTS));
+}
+
+/// A window and its policy, and what its uses cost by the prices it starts with.
+struct Model {
+    costs: Costs,
+    policy: Box<dyn Policy>,
+    touched: HashMap<ChunkKey, Touched>,
+    evictions: u64,
+}
+
+impl Model {
+    fn new(name: DaxPolicy) -> Self {
+        let policy = policy(name, SLOTS).unwrap();
+        Self { costs: costs(), policy, touched: HashMap::new(), evictions: 0 }
+    }
+
+    /// Uses a range; whether it went through the window, and what that cost.
+    fn spend(&mut self, at: u64, len: u64, forced: Option<Way>) -> (Way, u64) {
+        let (key, start) = (ChunkKey { owner: 1, index: at / CHUNK }, at % CHUNK);
+        let end = start + len;
+        let count = pages(start, end).len() as u64;
+        let slot = self.policy.find(key);
+        let presence = match slot {
+            Some(_) => Presence::Mapped,
+            None if self.policy.has_room() => Presence::Placed,
+            None => Presence::Absent,
+        };
+        let first = self.touched.get(&key).map_or(count, |touched| touched.missing(start, end, false));
+        let way = forced.unwrap_or_else(|| self.costs.choose(&Range { key, start, end, first, presence, news: false }));
+        if way == Way::Message {
+            return (way, START.message + count * START.message_page);
+        }
+        let slot = slot.unwrap_or_else(|| {
+            let placed = self.policy.place(key, &|_| false).unwrap();
+            if let Some(gone) = placed.evicted {
+                self.touched.remove(&gone);
+                self.evictions += 1;
+            }
+            placed.slot
+        });
+        self.policy.used(slot, start, end);
+        self.touched.entry(key).or_default().touch(start, end, false);
+        (way, u64::from(presence != Presence::Mapped) * START.map + first * START.touch + count * START.copy)
+    }
+}
+
+/// What is read of a file, step by step.
+#[derive(Debug, Clone, Copy)]
+enum Pattern {
+    /// 128 KiB at a time, from end to end, over and over.
+    Scan,
+    /// 4 KiB at a time, anywhere.
+    Random,
+}
+
+impl Pattern {
+    fn step(self, step: u64, size: u64) -> (u64, u64) {
+        match self {
+            Self::Scan => (step * (128 << 10) % size, 128 << 10),
+            Self::Random => {
+                let mixed = (step ^ (step >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                let number = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 16;
+                (number % (size / PAGE) * PAGE, PAGE)
+            }
+        }
+    }
+}
+
+/// What so many steps cost, and how many of them went through the window.
+fn run(model: &mut Model, pattern: Pattern, size: u64, steps: u64, forced: Option<Way>) -> (u64, u64) {
+    let (mut paid, mut through) = (0, 0);
+    for step in 0..steps {
+        let (at, len) = pattern.step(step, size);
+        let (way, cost) = model.spend(at, len, forced);
+        paid += cost;
+        through += u64::from(way == Way::Window);
+    }
+    (paid, through)
+}
+
+const WINDOW: u64 = SLOTS as u64 * CHUNK;
+
+#[test]
+fn no_working_set_costs_much_more_than_by_the_better_way_alone() {
+    // What it may cost to fill the window for nothing, once.
+    let fill = SLOTS as u64 * (START.map + CHUNK / PAGE * START.touch);
+    for name in [DaxPolicy::Clock, DaxPolicy::Lifo] {
+        for (pattern, steps) in [(Pattern::Scan, 40_000), (Pattern::Random, 400_000)] {
+            for quarters in [1, 2, 3, 4, 5, 6, 8, 12, 16, 32, 64, 256] {
+                let size = WINDOW * quarters / 4;
+                let cost = |forced| run(&mut Model::new(name), pattern, size, steps, forced).0;
+                let (paid, messages, window) = (cost(None), cost(Some(Way::Message)), cost(Some(Way::Window)));
+                let least = messages.min(window);
+                assert!(
+                    paid <= least + least / 8 + 2 * fill,
+                    "{name:?} {pattern:?} {quarters}/4: {paid}, {messages} by message, {window} by window"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn of_content_that_does_not_fit_a_part_stays() {
+    for (pattern, steps) in [(Pattern::Scan, 40_000), (Pattern::Random, 400_000)] {
+        let mut model = Model::new(DaxPolicy::Clock);
+        let half = run(&mut model, pattern, 2 * WINDOW, steps, None).1;
+        assert!(half > steps / 3, "{pattern:?}: {half} of {steps} steps through the window");
+        assert!(model.evictions < 500, "{pattern:?}: {} evictions", model.evictions);
+    }
+}
+
+#[test]
+fn a_window_full_of_what_nobody_uses_any_more_is_taken_over() {
+    for (pattern, steps) in [(Pattern::Scan, 40_000), (Pattern::Random, 400_000)] {
+        let mut model = Model::new(DaxPolicy::Clock);
+        // First 64 windows' worth, which saves nothing; then something that fits, at another place of the file.
+        run(&mut model, pattern, 64 * WINDOW, steps, None);
+        let (mut through, few) = (0, steps / 20);
+        for step in 0..steps {
+            let (at, len) = pattern.step(step, WINDOW / 2);
+            let (way, _) = model.spend(at + 100 * WINDOW, len, None);
+            through += u64::from(way == Way::Window && step >= steps - few);
+        }
+        assert!(through > few * 9 / 10, "{pattern:?}: {through} of the last {few}");
+    }
 }
