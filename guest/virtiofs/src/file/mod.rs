@@ -33,10 +33,6 @@ const MAX_OFFSET: u64 = i64::MAX as u64;
 /// Set-user-id and set-group-id. A write must clear them, which the host does for messages only.
 const SET_ID: u32 = 0o6000;
 
-/// How often a page fault lets others go on before it gives up on a window whose every slot is in use. Slots are in use for
-/// the length of a copy, so this is many times what is needed, unless all of them wait for each other.
-const PATIENCE: u32 = 1 << 14;
-
 /// An open regular file.
 pub(crate) struct OpenFile {
     node: Arc<Node>,
@@ -101,33 +97,22 @@ impl OpenFile {
             ahead: how.ahead,
         };
         node.windowed.store(true, Relaxed);
-        // Only the window can show a mapping that others see: it waits for who is in every slot just now.
-        let mut patience = if how.hand_out { PATIENCE } else { 0 };
-        loop {
-            match window.pin(&want) {
-                Ok(pin) => return Some(pin),
-                Err(Refusal::Busy) if patience > 0 => {
-                    patience -= 1;
-                    node.fs.platform.pause();
-                }
-                Err(Refusal::Busy) => {
-                    self.count(Tally::FallbackBusy, 1);
-                    return None;
-                }
-                Err(Refusal::Restless) => {
-                    self.count(Tally::FallbackRestless, 1);
-                    return None;
-                }
-                Err(Refusal::Absent) => return None,
-                Err(Refusal::Host(errno)) => {
-                    self.count(Tally::FallbackRefused, 1);
-                    if !passing(errno) {
-                        if how.writable { &node.unmappable_for_writing } else { &node.unmappable }.store(true, Relaxed);
-                    }
-                    return None;
+        let refusal = match window.pin(&want) {
+            Ok(pin) => return Some(pin),
+            Err(refusal) => refusal,
+        };
+        match refusal {
+            Refusal::Absent => {}
+            Refusal::Busy => self.count(Tally::FallbackBusy, 1),
+            Refusal::Restless => self.count(Tally::FallbackRestless, 1),
+            Refusal::Host(errno) => {
+                self.count(Tally::FallbackRefused, 1);
+                if !passing(errno) {
+                    if how.writable { &node.unmappable_for_writing } else { &node.unmappable }.store(true, Relaxed);
                 }
             }
         }
+        None
     }
 
     fn need_writing(&self) -> Result<()> {

@@ -117,9 +117,9 @@ pub(crate) enum Presence {
 }
 
 /// Of what a use of the window saves, this part goes into the purse.
-const OF_SAVINGS: u64 = 8;
+const OF_SAVINGS: u64 = 16;
 /// And this part of what a message costs beyond the copy: a window full of what nobody uses saves nothing.
-const OF_FARES: u64 = 16;
+const OF_FARES: u64 = 32;
 
 /// Pieces of a chunk that are accounted for apart.
 const PIECES: u64 = 32;

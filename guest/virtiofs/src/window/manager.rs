@@ -25,10 +25,10 @@
 //! takes it.
 
 use super::Backing;
-use super::cost::{Costs, Presence, Range, Way};
+use super::cost::{Costs, Range, Way};
 use super::policy::Policy;
 use super::range::{ChunkKey, Geometry, WindowRange};
-use super::slots::{Content, Refusal, Run, Slot, State, Step, Want};
+use super::slots::{Content, Refusal, Run, State, Step, Want};
 use super::touched::pages;
 use crate::counters::Tally;
 use crate::session::Session;
@@ -107,7 +107,7 @@ impl Manager {
                     if !waited {
                         self.session.counters.add(Tally::Hits, 1);
                     }
-                    return Ok(self.pin_taken(slot));
+                    return Ok(self.pin_taken(slot, want));
                 }
                 Step::Wait => {
                     waited = true;
@@ -124,8 +124,8 @@ impl Manager {
     }
 
     /// The pin that `next_step` has counted.
-    fn pin_taken(self: &Arc<Self>, slot: usize) -> Pin {
-        Pin { manager: self.clone(), slot, range: self.range(slot) }
+    fn pin_taken(self: &Arc<Self>, slot: usize, want: &Want) -> Pin {
+        Pin { manager: self.clone(), slot, range: self.range(slot), copy: !want.hand_out }
     }
 
     fn range(&self, slot: usize) -> WindowRange {
@@ -163,7 +163,7 @@ impl Manager {
             let mut state = self.state.lock();
             for slot in slot + usize::from(alone)..slot + count {
                 state.policy.remove(slot);
-                state.slots[slot] = Slot::empty(content);
+                state.settle(slot, content);
             }
         }
         if alone {
@@ -186,6 +186,7 @@ impl Manager {
             }
         }
         if state.slots[slot].content == Content::Free {
+            state.settle(slot, Content::Free);
             return Err(Refusal::Host(Errno::EIO));
         }
         state.slots[slot].pins = 1;
@@ -194,7 +195,7 @@ impl Manager {
             state.hand_out(slot);
         }
         drop(state);
-        Ok(self.pin_taken(slot))
+        Ok(self.pin_taken(slot, want))
     }
 
     /// Maps a chunk again where it is, writable. Others may be reading it: they see the same bytes throughout.
@@ -220,9 +221,9 @@ impl Manager {
                 state.slots[slot].abandon();
                 return Err(Refusal::Host(Errno::EIO));
             }
-            state.slots[slot].content = content.unwrap_or(Content::Lost);
-            if content.is_none() {
-                state.policy.remove(slot);
+            match content {
+                Some(content) => state.slots[slot].content = content,
+                None => state.lose(slot),
             }
             state.slots[slot].handed_out
         };
@@ -339,7 +340,7 @@ impl Manager {
             let content = self.emptied(&ranges);
             let mut state = self.state.lock();
             for slot in moved {
-                state.slots[slot] = Slot::empty(content);
+                state.settle(slot, content);
             }
         }
     }
@@ -350,6 +351,8 @@ pub(crate) struct Pin {
     manager: Arc<Manager>,
     slot: usize,
     range: WindowRange,
+    /// It is a copy's, not a page fault's.
+    copy: bool,
 }
 
 impl Pin {
@@ -376,13 +379,7 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        let mut state = self.manager.state.lock();
-        let slot = &mut state.slots[self.slot];
-        slot.pins -= 1;
-        if slot.pins == 0 && slot.content == Content::Orphan {
-            // `handed_out` stays: it is for the next chunk here to have it revoked.
-            slot.content = Content::Free;
-        }
+        self.manager.state.lock().unpin(self.slot, self.copy);
     }
 }
 

@@ -31,10 +31,16 @@ pub(super) enum Content {
 /// next, they would take turns for ever. A window always has more slots than this.
 pub(super) const KEPT_FOR_INSTRUCTION: u64 = 6;
 
+/// With fewer slots than this a chunk for page tables may have to be refused: those kept for an instruction and those of
+/// copies under way may be all there are. A window begins with no fewer (`range::MIN_SLOTS`), but may lose some.
+const ENOUGH: usize = 2 * (KEPT_FOR_INSTRUCTION as usize + 2);
+
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) content: Content,
     pub(super) pins: u32,
+    /// Those of the pins that copies have.
+    pub(super) copies: u32,
     /// Page tables may lead here.
     pub(super) handed_out: bool,
     /// Which of all the times that a chunk was given to page tables was the last one here.
@@ -47,7 +53,7 @@ pub(super) struct Slot {
 
 impl Slot {
     pub(super) fn empty(content: Content) -> Self {
-        Self { content, pins: 0, handed_out: false, handed_out_at: 0, doomed: false, touched: None }
+        Self { content, pins: 0, copies: 0, handed_out: false, handed_out_at: 0, doomed: false, touched: None }
     }
 
     /// Takes it from its chunk, which it shows no longer.
@@ -133,6 +139,10 @@ pub(super) enum Step {
 pub(super) struct State {
     pub(super) policy: Box<dyn Policy>,
     pub(super) slots: Vec<Slot>,
+    /// Slots that are lost.
+    lost: usize,
+    /// Slots that copies pin, or will when their chunk is mapped.
+    pub(super) held_by_copies: usize,
     /// How often a chunk was given to page tables.
     hand_outs: u64,
     restless: Restless,
@@ -175,6 +185,8 @@ impl State {
         Self {
             policy,
             slots: (0..slots).map(|_| Slot::empty(Content::Free)).collect(),
+            lost: 0,
+            held_by_copies: 0,
             hand_outs: 0,
             restless: Restless::default(),
         }
@@ -191,6 +203,45 @@ impl State {
         (if mapped { Presence::Mapped } else { Presence::Placed }, first)
     }
 
+    /// Slots that can be had.
+    fn usable(&self) -> usize {
+        self.slots.len() - self.lost
+    }
+
+    /// A slot that moved has come to rest, with nobody's chunk in it.
+    pub(super) fn settle(&mut self, slot: usize, content: Content) {
+        self.lost += usize::from(content == Content::Lost);
+        self.held_by_copies -= usize::from(self.slots[slot].copies > 0);
+        self.slots[slot] = Slot::empty(content);
+    }
+
+    /// The host has not restored the chunk that moved in a slot, which may be pinned.
+    pub(super) fn lose(&mut self, slot: usize) {
+        self.policy.remove(slot);
+        self.lost += 1;
+        self.slots[slot].content = Content::Lost;
+    }
+
+    /// A copy pins the slot, or is about to.
+    fn copy_begins(&mut self, slot: usize) {
+        self.held_by_copies += usize::from(self.slots[slot].copies == 0);
+        self.slots[slot].copies += 1;
+    }
+
+    /// A pin is let go of.
+    pub(super) fn unpin(&mut self, slot: usize, copy: bool) {
+        let held = &mut self.slots[slot];
+        held.pins -= 1;
+        if copy {
+            held.copies -= 1;
+            self.held_by_copies -= usize::from(held.copies == 0);
+        }
+        if held.pins == 0 && held.content == Content::Orphan {
+            // `handed_out` stays: it is for the next chunk here to have it revoked.
+            held.content = Content::Free;
+        }
+    }
+
     /// Notes that page tables are about to lead to a slot.
     pub(super) fn hand_out(&mut self, slot: usize) {
         self.hand_outs += 1;
@@ -199,7 +250,26 @@ impl State {
     }
 
     /// Decides, and leaves the books as if it were done: a pin counted, or slots moving for the caller alone.
+    ///
+    /// A copy that holds a pin may fault, and its fault wait for a slot. So that they never all wait for each other, copies
+    /// pin no more than half of the slots; faults, which hold a pin for as long as it takes to write page-table entries,
+    /// always find one among the others in the end.
     pub(super) fn next_step(&mut self, want: &Want) -> Step {
+        if want.hand_out {
+            return self.step(want);
+        }
+        let one_more = self.policy.find(want.key).is_none_or(|slot| self.slots[slot].copies == 0);
+        if one_more && self.held_by_copies >= self.usable().div_ceil(2) {
+            return Step::Refuse(Refusal::Busy);
+        }
+        let step = self.step(want);
+        if let Step::Use(slot) | Step::Map(Run { slot, .. }) = step {
+            self.copy_begins(slot);
+        }
+        step
+    }
+
+    fn step(&mut self, want: &Want) -> Step {
         let Some(slot) = self.policy.find(want.key) else {
             return self.make_room(want);
         };
@@ -229,14 +299,15 @@ impl State {
         if !want.fetch {
             return Step::Refuse(Refusal::Absent);
         }
-        let State { policy, slots, hand_outs, restless } = self;
+        let may_wait = want.hand_out && self.usable() >= ENOUGH;
+        let State { policy, slots, hand_outs, restless, .. } = self;
         if want.copy_will_do && restless.is(want.key) {
             return Step::Refuse(Refusal::Restless);
         }
         let kept = |slot: &Slot| slot.handed_out && slot.handed_out_at + KEPT_FOR_INSTRUCTION > *hand_outs;
         let blocked = |slot: usize| slots[slot].blocked() || want.hand_out && kept(&slots[slot]);
         let Some(Placement { slot, evicted }) = policy.place(want.key, &blocked) else {
-            return Step::Refuse(Refusal::Busy);
+            return if may_wait { Step::Wait } else { Step::Refuse(Refusal::Busy) };
         };
         if let Some(gone) = evicted.filter(|_| slots[slot].handed_out) {
             restless.pushed_out(gone);

@@ -7,7 +7,7 @@ use crate::window::policy::policy;
 use crate::window::range::CHUNK;
 use core::ptr::NonNull;
 use diolkos_common::cmdline::DaxPolicy;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::vec::Vec;
@@ -166,15 +166,21 @@ fn a_chunk_is_mapped_once_and_found_after() {
 #[test]
 fn a_chunk_in_use_is_never_a_victim() {
     for name in [DaxPolicy::Clock, DaxPolicy::Lifo] {
-        let (manager, stub) = manager(2, name);
+        let (manager, stub) = manager(4, name);
         let first = manager.pin(&want(1, 0)).unwrap();
-        for index in 1..5 {
-            assert_eq!(manager.pin(&want(1, index)).unwrap().phys(), PHYS + CHUNK);
+        for index in 1..12 {
+            assert_ne!(manager.pin(&want(1, index)).unwrap().phys(), PHYS);
         }
-        let second = manager.pin(&want(1, 9)).unwrap();
-        assert_eq!(manager.pin(&want(1, 10)).err(), Some(Refusal::Busy));
-        drop((first, second));
-        assert!(manager.pin(&want(1, 10)).is_ok());
+        let second = manager.pin(&want(1, 20)).unwrap();
+        assert_eq!(manager.pin(&want(1, 30)).err(), Some(Refusal::Busy), "copies leave half of the window to faults");
+        assert!(manager.pin(&want(1, 20)).is_ok(), "what a copy pins already is no more of it");
+        let fault = |index| manager.pin(&Want { hand_out: true, ..want(1, index) });
+        let (third, fourth) = (fault(31).unwrap(), fault(32).unwrap());
+        assert_eq!(fault(33).err(), Some(Refusal::Busy), "in so small a window nobody waits");
+        let places: BTreeSet<u64> = [&first, &second, &third, &fourth].map(Pin::phys).into_iter().collect();
+        assert_eq!(places.len(), 4);
+        drop((first, third));
+        assert!(manager.pin(&want(1, 30)).is_ok());
         assert!(!stub.done().iter().any(|did| matches!(did, Did::Unmap { .. })), "mappings replace each other");
     }
 }
@@ -318,12 +324,11 @@ fn an_owner_that_goes_while_a_chunk_is_pinned_leaves_it_to_the_last_pin() {
 #[test]
 fn whatever_fails_a_pin_shows_its_own_file() {
     for name in [DaxPolicy::Clock, DaxPolicy::Lifo] {
-        let (manager, stub) = manager(6, name);
+        let (manager, stub) = manager(12, name);
         let mut held: Vec<(Want, Pin)> = Vec::new();
         let mut seed = 7u64;
         for _ in 0..20_000 {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let dice = seed >> 40;
+            let dice = dice(&mut seed);
             match dice % 16 {
                 0 => manager.drop_from(dice / 16 % 3, (dice / 64 % 4) * CHUNK),
                 1 if stub.shows.lock().len() > 2 => stub.will(&[Err(Errno::EIO)]),
@@ -342,7 +347,7 @@ fn whatever_fails_a_pin_shows_its_own_file() {
                 assert_eq!((shows.0, shows.1), (wanted.node.0, wanted.key.index * CHUNK));
                 assert!(shows.2 || !wanted.writable);
             }
-            if manager.counted(Tally::Quarantined) > 3 {
+            if manager.counted(Tally::Quarantined) > 6 {
                 break;
             }
         }
@@ -447,6 +452,66 @@ fn an_unmapping_without_an_answer_gives_up_all_that_it_named() {
         assert!(manager.pin(&Want { fetch: false, ..want(1, 0) }).is_err());
         manager.clear();
         assert!(!stub.done().iter().any(|did| matches!(did, Did::Unmap { slot: 0..3 })));
+    }
+}
+
+/// A number that has little to do with the one before.
+fn dice(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *seed >> 33
+}
+
+/// What one of many threads does: copies that fault while they hold their pin, faults, and now and then files that are let
+/// go of or cut short.
+fn be_one_of_many(manager: &Arc<Manager>, stub: &Stub, number: u64) {
+    let mut seed = number;
+    let fault = |seed: &mut u64| {
+        let wanted = want(dice(seed) % 3, dice(seed) % 40);
+        let writable = dice(seed).is_multiple_of(4);
+        match manager.pin(&Want { hand_out: true, writable, ahead: (dice(seed) % 3) as usize, ..wanted }) {
+            Ok(_) => {}
+            // Of what is lost while it is mapped, or refused by the host. Never because others are in the way.
+            Err(refusal) => assert!(matches!(refusal, Refusal::Host(_)), "{refusal:?}"),
+        }
+    };
+    for _ in 0..400 {
+        let copied = want(dice(&mut seed) % 3, dice(&mut seed) % 40);
+        match dice(&mut seed) % 64 {
+            0 => manager.drop_from(copied.key.owner, copied.key.index * CHUNK),
+            1 => drop(manager.lose(PHYS + copied.key.index % 16 * CHUNK, CHUNK)),
+            2 if number == 0 => stub.will(&[Err(Errno::ENOMEM)]),
+            3..24 => fault(&mut seed),
+            _ => {
+                let Ok(pin) = manager.pin(&copied) else { continue };
+                // The others get to hold theirs as well.
+                std::thread::sleep(core::time::Duration::from_micros(dice(&mut seed) % 200));
+                fault(&mut seed);
+                drop(pin);
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_that_fault_while_they_copy_never_wait_for_each_other_for_ever() {
+    for name in [DaxPolicy::Clock, DaxPolicy::Lifo] {
+        let (manager, stub) = manager(16, name);
+        let (over, wait) = mpsc::channel();
+        for number in 0..24 {
+            let (manager, stub, over) = (manager.clone(), stub.clone(), over.clone());
+            std::thread::spawn(move || {
+                be_one_of_many(&manager, &stub, number);
+                over.send(()).unwrap();
+            });
+        }
+        for finished in 0..24 {
+            let waited = wait.recv_timeout(core::time::Duration::from_secs(60));
+            assert!(waited.is_ok(), "{name:?}: {finished} threads have finished: {:?}", manager.state.lock().slots);
+        }
+        manager.clear();
+        let state = manager.state.lock();
+        assert!(state.slots.iter().all(|slot| slot.content == Content::Free && slot.pins + slot.copies == 0));
+        assert_eq!(state.held_by_copies, 0);
     }
 }
 
