@@ -100,7 +100,7 @@ pub struct MappedRun {
     pub len: u64,
     /// Whether the memory may be written.
     pub writable: bool,
-    /// Keeps the run in place.
+    /// Keeps the run in place. Another [`File::map`] may wait for it to go.
     pub pin: Arc<dyn Any + Send + Sync>,
 }
 

@@ -554,10 +554,10 @@ fn when_every_chunk_is_pinned_messages_do_the_work() {
     let file = rig.open("f", RDONLY).unwrap();
     let first_half = (0..CHUNK as u64).step_by(CHUNK / 16);
     let _pinned: Vec<_> = first_half.map(|at| file.map(at, Access::Read).unwrap().unwrap()).collect();
-    assert!(file.map(CHUNK as u64, Access::Read).unwrap().is_none());
+    // Another fault would wait for one of these to be over.
     assert!(read(&file, 0, 2 * CHUNK).unwrap() == content);
     assert_eq!(rig.count("fuse.READ"), 16);
-    assert_eq!(rig.tally(Tally::FallbackBusy), 17);
+    assert_eq!(rig.tally(Tally::FallbackBusy), 16);
 }
 
 #[test]

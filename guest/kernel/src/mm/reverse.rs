@@ -84,7 +84,12 @@ impl Reverse {
         let tables: BTreeSet<u64> = self.pairs.iter().map(|pair| pair.virt).collect();
         let mut kept = BTreeSet::new();
         for virt in tables {
-            look(virt, &mut |phys| drop(self.pairs.get(&Pair::of(phys, virt)).map(|pair| kept.insert(*pair))));
+            look(virt, &mut |phys| {
+                let pair = Pair::of(phys, virt);
+                if self.pairs.contains(&pair) {
+                    kept.insert(pair);
+                }
+            });
         }
         self.pairs = kept;
         self.last = None;
