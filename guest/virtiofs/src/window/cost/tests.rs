@@ -220,7 +220,7 @@ fn no_working_set_costs_much_more_than_by_the_better_way_alone() {
     // What it may cost to fill the window for nothing, once.
     let fill = SLOTS as u64 * (START.map + CHUNK / PAGE * START.touch);
     for name in [DaxPolicy::Clock, DaxPolicy::Lifo] {
-        for (pattern, steps) in [(Pattern::Scan, 40_000), (Pattern::Random, 400_000)] {
+        for (pattern, steps) in [(Pattern::Scan, 20_000), (Pattern::Random, 100_000)] {
             for quarters in [1, 2, 3, 4, 5, 6, 8, 12, 16, 32, 64, 256] {
                 let size = WINDOW * quarters / 4;
                 let cost = |forced| run(&mut Model::new(name), pattern, size, steps, forced).0;
