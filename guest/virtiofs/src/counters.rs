@@ -50,7 +50,7 @@ tallies! {
     MessageRead => "fuse.bytes_read",
     /// Bytes that left in WRITE messages.
     MessageWritten => "fuse.bytes_written",
-    /// Reads by message because every chunk of the window was in use.
+    /// Reads by message because no chunk of the window was free for a copy.
     FallbackBusy => "window.by_message_busy",
     /// Faults of private mappings served with copies because their chunk was pushed out again and again.
     FallbackRestless => "window.by_message_restless",
