@@ -3,7 +3,8 @@
 //! The passthrough file system looks every entry up, and ends the listing with an error when one cannot be: a name
 //! deleted a moment ago, or a mount point that refuses even a stat(2), would hide a whole directory. So we read
 //! directories ourselves. READDIR needs no lookup at all; READDIRPLUS gives an entry that cannot be looked up node 0,
-//! which in FUSE says "ask for it by name". `.` and `..` are left out, as the passthrough file system does.
+//! which in FUSE says "ask for it by name". So it does for `.` and `..`, which a guest knows; they are listed because Linux
+//! shows its programs what the server lists, and nothing more.
 
 use super::guard::{forward, refuse};
 use fuse_backend_rs::abi::fuse_abi::{CreateIn, FsOptions, OpenOptions, SetattrValid, stat64, statvfs64};
@@ -101,9 +102,6 @@ impl<F: FileSystem<Inode = u64, Handle = u64>> Listings<F> {
         while let Some(entry) = entries.next() {
             let result = entry.map_err(io::Error::from).and_then(|entry| {
                 let name = entry.file_name();
-                if matches!(name.to_bytes(), b"." | b"..") {
-                    return Ok(1);
-                }
                 let type_ = match entry.file_type() {
                     FileType::Unknown => 0,
                     // DT_ values are the type bits of a mode, shifted (readdir(3)).
@@ -197,7 +195,10 @@ impl<F: FileSystem<Inode = u64, Handle = u64>> FileSystem for Listings<F> {
         let directory = self.directory(inode, handle)?;
         // An entry of the reply is some four times as long as one of the host's.
         self.list(&directory, size as usize / 4, cookie, |found, name| {
-            let entry = self.inner.lookup(ctx, inode, name).unwrap_or_else(|_| nameless());
+            let entry = match name.to_bytes() {
+                b"." | b".." => nameless(),
+                _ => self.inner.lookup(ctx, inode, name).unwrap_or_else(|_| nameless()),
+            };
             let node = entry.inode;
             let result = add(found, entry);
             if node != 0 && !matches!(result, Ok(1..)) {
