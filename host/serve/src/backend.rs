@@ -34,6 +34,8 @@ pub struct Backend {
     tag: Option<String>,
     features: u64,
     protocol: Protocol,
+    /// A way to the front-end that we have nothing to say on. QEMU complains if it ends before the connection does.
+    unused: Option<Channel>,
     /// A thread could not be stopped.
     deadlocked: bool,
 }
@@ -53,7 +55,15 @@ impl Backend {
     pub fn new(server: Arc<FileServer>, window: Option<Arc<ShmemWindow>>, tag: Option<String>, say: fn(&str)) -> Self {
         let common = Common { server, window, memory: Mutex::default(), say };
         let vrings = std::iter::repeat_with(Vring::new).take(QUEUES).collect();
-        Self { common: Arc::new(common), vrings, tag, features: 0, protocol: Protocol::empty(), deadlocked: false }
+        Self {
+            common: Arc::new(common),
+            vrings,
+            tag,
+            features: 0,
+            protocol: Protocol::empty(),
+            unused: None,
+            deadlocked: false,
+        }
     }
 
     fn offered(&self) -> u64 {
@@ -229,10 +239,13 @@ impl VhostUserBackendReqHandlerMut for Backend {
     }
 
     fn set_backend_req_fd(&mut self, channel: Channel) {
-        if let (true, Some(window)) = (self.shmem(), &self.common.window) {
-            channel.set_reply_ack_flag(true);
-            channel.set_shmem_flag(true);
-            window.open(channel);
+        match &self.common.window {
+            Some(window) if self.shmem() => {
+                channel.set_reply_ack_flag(true);
+                channel.set_shmem_flag(true);
+                window.open(channel);
+            }
+            _ => self.unused = Some(channel),
         }
     }
 

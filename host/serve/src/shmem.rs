@@ -3,7 +3,8 @@
 //! The messages are those of the vhost-user specification's `VHOST_USER_PROTOCOL_F_SHMEM`: we send SHMEM_MAP with a file
 //! descriptor and the front-end maps the file into the guest; SHMEM_UNMAP takes it away. Their rules are narrower than
 //! FUSE's: a mapping must go to a free place, and only whole mappings can be taken away. So we keep the book: a guest that maps
-//! over old mappings has these taken away first, and one that names a part of a mapping is refused.
+//! over old mappings has these taken away first; what it maps at once goes in pieces of [`PIECE`], of which it can take
+//! each away later; and one that names a part of a piece is refused.
 //!
 //! What the front-end refuses to take away stays in the book, and its place is not used again. When the channel
 //! breaks in the middle of an exchange nobody knows what is mapped: the window is closed for good.
@@ -19,6 +20,10 @@ use vhost::vhost_user::{Backend, Error, HandlerResult, VhostUserFrontendReqHandl
 
 /// The shared-memory region that is a file system's DAX window (virtio 1.2, section 5.11.5).
 const REGION: u8 = 0;
+
+/// Guests map several pieces of this size at once and take them away one by one: 2 MiB, as Linux has it (`FUSE_DAX_SZ`), and
+/// our own guest.
+const PIECE: u64 = 2 << 20;
 
 /// Runs mapped, start to length, and the way to the front-end once it has given one.
 #[derive(Default)]
@@ -123,6 +128,13 @@ fn touched(runs: &BTreeMap<u64, u64>, range: WindowRange) -> Vec<(u64, u64)> {
     before_end.take_while(|(start, len)| *start + *len > range.offset()).map(|(start, len)| (*start, *len)).collect()
 }
 
+/// `range`, cut at every multiple of [`PIECE`]: offsets and lengths.
+fn pieces(range: WindowRange) -> impl Iterator<Item = (u64, u64)> {
+    let after = move |start: u64| (start < range.end()).then_some(start);
+    std::iter::successors(after(range.offset()), move |start| after((start / PIECE + 1) * PIECE))
+        .map(move |start| (start, ((start / PIECE + 1) * PIECE).min(range.end()) - start))
+}
+
 fn message(offset: u64, len: u64, file_offset: u64, write: bool) -> VhostUserMMap {
     let flags = if write { VhostUserMMapFlags::WRITABLE } else { VhostUserMMapFlags::empty() };
     VhostUserMMap {
@@ -144,12 +156,20 @@ impl DaxWindow for ShmemWindow {
         check_source(range, file, file_offset, write, self.writable)?;
         let mut state = self.state();
         self.empty(&mut state, range)?;
-        if state.runs.len() >= MAX_RUNS {
-            return Err(Errno::NOMEM);
+        for (offset, len) in pieces(range) {
+            let map = message(offset, len, file_offset + (offset - range.offset()), write);
+            let mapped = if state.runs.len() < MAX_RUNS {
+                self.tell(&mut state, |channel| channel.shmem_map(&map, &file.as_fd()))
+            } else {
+                Err(Errno::NOMEM)
+            };
+            if let Err(error) = mapped {
+                // All or nothing, as far as the front-end lets us.
+                let _ = self.empty(&mut state, range);
+                return Err(error);
+            }
+            state.runs.insert(offset, len);
         }
-        let map = message(range.offset(), range.len(), file_offset, write);
-        self.tell(&mut state, |channel| channel.shmem_map(&map, &file.as_fd()))?;
-        state.runs.insert(range.offset(), range.len());
         Ok(())
     }
 

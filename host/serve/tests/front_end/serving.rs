@@ -76,6 +76,32 @@ fn the_window_is_mapped_and_unmapped_by_the_front_end() {
 }
 
 #[test]
+fn what_is_mapped_at_once_can_be_taken_away_in_pieces() {
+    let folder = folder();
+    let mut machine = Machine::started(&daemon(folder.path(), false), 2);
+    machine.init();
+    let node = machine.lookup("large").unwrap();
+    let mapped = |machine: &Machine| {
+        let place = machine.place.lock().unwrap();
+        place.mappings.iter().map(|(at, mapping)| (*at, mapping.len, mapping.file_offset)).collect::<Vec<_>>()
+    };
+    machine.map(node, 4096, 2 * CHUNK, 0, CHUNK / 2).unwrap();
+    let half = CHUNK / 2;
+    let pieces = [(half, half, 4096), (CHUNK, CHUNK, half + 4096), (2 * CHUNK, half, half + CHUNK + 4096)];
+    assert_eq!(mapped(&machine), pieces);
+    machine.unmap(CHUNK, CHUNK).unwrap();
+    assert_eq!(mapped(&machine), [pieces[0], pieces[2]]);
+    machine.map(node, 0, CHUNK, 0, CHUNK).unwrap();
+    assert_eq!(mapped(&machine), [pieces[0], (CHUNK, CHUNK, 0), pieces[2]]);
+    // A front-end that takes one piece and refuses the next.
+    machine.unmap(0, WINDOW).unwrap();
+    machine.place.lock().unwrap().room = 1;
+    assert_eq!(machine.map(node, 0, 2 * CHUNK, 0, 0), Err(libc::EIO));
+    assert_eq!(mapped(&machine), []);
+    machine.hang_up().unwrap();
+}
+
+#[test]
 fn only_a_writable_share_is_mapped_for_writing() {
     let folder = folder();
     let mut machine = Machine::started(&daemon(folder.path(), false), 2);

@@ -27,6 +27,8 @@ pub struct Place {
     pub mappings: BTreeMap<u64, Mapping>,
     /// Say no to everything.
     pub refuse: bool,
+    /// How many mappings are accepted.
+    pub room: usize,
     /// Asked for so far.
     pub asked: usize,
 }
@@ -42,7 +44,7 @@ impl Place {
     pub fn new(len: usize) -> Self {
         // SAFETY: a new mapping where the kernel likes replaces nothing.
         let start = unsafe { mmap_anonymous(null_mut(), len, ProtFlags::empty(), nothing()) }.unwrap();
-        Self { start, len, mappings: BTreeMap::new(), refuse: false, asked: 0 }
+        Self { start, len, mappings: BTreeMap::new(), refuse: false, room: usize::MAX, asked: 0 }
     }
 
     /// Checks a request as the specification wants it: known region, inside, in whole pages. Returns the place.
@@ -92,6 +94,9 @@ impl VhostUserFrontendReqHandlerMut for Place {
         let end = request.shm_offset + request.len;
         if self.mappings.range(..end).next_back().is_some_and(|(start, old)| start + old.len > request.shm_offset) {
             return Err(io::ErrorKind::AddrInUse.into());
+        }
+        if self.mappings.len() >= self.room {
+            return Err(io::ErrorKind::OutOfMemory.into());
         }
         let writable = request.flags & VhostUserMMapFlags::WRITABLE.bits() != 0;
         let protection = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
