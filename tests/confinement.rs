@@ -1,5 +1,5 @@
-//! The process that runs the machine confines itself before the guest's first instruction. (What that keeps it from is
-//! tested where it is done, in `host/vmm/src/confine`.)
+//! The process that serves a guest confines itself before the guest's first instruction: the machine's own on KVM, each share's
+//! daemon on QEMU. (What that keeps it from is tested where it is done, in `host/vmm/src/confine`.)
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -9,14 +9,27 @@ use crate::outcome::Outcome;
 use crate::platform::Platform;
 
 #[test]
-fn every_thread_of_a_machine_is_confined() {
+fn verbose_tells_how_the_machine_is_confined() {
     let Some(on) = Platform::Kvm.here() else { return };
-    let mut child = on.run(&["/bin/sh", "-c", "echo ready; read line"]).start();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    stdout.read_line(&mut String::new()).unwrap();
-    let tasks = format!("/proc/{}/task", child.id());
+    let outcome = on.run(&["/bin/true"]).option(&["--verbose"]).outcome().expect_status(0);
+    assert!(outcome.err().contains("diolkos: confinement: no new privileges, "), "{}", outcome.err());
+}
+
+/// The processes that `parent` has started and that are `diolkos serve`.
+fn daemons(parent: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{parent}/task")).unwrap();
+    let children = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("children")).unwrap());
+    let children: String = children.collect::<Vec<_>>().join(" ");
+    let children = children.split_whitespace().map(|child| child.parse().unwrap());
+    children
+        .filter(|child| fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap().contains("\0serve\0"))
+        .collect()
+}
+
+/// Looks at every thread of `process`, and returns how many there are.
+fn expect_confined(process: u32) -> usize {
     let mut threads = 0;
-    for task in fs::read_dir(tasks).unwrap() {
+    for task in fs::read_dir(format!("/proc/{process}/task")).unwrap() {
         let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
         let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
         let thread = value("Name:");
@@ -26,19 +39,26 @@ fn every_thread_of_a_machine_is_confined() {
         assert_eq!(capabilities & !0b110, 0, "{thread}");
         threads += 1;
     }
-    assert!(threads > 4, "{threads} threads");
-    drop(child.stdin.take());
-    Outcome::of(child, on.patience()).expect_status(1);
-}
-
-#[test]
-fn verbose_tells_how_the_machine_is_confined() {
-    let Some(on) = Platform::Kvm.here() else { return };
-    let outcome = on.run(&["/bin/true"]).option(&["--verbose"]).outcome().expect_status(0);
-    assert!(outcome.err().contains("diolkos: confinement: no new privileges, "), "{}", outcome.err());
+    threads
 }
 
 each_platform! {
+    fn every_thread_that_serves_a_guest_is_confined(on) {
+        let mut child = on.run(&["/bin/sh", "-c", "echo ready; read line"]).start();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut String::new()).unwrap();
+        let (serving, fewest) = match on {
+            Platform::Kvm => (vec![child.id()], 5),
+            // The one that hears the front-end, the one that hears signals, and one for each queue.
+            Platform::Qemu => (daemons(child.id()), 4),
+        };
+        assert_eq!(serving.len(), 1, "one process serves the one share");
+        let threads = expect_confined(serving[0]);
+        assert!(threads >= fewest, "{threads} threads");
+        drop(child.stdin.take());
+        Outcome::of(child, on.patience()).expect_status(1);
+    }
+
     fn a_signal_that_comes_early_ends_the_run(on) {
         use rustix::process::{Pid, Signal, kill_process};
         for pause in [0, 1, 3, 10, 30] {

@@ -86,7 +86,7 @@ fn mappings(on: Platform, options: &[&str]) -> &'static str {
 
 /// Runs the program with `words` on the host, and with `options` in a machine, in an empty directory each. Returns the
 /// machine's statistics.
-fn exercise(on: Platform, options: &[&str], words: &str) -> String {
+pub fn exercise(on: Platform, options: &[&str], words: &str) -> String {
     let text = format!("cd work && exec ../exerciser {words}");
     let command = ["/bin/sh", "-c", &text];
     let (here, there) = (folder(), folder());

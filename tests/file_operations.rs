@@ -32,10 +32,7 @@ each_platform! {
     }
 
     fn files_without_a_name_are_as_on_the_host(on) {
-        // QEMU's daemon has none of them.
-        if on == Platform::Kvm {
-            compare(on, UNNAMED, |_| true);
-        }
+        compare(on, UNNAMED, |_| true);
     }
 
     fn a_copy_in_a_share_is_made_by_the_host(on) {

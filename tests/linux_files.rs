@@ -12,12 +12,7 @@ each_platform! {
 
     fn the_rules_of_files_are_linuxs_in_memory(on) { same_c_in_memory(on, "file_rules"); }
 
-    fn appending_is_linuxs_on_a_share(on) {
-        // QEMU's daemon goes by what the file was opened with.
-        if on == Platform::Kvm {
-            same_c_in_own_folders(on, "appending");
-        }
-    }
+    fn appending_is_linuxs_on_a_share(on) { same_c_in_own_folders(on, "appending"); }
 
     fn appending_is_linuxs_in_memory(on) { same_c_in_memory(on, "appending"); }
 

@@ -15,10 +15,6 @@ each_platform! {
     fn locks_are_linuxs(on) { same_c_in_own_folders(on, "locks"); }
 
     fn machines_and_the_host_wait_for_each_others_locks(on) {
-        // QEMU's daemon keeps none unless it is told to.
-        if on != Platform::Kvm {
-            return;
-        }
         for kind in ["flock", "record", "ofd"] {
             let folder = scripts(&["contend.py"]);
             let number = data::file(folder.path(), "number", b"00000000000000000000");
@@ -35,68 +31,62 @@ each_platform! {
     }
 
     fn the_host_sees_locks_of_a_machine_and_their_end(on) {
-        if on == Platform::Kvm {
-            for (kind, access) in [("flock", ""), ("record", ""), ("flock", ":ro")] {
-                let folder = data::folder();
-                data::file(folder.path(), "f", b"");
-                let vm = on.run(&["/usr/bin/python3", "-c", HOLD, kind, if access.is_empty() { "r+" } else { "r" }]);
-                let vm = if access.is_empty() { vm.writable_data(folder.path()) } else { vm.data(folder.path()) };
-                let mut talk = Talk::to(vm.start());
-                talk.expect("held");
-                assert!(!host_gets(folder.path(), kind), "{kind}{access}: held in the machine");
-                talk.say();
-                talk.expect("given up");
-                assert!(host_gets(folder.path(), kind), "{kind}{access}: given up in the machine");
-                talk.say();
-                talk.expect("held");
-                assert!(!host_gets(folder.path(), kind), "{kind}{access}: held again");
-                // Ended with the lock.
-                talk.end(on).expect_status(0);
-                assert!(host_gets(folder.path(), kind), "{kind}{access}: the machine is gone");
-            }
+        for (kind, access) in [("flock", ""), ("record", ""), ("flock", ":ro")] {
+            let folder = data::folder();
+            data::file(folder.path(), "f", b"");
+            let vm = on.run(&["/usr/bin/python3", "-c", HOLD, kind, if access.is_empty() { "r+" } else { "r" }]);
+            let vm = if access.is_empty() { vm.writable_data(folder.path()) } else { vm.data(folder.path()) };
+            let mut talk = Talk::to(vm.start());
+            talk.expect("held");
+            assert!(!host_gets(folder.path(), kind), "{kind}{access}: held in the machine");
+            talk.say();
+            talk.expect("given up");
+            assert!(host_gets(folder.path(), kind), "{kind}{access}: given up in the machine");
+            talk.say();
+            talk.expect("held");
+            assert!(!host_gets(folder.path(), kind), "{kind}{access}: held again");
+            // Ended with the lock.
+            talk.end(on).expect_status(0);
+            assert!(host_gets(folder.path(), kind), "{kind}{access}: the machine is gone");
         }
     }
 
     fn a_machine_meets_the_hosts_locks(on) {
-        if on == Platform::Kvm {
-            let folder = data::folder();
-            data::file(folder.path(), "f", b"");
-            for kind in ["flock", "record"] {
-                let mut host = Command::new("/usr/bin/python3");
-                host.args(["-c", HOLD, kind, "r+"]).current_dir(folder.path());
-                let mut host = Talk::to(host.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
-                host.expect("held");
-                let vm = on.run(&["/usr/bin/python3", "-c", MEET, kind]).writable_data(folder.path());
-                let mut machine = Talk::to(vm.start());
-                machine.expect("in the way 11");
-                machine.expect("interrupted");
-                machine.expect("waiting");
-                host.say();
-                host.expect("given up");
-                machine.expect("got it");
-                machine.end(on).expect_status(0);
-                host.child.kill().unwrap();
-                host.child.wait().unwrap();
-            }
+        let folder = data::folder();
+        data::file(folder.path(), "f", b"");
+        for kind in ["flock", "record"] {
+            let mut host = Command::new("/usr/bin/python3");
+            host.args(["-c", HOLD, kind, "r+"]).current_dir(folder.path());
+            let mut host = Talk::to(host.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+            host.expect("held");
+            let vm = on.run(&["/usr/bin/python3", "-c", MEET, kind]).writable_data(folder.path());
+            let mut machine = Talk::to(vm.start());
+            machine.expect("in the way 11");
+            machine.expect("interrupted");
+            machine.expect("waiting");
+            host.say();
+            host.expect("given up");
+            machine.expect("got it");
+            machine.end(on).expect_status(0);
+            host.child.kill().unwrap();
+            host.child.wait().unwrap();
         }
     }
 
     fn what_others_did_under_the_lock_is_seen_with_it(on) {
-        if on == Platform::Kvm {
-            let folder = data::folder();
-            data::file(folder.path(), "f", b"1");
-            data::file(folder.path(), "gone", b"");
-            let vm = on.run(&["/usr/bin/python3", "-c", LOOK_UNDER_LOCK]).writable_data(folder.path());
-            let mut talk = Talk::to(vm.start());
-            talk.expect("1 True False");
-            fs::remove_file(folder.path().join("gone")).unwrap();
-            data::file(folder.path(), "new", b"");
-            data::file(folder.path(), "f", b"four");
-            talk.say();
-            // Well within the second for which names and sizes are believed without a lock.
-            talk.expect("4 False True");
-            talk.end(on).expect_status(0);
-        }
+        let folder = data::folder();
+        data::file(folder.path(), "f", b"1");
+        data::file(folder.path(), "gone", b"");
+        let vm = on.run(&["/usr/bin/python3", "-c", LOOK_UNDER_LOCK]).writable_data(folder.path());
+        let mut talk = Talk::to(vm.start());
+        talk.expect("1 True False");
+        fs::remove_file(folder.path().join("gone")).unwrap();
+        data::file(folder.path(), "new", b"");
+        data::file(folder.path(), "f", b"four");
+        talk.say();
+        // Well within the second for which names and sizes are believed without a lock.
+        talk.expect("4 False True");
+        talk.end(on).expect_status(0);
     }
 }
 

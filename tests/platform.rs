@@ -2,10 +2,10 @@
 
 use std::env;
 use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::tools;
 use crate::vm::Vm;
 
 /// A hypervisor.
@@ -29,9 +29,7 @@ impl Platform {
             Self::Qemu if in_path("qemu-system-x86_64") => return Some(self),
             Self::Qemu => "qemu-system-x86_64 is not in PATH".to_owned(),
         };
-        assert!(env::var_os("CI").is_none(), "{self:?} must be tested in CI: {missing}");
-        // Not by a macro: those are captured for tests that pass.
-        let _ = writeln!(std::io::stderr(), "SKIPPED on {self:?}: {missing}");
+        tools::missing(&format!("{self:?}: {missing}"));
         None
     }
 

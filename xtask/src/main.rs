@@ -6,6 +6,7 @@ mod exercise;
 mod lint;
 mod map;
 mod samples;
+mod tools;
 mod window_curve;
 
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Task {
     WindowWorker(window_curve::Worker),
     /// Run random file operations on the host and in a machine, in several settings, and compare every result
     Exercise(exercise::Options),
+    /// Fetch what tests need beside Debian's packages: the virtio-fs project's daemon and a Linux kernel
+    Tools,
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Task::WindowCurve(options) => window_curve::run(&options),
         Task::WindowWorker(worker) => window_curve::work(&worker),
         Task::Exercise(options) => exercise::run(&options),
+        Task::Tools => tools::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
