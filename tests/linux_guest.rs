@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use crate::data;
 use crate::outcome::Outcome;
 use crate::platform::Platform;
+use crate::serve;
 use crate::tools;
-use crate::vm::diolkos;
 
 const BUSYBOX: &str = "/bin/busybox";
 /// In the order in which they need each other.
@@ -43,7 +43,8 @@ fn linux_finds_the_hosts_files_and_changes_them_as_the_host_does() {
 
     let sockets = data::folder();
     let (work, root) = (sockets.path().join("work"), sockets.path().join("root"));
-    let daemons = [serve(&["--rw"], &work, &there.path().join("work")), serve(&[], &root, Path::new("/"))];
+    let daemons =
+        [serve::start(&["--rw"], &work, &there.path().join("work")), serve::start(&[], &root, Path::new("/"))];
     let initrd = initrd(sockets.path(), &linux);
     let guest = Outcome::of(boot(&linux, &initrd, &[("work", &work), ("root", &root)]), PATIENCE).expect_status(0);
     assert_eq!(guest.err(), "", "QEMU's own complaints");
@@ -108,19 +109,6 @@ fn run(command: &mut Command) -> String {
 fn tree(folder: &Path) -> String {
     let text = "find . -printf '%P %y %m %U %G %n %s %l\\n' | grep -v '^ ' | sort && find . -type f -print0 | sort -z | xargs -0 sha256sum";
     run(Command::new("/bin/sh").args(["-c", text]).current_dir(folder))
-}
-
-/// A daemon that waits for QEMU at `socket`.
-fn serve(options: &[&str], socket: &Path, folder: &Path) -> Child {
-    let mut command = diolkos();
-    command.arg("serve").args(options).arg("--socket").arg(socket).arg(folder);
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let start = std::time::Instant::now();
-    while !socket.exists() {
-        assert!(start.elapsed() < Duration::from_secs(20), "no socket at {}", socket.display());
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    child
 }
 
 /// An archive with busybox, the modules, and a first program that mounts the shares and runs the script.

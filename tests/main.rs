@@ -30,6 +30,7 @@ mod observation;
 mod outcome;
 mod platform;
 mod programs;
+mod serve;
 mod shares;
 mod streams;
 mod tools;
