@@ -29,6 +29,7 @@ mod names;
 mod namespace;
 pub mod notify;
 mod open;
+pub mod overlay;
 pub mod pipe;
 pub mod ramfs;
 #[cfg(test)]

@@ -105,3 +105,13 @@ pub fn list(namespace: &Namespace, path: &str, chunk: usize) -> Result<Vec<(Vec<
         }
     }
 }
+
+/// A small linear congruential generator (Knuth's MMIX constants): the sequence must be the same for ever.
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn below(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}

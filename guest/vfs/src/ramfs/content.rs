@@ -16,7 +16,7 @@ const LAYOUT: Layout = match Layout::from_size_align(PAGE, PAGE) {
 
 /// A page of memory. Programs may have it mapped, and readers and writers copy without a lock: nobody ever
 /// forms a reference to its bytes.
-pub(super) struct Page {
+pub(crate) struct Page {
     start: NonNull<u8>,
     shared: Arc<Shared>,
 }
@@ -31,7 +31,7 @@ impl Page {
     ///
     /// # Errors
     /// `ENOSPC` at the limit of the file system, or without memory.
-    fn new(shared: &Arc<Shared>) -> Result<Arc<Self>> {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Result<Arc<Self>> {
         let limit = shared.limit_pages();
         let charge = |pages: u64| (pages < limit).then(|| pages + 1);
         shared.pages.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charge).map_err(|_| Errno::ENOSPC)?;
@@ -50,13 +50,20 @@ impl Page {
     }
 
     /// The address of byte `offset`, which lies in the page.
-    pub(super) fn at(&self, offset: usize) -> *mut u8 {
+    pub(crate) fn at(&self, offset: usize) -> *mut u8 {
         assert!(offset < PAGE, "offset {offset} is outside a page");
         self.start.as_ptr().wrapping_add(offset)
     }
 
+    /// Copies a page's worth of bytes in.
+    pub(crate) fn fill(&self, bytes: &[u8]) {
+        assert!(bytes.len() <= PAGE, "{} bytes are more than a page", bytes.len());
+        // SAFETY: as many bytes lie in memory this page owns, which no reference of anybody's overlaps.
+        unsafe { self.at(0).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+    }
+
     /// Zeroes the bytes from `start` up to `end`, at most [`PAGE`].
-    pub(super) fn zero(&self, start: usize, end: usize) {
+    pub(crate) fn zero(&self, start: usize, end: usize) {
         assert!(end <= PAGE, "byte {end} is outside a page");
         // SAFETY: the range lies in memory this page owns, and is touched by raw copies only.
         unsafe { self.at(start).write_bytes(0, end.saturating_sub(start)) }
@@ -77,22 +84,22 @@ impl Drop for Page {
 
 /// Size and pages of a regular file.
 #[derive(Default)]
-pub(super) struct Content {
-    pub(super) size: u64,
-    pub(super) pages: BTreeMap<u64, Arc<Page>>,
+pub(crate) struct Content {
+    pub(crate) size: u64,
+    pub(crate) pages: BTreeMap<u64, Arc<Page>>,
 }
 
 /// The page number and the byte in that page of a file offset.
-pub(super) fn split(offset: u64) -> (u64, usize) {
+pub(crate) fn split(offset: u64) -> (u64, usize) {
     (offset / PAGE as u64, (offset % PAGE as u64) as usize)
 }
 
 impl Content {
     /// Largest size of a file, that of `off_t`.
-    pub(super) const MAX: u64 = i64::MAX as u64;
+    pub(crate) const MAX: u64 = i64::MAX as u64;
 
     /// The page of this number; `None` for a hole.
-    pub(super) fn page(&self, number: u64) -> Option<Arc<Page>> {
+    pub(crate) fn page(&self, number: u64) -> Option<Arc<Page>> {
         self.pages.get(&number).cloned()
     }
 
@@ -100,7 +107,7 @@ impl Content {
     ///
     /// # Errors
     /// `ENOSPC`.
-    pub(super) fn page_or_new(&mut self, number: u64, shared: &Arc<Shared>) -> Result<Arc<Page>> {
+    pub(crate) fn page_or_new(&mut self, number: u64, shared: &Arc<Shared>) -> Result<Arc<Page>> {
         if let Some(page) = self.page(number) {
             return Ok(page);
         }
@@ -113,7 +120,7 @@ impl Content {
     ///
     /// # Errors
     /// `EFBIG` beyond [`Content::MAX`].
-    pub(super) fn resize(&mut self, size: u64) -> Result<BTreeMap<u64, Arc<Page>>> {
+    pub(crate) fn resize(&mut self, size: u64) -> Result<BTreeMap<u64, Arc<Page>>> {
         if size > Self::MAX {
             return Err(Errno::EFBIG);
         }
@@ -130,7 +137,7 @@ impl Content {
     }
 
     /// Number of pages held.
-    pub(super) fn pages(&self) -> u64 {
+    pub(crate) fn pages(&self) -> u64 {
         self.pages.len() as u64
     }
 }

@@ -10,7 +10,7 @@ const FIRST: u64 = 2;
 
 /// A directory. An entry's cookie is never given to another, so a listing that goes on after a change neither
 /// repeats nor skips what stayed.
-pub(super) struct Directory {
+pub(crate) struct Directory {
     by_name: BTreeMap<Box<[u8]>, (u64, Arc<Node>)>,
     by_cookie: BTreeMap<u64, (Box<[u8]>, Arc<Node>)>,
     next_cookie: u64,

@@ -18,50 +18,88 @@ pub(super) struct RegularFile {
     flags: OpenFlags,
 }
 
-impl RegularFile {
-    pub(super) fn new(node: Arc<Node>, flags: OpenFlags) -> Arc<Self> {
-        Arc::new(Self { inode: node.clone(), node, flags })
-    }
-
-    fn content<R>(&self, work: impl FnOnce(&mut Content) -> R) -> Result<R> {
-        match &mut self.node.inner().body {
+impl Node {
+    /// Does something with the content of this regular file.
+    pub(crate) fn content<R>(&self, work: impl FnOnce(&mut Content) -> R) -> Result<R> {
+        match &mut self.inner().body {
             Body::Regular(content) => Ok(work(content)),
             _ => Err(Errno::EINVAL),
         }
     }
 
-    /// Copies from byte `offset` on, all that the source has, up to the largest size a file may have.
-    fn copy_in(&self, mut offset: u64, source: &mut dyn Source) -> Result<usize> {
-        let mut done = 0;
-        while source.remaining() > 0 {
-            match self.copy_page_in(offset, source) {
-                Ok(0) => break,
-                Ok(n) => {
-                    done += n;
-                    offset += n as u64;
-                }
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            }
+    /// Reads what lies in one page, or in the hole where one would be; 0 at the end and for a full sink.
+    pub(crate) fn read_page(&self, offset: u64, sink: &mut dyn Sink) -> Result<usize> {
+        let (number, start) = split(offset);
+        let (page, left) = self.content(|c| (c.page(number), c.size.saturating_sub(offset)))?;
+        let length = usize::try_from(left).unwrap_or(usize::MAX).min(PAGE - start).min(sink.room());
+        match &page {
+            _ if length == 0 => Ok(0),
+            // SAFETY: `length` bytes from `start` lie in the page, which we hold until they are copied.
+            Some(page) => sink.put(unsafe { MemBytes::new(page.at(start), length) }),
+            None => sink.put_zeros(length),
         }
-        if done > 0 {
-            self.node.touch_content();
-        }
-        Ok(done)
     }
 
     /// Copies what falls into one page, and makes the file as long as that.
-    fn copy_page_in(&self, offset: u64, source: &mut dyn Source) -> Result<usize> {
+    pub(crate) fn write_page(&self, offset: u64, source: &mut dyn Source) -> Result<usize> {
         if offset >= Content::MAX {
             return Err(Errno::EFBIG);
         }
         let (number, start) = split(offset);
         let length = source.remaining().min(PAGE - start).min((Content::MAX - offset) as usize);
-        let page = self.content(|content| content.page_or_new(number, self.node.shared()))??;
+        let page = self.content(|content| content.page_or_new(number, self.shared()))??;
         // SAFETY: `length` bytes from `start` lie in the page, which we hold; its bytes are only ever copied raw.
         let n = unsafe { source.take_raw(page.at(start), length) }?;
         self.content(|content| content.size = content.size.max(offset + n as u64))?;
         Ok(n)
+    }
+
+    /// The page with byte `offset`, which lies in the file, for page tables; `None` if pages cannot be mapped.
+    pub(crate) fn map_page(&self, offset: u64) -> Result<Option<MappedRun>> {
+        let Some(source) = self.shared().config.pages else { return Ok(None) };
+        let (number, _) = split(offset);
+        // A hole gets its page even for reading: a later write has to be seen through the mapping.
+        let page = self.content(|content| match offset < content.size {
+            true => content.page_or_new(number, self.shared()),
+            false => Err(Errno::EINVAL),
+        })??;
+        let phys = (source.physical)(page.at(0));
+        Ok(Some(MappedRun { offset: number * PAGE as u64, phys, len: PAGE as u64, writable: true, pin: page }))
+    }
+}
+
+/// Calls `step` with the offset to go on from until it moves nothing, and adds up what it moved. An error counts only if
+/// nothing was moved.
+pub(crate) fn in_steps(mut offset: u64, mut step: impl FnMut(u64) -> Result<usize>) -> Result<usize> {
+    let mut done = 0;
+    loop {
+        match step(offset) {
+            Ok(0) => return Ok(done),
+            Ok(n) => {
+                done += n;
+                offset += n as u64;
+            }
+            Err(_) if done > 0 => return Ok(done),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+impl RegularFile {
+    pub(super) fn new(node: Arc<Node>, flags: OpenFlags) -> Arc<Self> {
+        Arc::new(Self { inode: node.clone(), node, flags })
+    }
+
+    /// Copies from byte `offset` on, all that the source has, up to the largest size a file may have.
+    fn copy_in(&self, offset: u64, source: &mut dyn Source) -> Result<usize> {
+        let done = in_steps(offset, |at| match source.remaining() {
+            0 => Ok(0),
+            _ => self.node.write_page(at, source),
+        })?;
+        if done > 0 {
+            self.node.touch_content();
+        }
+        Ok(done)
     }
 }
 
@@ -70,33 +108,11 @@ impl File for RegularFile {
         &self.inode
     }
 
-    fn read_at(&self, mut offset: u64, sink: &mut dyn Sink) -> Result<usize> {
+    fn read_at(&self, offset: u64, sink: &mut dyn Sink) -> Result<usize> {
         if !self.flags.reads() {
             return Err(Errno::EBADF);
         }
-        let mut done = 0;
-        while sink.room() > 0 {
-            let (number, start) = split(offset);
-            let (page, left) = self.content(|c| (c.page(number), c.size.saturating_sub(offset)))?;
-            let length = usize::try_from(left).unwrap_or(usize::MAX).min(PAGE - start).min(sink.room());
-            if length == 0 {
-                break;
-            }
-            let put = match &page {
-                // SAFETY: `length` bytes from `start` lie in the page, which we hold until they are copied.
-                Some(page) => sink.put(unsafe { MemBytes::new(page.at(start), length) }),
-                None => sink.put_zeros(length),
-            };
-            match put {
-                Ok(0) => break,
-                Ok(n) => {
-                    done += n;
-                    offset += n as u64;
-                }
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            }
-        }
+        let done = in_steps(offset, |at| self.node.read_page(at, sink))?;
         if !self.flags.contains(OpenFlags::NOATIME) {
             self.node.touch_access();
         }
@@ -116,7 +132,7 @@ impl File for RegularFile {
         }
         // The range is taken first, so that two appends never meet in it; copying may sleep.
         let wanted = source.remaining() as u64;
-        let (start, end) = self.content(|content| {
+        let (start, end) = self.node.content(|content| {
             let start = content.size;
             content.size = start.saturating_add(wanted).min(Content::MAX);
             (start, content.size)
@@ -124,21 +140,14 @@ impl File for RegularFile {
         let copied = self.copy_in(start, source);
         let reached = start + copied.unwrap_or(0) as u64;
         if reached < end {
-            let _cut = self.content(|content| if content.size == end { content.resize(reached).ok() } else { None })?;
+            let _cut =
+                self.node.content(|content| if content.size == end { content.resize(reached).ok() } else { None })?;
         }
         copied.map(|n| (n, reached))
     }
 
     fn map(&self, offset: u64, _access: Access) -> Result<Option<MappedRun>> {
-        let Some(source) = self.node.shared().config.pages else { return Ok(None) };
-        let (number, _) = split(offset);
-        // A hole gets its page even for reading: a later write has to be seen through the mapping.
-        let page = self.content(|content| match offset < content.size {
-            true => content.page_or_new(number, self.node.shared()),
-            false => Err(Errno::EINVAL),
-        })??;
-        let phys = (source.physical)(page.at(0));
-        Ok(Some(MappedRun { offset: number * PAGE as u64, phys, len: PAGE as u64, writable: true, pin: page }))
+        self.node.map_page(offset)
     }
 
     fn allocate(&self, what: Allocation, offset: u64, len: u64) -> Result<()> {
@@ -146,13 +155,13 @@ impl File for RegularFile {
             return Err(Errno::EBADF);
         }
         let end = offset.checked_add(len).ok_or(Errno::EFBIG)?;
-        let _gone = self.content(|content| content.allocate(what, offset, end, self.node.shared()))??;
+        let _gone = self.node.content(|content| content.allocate(what, offset, end, self.node.shared()))??;
         self.node.touch_content();
         Ok(())
     }
 
     fn seek(&self, what: Sought, offset: u64) -> Result<u64> {
-        self.content(|content| content.seek(what, offset))?
+        self.node.content(|content| content.seek(what, offset))?
     }
 
     fn as_any(&self) -> &dyn Any {

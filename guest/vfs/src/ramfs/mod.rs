@@ -15,18 +15,21 @@ mod space;
 mod tests;
 mod xattr;
 
+pub(crate) use content::{Content, Page, split};
+pub(crate) use file::in_steps;
+pub(crate) use node::{Body, Node, SGID};
+
 use crate::{Clock, FileType, Inode, StatFs};
 use alloc::sync::Arc;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
-use node::Node;
 use spin::Mutex;
 
 /// `TMPFS_MAGIC` of statfs(2).
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// Bytes of a page, the unit of storage.
-const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 
 /// What a memory file system is told at its making.
 #[derive(Clone)]
@@ -81,7 +84,7 @@ pub struct Ramfs {
 }
 
 /// What all nodes share.
-struct Shared {
+pub(crate) struct Shared {
     config: RamfsConfig,
     /// Pages in use, which a page gives back when the last reader and mapping let go of it.
     pages: AtomicU64,
@@ -94,8 +97,7 @@ impl Ramfs {
     /// An empty one.
     pub fn new(config: RamfsConfig) -> Self {
         let mode = FileType::Directory.mode_bits() | config.root_mode & 0o7777;
-        let shared = Shared { config, pages: AtomicU64::new(0), next_ino: AtomicU64::new(1), tree: Mutex::new(()) };
-        let shared = Arc::new(shared);
+        let shared = Shared::new(config);
         let gid = shared.config.owner.1;
         Self { root: Node::new(&shared, mode, gid, 0, node::Body::directory()) }
     }
@@ -107,12 +109,25 @@ impl Ramfs {
 
     /// Bytes of content held, in whole pages.
     pub fn used(&self) -> u64 {
-        self.root.shared().pages.load(Ordering::Relaxed) * PAGE as u64
+        self.root.shared().used()
     }
 }
 
 impl Shared {
-    fn limit_pages(&self) -> u64 {
+    pub(crate) fn new(config: RamfsConfig) -> Arc<Self> {
+        Arc::new(Self { config, pages: AtomicU64::new(0), next_ino: AtomicU64::new(1), tree: Mutex::new(()) })
+    }
+
+    pub(crate) fn config(&self) -> &RamfsConfig {
+        &self.config
+    }
+
+    /// Bytes of content held, in whole pages.
+    pub(crate) fn used(&self) -> u64 {
+        self.pages.load(Ordering::Relaxed) * PAGE as u64
+    }
+
+    pub(crate) fn limit_pages(&self) -> u64 {
         self.config.limit / PAGE as u64
     }
 
@@ -120,7 +135,7 @@ impl Shared {
         self.limit_pages().saturating_sub(self.pages.load(Ordering::Relaxed))
     }
 
-    fn statfs(&self) -> StatFs {
+    pub(crate) fn statfs(&self) -> StatFs {
         let blocks = self.limit_pages();
         let free = self.free_pages();
         StatFs {

@@ -9,7 +9,7 @@ type Renaming = (Arc<Node>, Option<Arc<Node>>);
 
 impl Node {
     /// The group of what is made in this directory, and whether it is inherited (inode(7), `S_ISGID`).
-    pub(super) fn group_for_new(&self) -> (u32, bool) {
+    pub(crate) fn group_for_new(&self) -> (u32, bool) {
         let inner = self.inner.lock();
         let inherits = inner.mode & SGID != 0;
         (if inherits { inner.gid } else { self.shared.config.owner.1 }, inherits)
@@ -89,21 +89,14 @@ impl Node {
     pub(super) fn add_name(&self, name: Name<'_>, node: &Arc<Node>) -> Result<()> {
         let _tree = self.shared.tree.lock();
         let (dead, taken) = self.directory(|directory| (directory.dead, directory.get(name.as_bytes()).is_some()))?;
-        let (nlink, linkable) = {
-            let inner = node.inner.lock();
-            (inner.nlink, inner.linkable)
-        };
         match () {
             () if dead => return Err(Errno::ENOENT),
             () if taken => return Err(Errno::EEXIST),
             () if node.kind == FileType::Directory => return Err(Errno::EPERM),
-            () if nlink == 0 && !linkable => return Err(Errno::ENOENT),
-            () if nlink == u32::MAX => return Err(Errno::EMLINK),
-            () => {}
+            () => node.check_linkable()?,
         }
         self.directory(|directory| directory.insert(name.as_bytes(), node.clone()))?;
-        node.add_links(1);
-        node.inner.lock().linkable = false;
+        node.gain_name();
         self.touch_content();
         Ok(())
     }

@@ -17,7 +17,7 @@ use spin::{Mutex, MutexGuard};
 
 /// `S_ISUID` and `S_ISGID`, and the group's execute bit.
 const SUID: u32 = 0o4000;
-pub(super) const SGID: u32 = 0o2000;
+pub(crate) const SGID: u32 = 0o2000;
 const GROUP_EXEC: u32 = 0o010;
 
 /// What tmpfs counts for each entry in the size of a directory (`BOGO_DIRENT_SIZE`).
@@ -27,7 +27,7 @@ const ENTRY_SIZE: u64 = 20;
 const RELATIME: i64 = 24 * 60 * 60;
 
 /// An inode.
-pub(super) struct Node {
+pub(crate) struct Node {
     pub(super) shared: Arc<Shared>,
     pub(super) this: Weak<Node>,
     pub(super) ino: u64,
@@ -37,7 +37,7 @@ pub(super) struct Node {
 }
 
 /// What of an inode changes.
-pub(super) struct Inner {
+pub(crate) struct Inner {
     pub(super) mode: u32,
     pub(super) nlink: u32,
     uid: u32,
@@ -52,7 +52,7 @@ pub(super) struct Inner {
 }
 
 /// What an inode holds.
-pub(super) enum Body {
+pub(crate) enum Body {
     Regular(Content),
     Directory(Directory),
     Symlink(Vec<u8>),
@@ -61,14 +61,14 @@ pub(super) enum Body {
 }
 
 impl Body {
-    pub(super) fn directory() -> Self {
+    pub(crate) fn directory() -> Self {
         Self::Directory(Directory::new())
     }
 }
 
 impl Node {
     /// A node with one name (a directory: two, its own `.` being one).
-    pub(super) fn new(shared: &Arc<Shared>, mode: u32, gid: u32, rdev: u64, body: Body) -> Arc<Self> {
+    pub(crate) fn new(shared: &Arc<Shared>, mode: u32, gid: u32, rdev: u64, body: Body) -> Arc<Self> {
         let now = shared.config.clock.now();
         let kind = FileType::from_mode(mode).unwrap_or(FileType::Regular);
         let inner = Inner {
@@ -93,7 +93,57 @@ impl Node {
         })
     }
 
-    pub(super) fn shared(&self) -> &Arc<Shared> {
+    /// A node without a name that takes over the attributes of `from`, an inode of another file system.
+    pub(crate) fn taking_over(shared: &Arc<Shared>, from: &Metadata, nlink: u32, body: Body) -> Arc<Self> {
+        let node = Self::new(shared, from.mode, from.gid, from.rdev, body);
+        {
+            let mut inner = node.inner.lock();
+            (inner.uid, inner.nlink) = (from.uid, nlink);
+            (inner.atime, inner.mtime, inner.ctime) = (from.atime, from.mtime, from.ctime);
+        }
+        node
+    }
+
+    /// Takes the name a new node has. It may get one later if it is `linkable`.
+    pub(crate) fn unname(&self, linkable: bool) {
+        let mut inner = self.inner.lock();
+        (inner.nlink, inner.linkable) = (0, linkable);
+    }
+
+    /// Whether link(2) may give it a further name.
+    ///
+    /// # Errors
+    /// `ENOENT` when its last name is gone, `EMLINK`.
+    pub(crate) fn check_linkable(&self) -> Result<()> {
+        let inner = self.inner.lock();
+        match inner.nlink {
+            0 if !inner.linkable => Err(Errno::ENOENT),
+            u32::MAX => Err(Errno::EMLINK),
+            _ => Ok(()),
+        }
+    }
+
+    /// Number of hard links.
+    pub(crate) fn links(&self) -> u32 {
+        self.inner.lock().nlink
+    }
+
+    pub(crate) fn set_links(&self, links: u32) {
+        self.inner.lock().nlink = links;
+    }
+
+    /// It has got a name, and is like any other from now on.
+    pub(crate) fn forbid_linking(&self) {
+        self.inner.lock().linkable = false;
+    }
+
+    /// It has got a further name.
+    pub(crate) fn gain_name(&self) {
+        self.add_links(1);
+        self.forbid_linking();
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
@@ -101,7 +151,7 @@ impl Node {
         self.ino
     }
 
-    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock()
     }
 
@@ -136,14 +186,14 @@ impl Node {
     }
 
     /// The content changed.
-    pub(super) fn touch_content(&self) {
+    pub(crate) fn touch_content(&self) {
         let now = self.now();
         let mut inner = self.inner.lock();
         (inner.mtime, inner.ctime) = (now, now);
     }
 
     /// The content was read: relatime, as tmpfs is mounted by default (mount(8)).
-    pub(super) fn touch_access(&self) {
+    pub(crate) fn touch_access(&self) {
         let now = self.now();
         let mut inner = self.inner.lock();
         if inner.atime <= inner.mtime || inner.atime <= inner.ctime || now.sec - inner.atime.sec >= RELATIME {
@@ -151,13 +201,13 @@ impl Node {
         }
     }
 
-    pub(super) fn touch_change(&self) {
+    pub(crate) fn touch_change(&self) {
         let now = self.now();
         self.inner.lock().ctime = now;
     }
 
     /// Adds to the number of links.
-    pub(super) fn add_links(&self, by: i32) {
+    pub(crate) fn add_links(&self, by: i32) {
         let now = self.now();
         let mut inner = self.inner.lock();
         inner.nlink = inner.nlink.saturating_add_signed(by);
@@ -284,11 +334,7 @@ impl Inode for Node {
         let mode = FileType::Regular.mode_bits() | mode & 0o7777;
         let (gid, _) = self.group_for_new();
         let node = Node::new(&self.shared, mode, gid, 0, Body::Regular(Content::default()));
-        {
-            let mut inner = node.inner.lock();
-            inner.nlink = 0;
-            inner.linkable = !flags.contains(OpenFlags::EXCL);
-        }
+        node.unname(!flags.contains(OpenFlags::EXCL));
         Ok((node.clone(), RegularFile::new(node, flags)))
     }
 

@@ -12,7 +12,7 @@ impl Content {
     ///
     /// # Errors
     /// `EOPNOTSUPP`, `EFBIG`, `ENOSPC`; nothing has changed then.
-    pub(super) fn allocate(
+    pub(crate) fn allocate(
         &mut self,
         what: Allocation,
         offset: u64,
@@ -85,7 +85,7 @@ impl Content {
     ///
     /// # Errors
     /// `ENXIO` at or past the end, and without data up to it.
-    pub(super) fn seek(&self, what: Sought, offset: u64) -> Result<u64> {
+    pub(crate) fn seek(&self, what: Sought, offset: u64) -> Result<u64> {
         if offset >= self.size {
             return Err(Errno::ENXIO);
         }

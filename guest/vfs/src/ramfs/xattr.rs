@@ -11,7 +11,7 @@ const MOST: usize = 128 << 10;
 
 /// The attributes of one inode.
 #[derive(Default)]
-pub(super) struct Xattrs {
+pub(crate) struct Xattrs {
     values: BTreeMap<Box<[u8]>, Box<[u8]>>,
     /// Bytes of all names, each with its NUL.
     names: usize,
@@ -82,6 +82,14 @@ impl Node {
         let for_users = name.as_bytes().starts_with(b"user.");
         let holds = matches!(self.kind, FileType::Regular | FileType::Directory);
         if for_users && !holds { Err(refusal) } else { known(name) }
+    }
+
+    /// Takes over an attribute of an inode of another file system, if memory has that kind of attribute.
+    pub(crate) fn take_xattr(&self, name: XattrName<'_>, value: &[u8]) -> Result<()> {
+        match self.takes(name, Errno::EPERM) {
+            Ok(()) => self.inner().xattrs.set(name, value, XattrFlags::empty()),
+            Err(_) => Ok(()),
+        }
     }
 
     pub(super) fn get_xattr(&self, name: XattrName<'_>, value: &mut [u8]) -> Result<usize> {

@@ -3,8 +3,8 @@
 use crate::ops::{Answer, Op, Path, Shown, Value, World};
 use diolkos_vfs::ramfs::{Ramfs, RamfsConfig};
 use diolkos_vfs::{
-    DirStream, Errno, Location, Lookup, Metadata, MountSpec, Namespace, NamespaceConfig, OpenFlags, Opened, Result,
-    SetMetadata, SetTime, SliceSink, SliceSource, Timespec, WaitQueue,
+    Clock, DirStream, Errno, Inode, Location, Lookup, Metadata, MountSpec, Namespace, NamespaceConfig, OpenFlags,
+    Opened, Result, SetMetadata, SetTime, SliceSink, SliceSource, Timespec, WaitQueue,
 };
 use std::sync::{Arc, Mutex};
 
@@ -25,15 +25,23 @@ impl WaitQueue for NoWaiting {
     fn wake_all(&self) {}
 }
 
+/// A clock that stands still.
+pub fn clock() -> Arc<dyn Clock> {
+    Arc::new(|| Timespec { sec: 1_800_000_000, nsec: 0 })
+}
+
 impl Guest {
     pub fn new() -> Self {
-        let clock = Arc::new(|| Timespec { sec: 1_800_000_000, nsec: 0 });
+        Self::on(Ramfs::new(RamfsConfig::new(1, clock())).root())
+    }
+
+    /// On another file system, whose root directory this is.
+    pub fn on(root: Arc<dyn Inode>) -> Self {
         let config = NamespaceConfig {
             scaffold_dev: 99,
-            clock: clock.clone(),
+            clock: clock(),
             wait_queues: Arc::new(|| Arc::new(NoWaiting) as Arc<dyn WaitQueue>),
         };
-        let root = Ramfs::new(RamfsConfig::new(1, clock)).root();
         let namespace = Namespace::new(root, MountSpec::default(), config).unwrap();
         Self { cwd: Mutex::new(namespace.root()), namespace }
     }

@@ -7,6 +7,7 @@
 mod guest;
 mod host;
 mod ops;
+mod overlay;
 mod random;
 mod table;
 

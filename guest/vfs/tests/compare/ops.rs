@@ -23,7 +23,7 @@ impl std::fmt::Debug for Path {
 }
 
 /// One operation. Relative paths start at the working directory of [`Op::Chdir`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
     Chdir(Path),
     Getcwd,

@@ -7,15 +7,15 @@ use diolkos_vfs::{OpenFlags, RenameFlags};
 const OPERATIONS: usize = 30_000;
 
 /// A small linear congruential generator (Knuth's MMIX constants): the sequence must be the same for ever.
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, sides: u64) -> u64 {
+    pub fn below(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 
-    fn one_in(&mut self, n: u64) -> bool {
+    pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
@@ -55,7 +55,7 @@ impl Dice {
         self.pick(&[0o644, 0o755, 0o700, 0o777, 0o2755, 0o4755, 0o1777])
     }
 
-    fn op(&mut self) -> Op {
+    pub fn op(&mut self) -> Op {
         let opening = OpenFlags::CREAT
             | OpenFlags::EXCL
             | OpenFlags::TRUNC
