@@ -15,6 +15,7 @@ use crate::each_platform;
 use crate::observation::figure;
 use crate::outcome::Outcome;
 use crate::platform::Platform;
+use crate::vm::Vm;
 
 each_platform! {
     fn each_call_gives_what_it_gives_on_the_host(on) {
@@ -31,6 +32,15 @@ each_platform! {
             // The files do not fit into the window, so pieces of them took turns.
             let small = options.contains(&"16M");
             assert_eq!(figure(&block, "evictions") > 0, small, "{options:?}: {block}");
+        }
+    }
+
+    fn an_overlay_keeps_to_the_model(on) {
+        let operations = if on == Platform::Kvm { 10_000 } else { 1500 };
+        for options in windows(on) {
+            for words in [&format!("random seed=3 operations={operations}"), "script"] {
+                exercise_in(on, options, words, |vm, folder| vm.overlaid_data(folder));
+            }
         }
     }
 
@@ -87,13 +97,18 @@ fn mappings(on: Platform, options: &[&str]) -> &'static str {
 /// Runs the program with `words` on the host, and with `options` in a machine, in an empty directory each. Returns the
 /// machine's statistics.
 pub fn exercise(on: Platform, options: &[&str], words: &str) -> String {
+    exercise_in(on, options, words, |vm, folder| vm.writable_data(folder))
+}
+
+/// The same, with the machine's directory shared as `share` says.
+fn exercise_in(on: Platform, options: &[&str], words: &str, share: impl for<'a> Fn(Vm<'a>, &Path) -> Vm<'a>) -> String {
     let text = format!("cd work && exec ../exerciser {words}");
     let command = ["/bin/sh", "-c", &text];
     let (here, there) = (folder(), folder());
     let mut shell = Command::new(command[0]);
     shell.args(&command[1..]).current_dir(here.path());
     shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let vm = on.run(&command).option(options).option(&["--stats"]).writable_data(there.path());
+    let vm = share(on.run(&command).option(options).option(&["--stats"]), there.path());
 
     let host = answered(shell.spawn().unwrap(), here.path(), on).expect_status(0);
     let mut guest = answered(vm.start(), there.path(), on);

@@ -46,21 +46,12 @@ each_platform! {
     }
 
     fn files_in_memory_are_as_in_the_hosts_tmpfs(on) {
-        let shm = tempfile::tempdir_in("/dev/shm").unwrap();
-        for script in [ATTRIBUTES, RANGES, METADATA, UNNAMED] {
-            let run = |on_host: bool, work: &Path| {
-                let folder = scripts(script);
-                let inside = format!("import os; os.makedirs({work:?}, exist_ok=True); os.chdir({work:?}); {RUN}");
-                let command = ["/usr/bin/python3", "-c", &inside];
-                let place = if on_host { folder.path().to_str().unwrap() } else { "/data" };
-                let vm = on.run(&command).data(folder.path()).env("SHARED", "1").env("SCRIPTS", place);
-                if on_host { vm.on_host() } else { vm.outcome() }
-            };
-            let work = shm.path().join("work");
-            let host = run(true, &work).expect_status(0);
-            fs::remove_dir_all(&work).unwrap();
-            run(false, Path::new("/tmp/work")).expect_same(&host);
-        }
+        as_in_tmpfs(on, "/tmp/work", &[ATTRIBUTES, RANGES, METADATA, UNNAMED]);
+    }
+
+    fn files_over_a_share_are_as_in_the_hosts_tmpfs(on) {
+        // An overlay knows more of ranges; the exerciser tells of them.
+        as_in_tmpfs(on, "/data/work", &[ATTRIBUTES, METADATA, UNNAMED]);
     }
 
     fn attributes_of_a_read_only_share_stay(on) {
@@ -79,6 +70,25 @@ each_platform! {
                       try: os.setxattr('f', name, b'v')\n  except OSError as e: print(e.errno)";
         let outcome = on.run(&["/usr/bin/python3", "-c", script]).writable_data(folder.path()).outcome();
         outcome.expect_status(0).expect_out("1\n1\n");
+    }
+}
+
+/// Runs scripts in the machine at `place`, where `/data` is an overlay, and on the host in memory.
+fn as_in_tmpfs(on: Platform, place: &str, all: &[&str]) {
+    let shm = tempfile::tempdir_in("/dev/shm").unwrap();
+    for script in all {
+        let run = |on_host: bool, work: &Path| {
+            let folder = scripts(script);
+            let inside = format!("import os; os.makedirs({work:?}, exist_ok=True); os.chdir({work:?}); {RUN}");
+            let command = ["/usr/bin/python3", "-c", &inside];
+            let scripts = if on_host { folder.path().to_str().unwrap() } else { "/data" };
+            let vm = on.run(&command).overlaid_data(folder.path()).env("SHARED", "1").env("SCRIPTS", scripts);
+            if on_host { vm.on_host() } else { vm.outcome() }
+        };
+        let work = shm.path().join("work");
+        let host = run(true, &work).expect_status(0);
+        fs::remove_dir_all(&work).unwrap();
+        run(false, Path::new(place)).expect_same(&host);
     }
 }
 

@@ -28,6 +28,7 @@ mod load;
 mod locks;
 mod observation;
 mod outcome;
+mod overlay;
 mod platform;
 mod programs;
 mod serve;

@@ -64,6 +64,11 @@ impl<'a> Vm<'a> {
         self.data_with(folder, "")
     }
 
+    /// The same, under an overlay: what the machine changes stays in it.
+    pub fn overlaid_data(self, folder: &Path) -> Self {
+        self.data_with(folder, ":overlay")
+    }
+
     fn data_with(mut self, folder: &Path, mode: &str) -> Self {
         self.folder = Some(folder.to_owned());
         self.option(&["--workdir", "/data"]).volume(folder, &format!("/data{mode}"))

@@ -30,6 +30,8 @@ pub enum Access {
     ReadOnly,
     /// Change the host's files.
     ReadWrite,
+    /// Change what it sees: changes stay in the machine's memory. To the host the share is read-only.
+    Overlay,
 }
 
 impl Access {
@@ -314,7 +316,7 @@ impl BootOptions {
 }
 
 const EMPTY: &str = "%empty%";
-const ACCESS: [(&str, Access); 2] = [("ro", Access::ReadOnly), ("rw", Access::ReadWrite)];
+const ACCESS: [(&str, Access); 3] = [("ro", Access::ReadOnly), ("rw", Access::ReadWrite), ("overlay", Access::Overlay)];
 const DAX: [(&str, DaxPolicy); 3] = [("clock", DaxPolicy::Clock), ("lifo", DaxPolicy::Lifo), ("off", DaxPolicy::Off)];
 const DAX_IO: [(&str, DaxIo); 2] = [("auto", DaxIo::Auto), ("window", DaxIo::Window)];
 const CACHE: [(&str, CacheMode); 3] =
@@ -344,6 +346,7 @@ mod tests {
                     access: Access::ReadWrite,
                     cache: CacheMode::None,
                 },
+                Share { tag: "over".into(), target: b"/o".to_vec(), access: Access::Overlay, cache: CacheMode::Auto },
             ],
             args: vec![b"/bin/sh".to_vec(), b"-c".to_vec(), b"".to_vec(), b"echo 'a b'\n%20 -- x=y".to_vec()],
             env: vec![b"A=b c:d".to_vec(), b"EMPTY=".to_vec()],

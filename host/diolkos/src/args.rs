@@ -50,12 +50,20 @@ pub struct RunOptions {
     #[arg(long)]
     pub rw: bool,
 
+    /// Let the program change what it sees of DIR, in the machine's memory
+    ///
+    /// Everything can be written, and DIR stays as it is: what was changed vanishes with the machine. It may take half of
+    /// the machine's memory, of large files only the pages that change do; more is "No space left on device".
+    #[arg(long, conflicts_with = "rw")]
+    pub overlay: bool,
+
     /// Share one more host directory, at a place of its own
     ///
     /// HOST appears in the machine at the absolute path GUEST, which need not exist in DIR. It is writable unless ':ro'
-    /// is added; ':cache=none', ':cache=auto' or ':cache=always' gives it a rule of its own in place of --cache, and
-    /// ':dax=SIZE' a window of its own size in place of --dax-window. May be given several times.
-    #[arg(long, value_name = "HOST:GUEST[:ro][:cache=MODE][:dax=SIZE]")]
+    /// is added, or ':overlay', which keeps changes in memory as --overlay does; ':cache=none', ':cache=auto' or
+    /// ':cache=always' gives it a rule of its own in place of --cache, and ':dax=SIZE' a window of its own size in place of
+    /// --dax-window. May be given several times.
+    #[arg(long, value_name = "HOST:GUEST[:ro|:overlay][:cache=MODE][:dax=SIZE]")]
     pub volume: Vec<Volume>,
 
     /// Set an environment variable: KEY=VALUE, or KEY to pass on the host's value
@@ -322,6 +330,7 @@ mod tests {
             (&["--platform", "xen", "/", "ls"], "--platform"),
             (&["--trace", "everything", "/", "ls"], "--trace"),
             (&["--volume", "/data", "/", "ls"], "--volume"),
+            (&["--rw", "--overlay", "/", "ls"], "--overlay"),
             (&["--colour", "/", "ls"], "--colour"),
             (&["/"], "PROGRAM"),
             (&[], "DIR"),

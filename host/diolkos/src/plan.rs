@@ -153,7 +153,11 @@ fn check_shares(options: &RunOptions) -> Result<(Vec<Share>, Vec<cmdline::Share>
         mounts.push(cmdline::Share { tag, target: target.to_vec(), access, cache });
         Ok(())
     };
-    let access = if options.rw { Access::ReadWrite } else { Access::ReadOnly };
+    let access = match (options.rw, options.overlay) {
+        (true, _) => Access::ReadWrite,
+        (_, true) => Access::Overlay,
+        _ => Access::ReadOnly,
+    };
     let cache = options.cache.into();
     add("root".to_owned(), &options.dir, b"/", Rules { access, cache, window }, "")?;
     for (i, volume) in options.volume.iter().enumerate() {
@@ -227,6 +231,16 @@ mod tests {
         assert_eq!(plan(&["--dax-window", "0", "/", "ls"]).unwrap().boot.dax, cmdline::DaxPolicy::Off);
         assert_eq!(plan(&["--dax-policy", "lifo", "/", "ls"]).unwrap().boot.dax, cmdline::DaxPolicy::Lifo);
         assert_eq!(plan(&["--dax-io", "window", "/", "ls"]).unwrap().boot.dax_io, cmdline::DaxIo::Window);
+    }
+
+    #[test]
+    fn what_lies_under_an_overlay_is_read_only_to_the_host() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = format!("{}:/data:overlay", folder.path().display());
+        let plan = plan(&["--overlay", "--volume", &volume, "/", "ls"]).unwrap();
+        for (share, mount) in plan.shares.iter().zip(&plan.boot.shares) {
+            assert_eq!((share.writable, mount.access), (false, Access::Overlay));
+        }
     }
 
     #[test]

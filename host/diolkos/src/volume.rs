@@ -1,4 +1,4 @@
-//! One `--volume HOST:GUEST[:ro][:cache=MODE][:dax=SIZE]`.
+//! One `--volume HOST:GUEST[:ro|:overlay][:cache=MODE][:dax=SIZE]`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -41,6 +41,7 @@ impl Words {
             let text = String::from_utf8_lossy(word);
             let again = match text.split_once('=') {
                 None if text == "ro" => all.access.replace(Access::ReadOnly).is_some(),
+                None if text == "overlay" => all.access.replace(Access::Overlay).is_some(),
                 None if text == "rw" => all.access.replace(Access::ReadWrite).is_some(),
                 Some(("dax", size)) => {
                     let size = size.parse().map_err(|why| format!("dax={size}: {why}"))?;
@@ -51,7 +52,11 @@ impl Words {
                         .map_err(|_| format!("the cache rule is 'none', 'auto' or 'always', not '{mode}'"))?;
                     all.cache.replace(mode).is_some()
                 }
-                _ => return Err(format!("after the paths come 'ro', 'rw', 'cache=MODE' or 'dax=SIZE', not '{text}'")),
+                _ => {
+                    return Err(format!(
+                        "after the paths come 'ro', 'rw', 'overlay', 'cache=MODE' or 'dax=SIZE', not '{text}'"
+                    ));
+                }
             };
             if again {
                 return Err(format!("'{text}' contradicts or repeats a word before it"));
@@ -62,7 +67,7 @@ impl Words {
 }
 
 impl Volume {
-    /// Reads `HOST:GUEST` and what may follow it: `:ro` or `:rw`, `:cache=MODE` and `:dax=SIZE`.
+    /// Reads `HOST:GUEST` and what may follow it: `:ro`, `:rw` or `:overlay`, `:cache=MODE` and `:dax=SIZE`.
     ///
     /// # Errors
     /// What is wrong with `text`, for a user who has just written it.
@@ -114,6 +119,7 @@ mod tests {
         assert_eq!(Volume::parse("data:/mnt//x/".as_ref()), Ok(volume(Access::ReadWrite)));
         assert_eq!(access("data:/mnt/x:rw"), Access::ReadWrite);
         assert_eq!(access("data:/mnt/x:ro"), Access::ReadOnly);
+        assert_eq!(access("data:/mnt/x:overlay"), Access::Overlay);
     }
 
     #[test]
@@ -131,6 +137,7 @@ mod tests {
             ("data", "HOST:GUEST"),
             ("a:/b:ro:x", "'x'"),
             ("a:/b:ro:rw", "'rw'"),
+            ("a:/b:ro:overlay", "'overlay'"),
             ("a:/b:cache=auto:cache=auto", "'cache=auto'"),
             ("a:/b:cache=often", "'often'"),
             ("a:/b:dax=big", "dax=big"),

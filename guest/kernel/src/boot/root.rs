@@ -3,7 +3,7 @@
 use super::options;
 use crate::drivers::fs::{FsDevice, by_tag, tags};
 use crate::fs::{devfs, devices, procfs, sysfs, tty, waiting};
-use crate::mm::{losses, window};
+use crate::mm::{forget, losses, window};
 use crate::{report, stats, task, time};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -11,7 +11,8 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use diolkos_common::cmdline::{Access, BootOptions, Share};
-use diolkos_vfs::{Inode, MountSpec, Namespace, NamespaceConfig};
+use diolkos_vfs::overlay::{Mappings, Overlay, OverlayConfig};
+use diolkos_vfs::{Inode, InodeId, MountSpec, Namespace, NamespaceConfig};
 use diolkos_virtiofs::{INODES, Mount, MountOptions, Platform, mount as mount_share};
 use spin::Mutex;
 
@@ -38,6 +39,16 @@ impl Platform for Machine {
         task::pause();
     }
 }
+
+impl Mappings for Machine {
+    fn forget(&self, file: InodeId, from: u64, to: u64) {
+        forget::forget(file, from, to);
+    }
+}
+
+/// Files of an overlaid share up to this size are copied to memory whole when they are first changed; of larger ones only
+/// the pages that change. A copy of this size costs about what one message to the host does.
+const COPIED_WHOLE: u64 = 128 << 10;
 
 /// Mounts the shares and the memory file systems.
 ///
@@ -69,9 +80,10 @@ pub fn mount(options: &BootOptions) -> Result<Arc<Namespace>, String> {
 }
 
 fn share_spec(share: &Share) -> MountSpec {
+    let fs_type = if share.access == Access::Overlay { "overlay" } else { "virtiofs" };
     MountSpec {
         source: share.tag.clone(),
-        fs_type: "virtiofs".to_string(),
+        fs_type: fs_type.to_string(),
         options: "relatime".to_string(),
         read_only: share.access == Access::ReadOnly,
     }
@@ -102,7 +114,13 @@ fn share_root(share: &Share, dev: u64) -> Result<Arc<dyn Inode>, String> {
     }
     let root = mount.root();
     SHARES.lock().push(Arc::new(mount));
-    Ok(root)
+    if share.access != Access::Overlay {
+        return Ok(root);
+    }
+    let memory = devices::memory_config(dev, options.ids, 0o755);
+    let config = OverlayConfig { lower: root, memory, mappings: Arc::new(Machine), whole: COPIED_WHOLE };
+    let overlay = Overlay::new(config).map_err(|errno| format!("share '{}': no overlay: {errno}", share.tag))?;
+    Ok(overlay.root())
 }
 
 /// `/dev`, `/dev/shm`, `/proc`, `/sys`, `/tmp` and `/run`.

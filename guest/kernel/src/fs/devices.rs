@@ -61,16 +61,15 @@ fn physical(address: *const u8) -> u64 {
 // SAFETY: a frame is 4096 bytes, aligned to that and mapped in the direct map, and belongs to who allocated it.
 const FRAMES: PageSource = unsafe { PageSource::new(allocate_page, release_page, physical) };
 
-/// A memory file system, holding at most half of the RAM, as tmpfs does; all of them together leave an eighth.
-pub fn memory_fs(dev: u64, owner: (u32, u32), root_mode: u32) -> Ramfs {
+/// What memory holds files: at most half of the RAM, as with tmpfs; all of it together leaves an eighth.
+pub fn memory_config(dev: u64, owner: (u32, u32), root_mode: u32) -> RamfsConfig {
     let (_, total) = frames::usage();
-    Ramfs::new(RamfsConfig {
-        limit: total / 2,
-        owner,
-        root_mode,
-        pages: Some(FRAMES),
-        ..RamfsConfig::new(dev, Arc::new(now))
-    })
+    RamfsConfig { limit: total / 2, owner, root_mode, pages: Some(FRAMES), ..RamfsConfig::new(dev, Arc::new(now)) }
+}
+
+/// A memory file system.
+pub fn memory_fs(dev: u64, owner: (u32, u32), root_mode: u32) -> Ramfs {
+    Ramfs::new(memory_config(dev, owner, root_mode))
 }
 
 /// The directory memory files are made in, without names.

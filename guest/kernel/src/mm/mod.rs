@@ -7,6 +7,8 @@
 pub mod areas;
 #[cfg(guest)]
 mod fault;
+#[cfg(guest)]
+pub mod forget;
 pub mod frames;
 #[cfg(guest)]
 mod heap;

@@ -5,24 +5,24 @@
 //! Linux' overlayfs joins two directory trees, and copies a file from the lower to the upper before its first change. Its
 //! oddities come from there: a copy is another inode, so open files and hard links part from it, and a directory cannot
 //! be renamed without copying all of it. Here the upper is memory of our own, so it need be no tree. There is one
-//! [`node::Node`] for each lower inode that anybody holds, found by the lower inode's identity, and it stays the same
+//! `node::Node` for each lower inode that anybody holds, found by the lower inode's identity, and it stays the same
 //! inode for ever: it shows the lower's attributes and content until a change is made, and from then on its own,
 //! *inside the same node*. So
 //!
 //! * what is open, mapped or hard-linked sees every change, however it was reached;
 //! * inode numbers never change;
 //! * a directory is renamed by moving its node, whatever lies below it;
-//! * a file is copied page by page ([`content`]): one byte changed in a file of a gigabyte takes one page of memory. A
+//! * a file is copied page by page (`content`): one byte changed in a file of a gigabyte takes one page of memory. A
 //!   page that was never changed keeps coming from the lower file, through its window if it has one. Small files are
 //!   copied whole, so that what is left of them does not depend on the host any more.
 //!
-//! Names ([`table`]) are kept only where they differ from the lower directory: new ones, and those that are gone
+//! Names (`table`) are kept only where they differ from the lower directory: new ones, and those that are gone
 //! (overlayfs' whiteouts). A directory that was removed and made again is a new node with nothing below it (overlayfs'
 //! opaque directory).
 //!
 //! # What stays in memory
 //! A node lives as long as somebody holds it; what keeps a changed one is its name, entered in its directory's table,
-//! and so on up to the root (that chain is what overlayfs copies up), and for a file [`Fs::known`], so that its other
+//! and so on up to the root (that chain is what overlayfs copies up), and for a file `Fs::known`, so that its other
 //! hard links find it. Names are counted and content is bounded as in a [`crate::ramfs`]: `ENOSPC`.
 //!
 //! # When the lower changes meanwhile
@@ -33,9 +33,9 @@
 //! a part of such a page fails with `EIO`: nobody knows what the rest of it should be.
 //!
 //! # Locking
-//! [`Fs::names`] first, by everything that changes names; then one node's `state`, or `known`; then a memory node's own
+//! `Fs::names` first, by everything that changes names; then one node's `state`, or `known`; then a memory node's own
 //! lock. The lower file system is never asked with any of them held: what it said is checked again under the lock
-//! ([`table::Found`]). No node is dropped under a lock, since its lower inode may wait for the host then.
+//! (`table::Found`). No node is dropped under a lock, since its lower inode may wait for the host then.
 
 mod attributes;
 mod content;
