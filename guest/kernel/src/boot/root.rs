@@ -47,7 +47,7 @@ impl Mappings for Machine {
 }
 
 /// Files of an overlaid share up to this size are copied to memory whole when they are first changed; of larger ones only
-/// the pages that change. A copy of this size costs about what one message to the host does.
+/// the pages that change. Most files that programs rewrite in part are smaller, and no longer depend on the host then.
 const COPIED_WHOLE: u64 = 128 << 10;
 
 /// Mounts the shares and the memory file systems.

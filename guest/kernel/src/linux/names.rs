@@ -149,7 +149,7 @@ fn renameat(call: &mut Call<'_>) -> Result<u64> {
     move_name(call, (old_dir, old), (new_dir, new), RenameFlags::empty())
 }
 
-/// renameat2(2). `RENAME_WHITEOUT` is for overlay file systems, which we do not have: `EINVAL`, as there.
+/// renameat2(2). `RENAME_WHITEOUT` is for overlays made of directories, which ours are not: `EINVAL`.
 fn renameat2(call: &mut Call<'_>) -> Result<u64> {
     let [old_dir, old, new_dir, new, flags, _] = call.args;
     let flags = RenameFlags::from_bits(flags as u32).ok_or(Errno::EINVAL)?;
