@@ -221,6 +221,28 @@ each_platform! {
         ));
     }
 
+    fn far_more_files_than_descriptors_are_changed(on) {
+        let folder = data::folder();
+        let files = if on == Platform::Kvm { 2000 } else { 1000 };
+        for number in 0..files {
+            data::file(folder.path(), &format!("f{number:04}"), b"lower");
+        }
+        let before = packed(folder.path(), ".");
+        let script = "import os\n\
+            for i, name in enumerate(sorted(os.listdir('.'))):\n\
+            \x20 if i % 2: os.chmod(name, 0o600)\n\
+            \x20 else: os.rename(name, 'r' + name)\n\
+            names = os.listdir('.')\n\
+            print(len(names), sum(os.stat(name).st_mode & 0o777 == 0o600 for name in names))\n\
+            print({open(name).read() for name in names})";
+        let vm = on.run(&[PYTHON, "-c", script]).overlaid_data(folder.path());
+        let (run, mut command) = (vm.command(), Command::new("/usr/bin/prlimit"));
+        command.arg("--nofile=300:300").arg(run.get_program()).args(run.get_args());
+        let outcome = Outcome::of(vm.watched(command), on.patience()).expect_status(0);
+        outcome.expect_out(&format!("{files} {}\n{{'lower'}}\n", files / 2));
+        assert!(packed(folder.path(), ".") == before, "the host's directory has changed");
+    }
+
     fn what_was_not_changed_follows_the_host(on) {
         let folder = data::folder();
         let (kept, followed) = (data::file(folder.path(), "kept", b"old"), data::file(folder.path(), "followed", b"old"));

@@ -96,12 +96,13 @@ fn share_root(share: &Share, dev: u64) -> Result<Arc<dyn Inode>, String> {
     })?;
     let options = options();
     let window = device.window();
+    let inodes = options.inodes.map_or(INODES, |inodes| inodes as usize);
     let mount_options = MountOptions {
         tag: share.tag.clone(),
         dev,
         writable: share.access.changes_host(),
         cache: share.cache,
-        inodes: options.inodes.map_or(INODES, |inodes| inodes as usize),
+        inodes,
         dax: options.dax,
         dax_io: options.dax_io,
         ids: options.ids,
@@ -118,7 +119,9 @@ fn share_root(share: &Share, dev: u64) -> Result<Arc<dyn Inode>, String> {
         return Ok(root);
     }
     let memory = devices::memory_config(dev, options.ids, 0o755);
-    let config = OverlayConfig { lower: root, memory, mappings: Arc::new(Machine), whole: COPIED_WHOLE };
+    // A quarter of what may be held without need: this is held with need, but for how long nobody knows.
+    let held = inodes as u64 / 4;
+    let config = OverlayConfig { lower: root, memory, mappings: Arc::new(Machine), whole: COPIED_WHOLE, held };
     let overlay = Overlay::new(config).map_err(|errno| format!("share '{}': no overlay: {errno}", share.tag))?;
     Ok(overlay.root())
 }

@@ -4,7 +4,7 @@ use super::content::Changed;
 use super::directory::DirectoryFile;
 use super::file::RegularFile;
 use super::names::Made;
-use super::node::{Node, Place};
+use super::node::{Node, Place, Shown};
 use crate::ramfs::{Body, Content, PAGE};
 use crate::{
     Errno, File, FileType, Inode, InodeId, Location, Metadata, Name, OpenFlags, RenameFlags, Result, SetMetadata,
@@ -24,9 +24,9 @@ const ENTRY_SIZE: u64 = 20;
 impl Node {
     /// The number shown to programs.
     pub(super) fn number(&self) -> Result<u64> {
-        match (self.ino.load(Ordering::Relaxed), &self.lower) {
-            (0, Some(lower)) => Ok(lower.metadata()?.ino),
-            (ino, _) => Ok(ino),
+        match self.shown()? {
+            Shown::Upper(_) => Ok(self.ino.load(Ordering::Relaxed)),
+            Shown::Lower(lower) => Ok(lower.metadata()?.ino),
         }
     }
 
@@ -66,18 +66,17 @@ impl Inode for Node {
     }
 
     fn metadata(&self) -> Result<Metadata> {
-        let mut metadata = match (self.upper(), &self.lower) {
-            (Some(upper), _) => {
+        let mut metadata = match self.shown()? {
+            Shown::Upper(upper) => {
                 let mut metadata = upper.metadata()?;
                 self.correct(&mut metadata);
                 metadata
             }
-            (None, Some(lower)) => {
+            Shown::Lower(lower) => {
                 let metadata = lower.metadata()?;
                 let links = self.state.lock().links;
                 Metadata { nlink: metadata.nlink.saturating_add_signed(links), ..metadata }
             }
-            (None, None) => return Err(Errno::EIO),
         };
         if self.is_dead() {
             metadata.nlink = 0;
@@ -104,15 +103,14 @@ impl Inode for Node {
     }
 
     fn readlink(&self) -> Result<Vec<u8>> {
-        match (&self.lower, self.upper()) {
-            (Some(lower), _) => lower.readlink(),
-            (None, Some(upper)) => upper.readlink(),
-            (None, None) => Err(Errno::EIO),
+        match self.shown()? {
+            Shown::Upper(upper) => upper.readlink(),
+            Shown::Lower(lower) => lower.readlink(),
         }
     }
 
     fn follow(&self) -> Result<Option<Location>> {
-        self.lower.as_ref().map_or(Ok(None), |lower| lower.follow())
+        self.lower().map_or(Ok(None), |lower| lower.follow())
     }
 
     fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>> {
@@ -133,11 +131,10 @@ impl Inode for Node {
 
     /// Anything may be changed here. Whether something may be read or executed is the host's to say, until it is changed.
     fn access(&self, mask: u32) -> Result<()> {
-        match (self.upper(), &self.lower) {
-            (Some(upper), _) => upper.access(mask),
-            (None, Some(_)) if mask == W_OK => Ok(()),
-            (None, Some(lower)) => lower.access(mask & !W_OK),
-            (None, None) => Err(Errno::EIO),
+        match self.shown()? {
+            Shown::Upper(upper) => upper.access(mask),
+            Shown::Lower(_) if mask == W_OK => Ok(()),
+            Shown::Lower(lower) => lower.access(mask & !W_OK),
         }
     }
 
@@ -192,18 +189,16 @@ impl Inode for Node {
     }
 
     fn xattr(&self, name: XattrName<'_>, value: &mut [u8]) -> Result<usize> {
-        match (self.upper(), &self.lower) {
-            (Some(upper), _) => upper.xattr(name, value),
-            (None, Some(lower)) => lower.xattr(name, value),
-            (None, None) => Err(Errno::EIO),
+        match self.shown()? {
+            Shown::Upper(upper) => upper.xattr(name, value),
+            Shown::Lower(lower) => lower.xattr(name, value),
         }
     }
 
     fn list_xattrs(&self, list: &mut [u8]) -> Result<usize> {
-        match (self.upper(), &self.lower) {
-            (Some(upper), _) => upper.list_xattrs(list),
-            (None, Some(lower)) => lower.list_xattrs(list),
-            (None, None) => Err(Errno::EIO),
+        match self.shown()? {
+            Shown::Upper(upper) => upper.list_xattrs(list),
+            Shown::Lower(lower) => lower.list_xattrs(list),
         }
     }
 

@@ -66,7 +66,11 @@ impl Changed<'_> {
     /// What is to be done before any change of the content but truncation: a small file is copied whole.
     pub(super) fn begin(&self) -> Result<()> {
         let size = self.size()?;
-        if size <= self.node.fs.whole { self.copy(0..pages_of(size)) } else { Ok(()) }
+        if size <= self.node.fs.whole {
+            self.copy(0..pages_of(size))?;
+            self.node.let_go_of_lower();
+        }
+        Ok(())
     }
 
     /// Reads from `offset` on.
@@ -168,6 +172,7 @@ impl Changed<'_> {
             let _cut = self.upper.content(|content| content.resize(size))??;
             state.shown.remove(pages_of(size)..u64::MAX);
             drop(state);
+            self.node.let_go_of_lower();
             self.node.forget(size.next_multiple_of(PAGE as u64), u64::MAX);
             break;
         }

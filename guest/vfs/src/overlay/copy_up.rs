@@ -23,7 +23,7 @@ impl Node {
         if let Some(upper) = self.upper() {
             return Ok(upper);
         }
-        let lower = self.lower.as_ref().ok_or(Errno::EIO)?;
+        let lower = self.lower().ok_or(Errno::EIO)?;
         let metadata = lower.metadata()?;
         let mut size = 0;
         let body = match self.kind {
@@ -36,7 +36,7 @@ impl Node {
             _ => Body::Special,
         };
         let node = ramfs::Node::taking_over(&self.fs.memory, &metadata, metadata.nlink, body);
-        copy_xattrs(&**lower, &node)?;
+        copy_xattrs(&*lower, &node)?;
         self.keep()?;
         let upper = {
             let mut state = self.state.lock();
@@ -45,17 +45,25 @@ impl Node {
                 node.set_links(metadata.nlink.saturating_add_signed(state.links));
                 state.shown = Ranges::up_to(pages_of(size));
                 state.lower_size = metadata.size;
+                state.alone = metadata.nlink == 1 && state.links == 0;
+                self.fs.held.fetch_add(1, Ordering::Relaxed);
                 state.upper = Some(node);
             }
             state.upper.clone().ok_or(Errno::EIO)?
         };
-        let _before = (upper.links() > 0).then(|| self.hold_by_id(true));
+        let before = (upper.links() > 0).then(|| self.hold_by_id(true));
+        drop(before);
+        if self.kind == FileType::Regular && size <= self.fs.whole && self.fs.holds_many() {
+            // Only to hold one less: where that fails the file goes on showing the lower's content.
+            let _ = self.open_lower().and_then(|lower| self.copy_pages(&upper, &*lower, 0..pages_of(size)));
+        }
+        self.let_go_of_lower();
         Ok(upper)
     }
 
     /// Opens the lower file, to read what still shows of it.
     pub(super) fn open_lower(&self) -> Result<Arc<dyn File>> {
-        self.lower.as_ref().ok_or(Errno::EIO)?.clone().open(OpenFlags::LARGEFILE)
+        self.lower().ok_or(Errno::EIO)?.open(OpenFlags::LARGEFILE)
     }
 
     /// Copies those of `pages` that still show.

@@ -77,7 +77,7 @@ impl DirectoryFile {
             return Err(Errno::EISDIR);
         }
         let flags = OpenFlags::DIRECTORY | OpenFlags::LARGEFILE;
-        let lower = node.lower_dir().map(|lower| lower.clone().open(flags)).transpose()?;
+        let lower = node.lower_dir().map(|lower| lower.open(flags)).transpose()?;
         Ok(Arc::new(Self { inode: node.clone(), node, lower, translated: Mutex::default() }))
     }
 

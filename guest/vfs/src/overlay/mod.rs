@@ -25,6 +25,11 @@
 //! and so on up to the root (that chain is what overlayfs copies up), and for a file `Fs::known`, so that its other
 //! hard links find it. Names are counted and content is bounded as in a [`crate::ramfs`]: `ENOSPC`.
 //!
+//! A lower inode that is held costs the host a descriptor. So it is let go of when its node has all there is to know: a
+//! file whose content was copied or cut off, a link, a fifo. When many are held all the same (a program that changes the
+//! modes of a whole tree), small files are copied for that alone. Large files with pages that still show, hard links and
+//! directories stay.
+//!
 //! # When the lower changes meanwhile
 //! What the program never touched follows the lower file system by its own rules. A name that the program changed, or
 //! under which it changed something, stays as the program left it, whatever happens to that name below. Attributes stay
@@ -83,6 +88,8 @@ pub struct OverlayConfig {
     pub mappings: Arc<dyn Mappings>,
     /// Files up to this size in bytes are copied whole at the first change of their content.
     pub whole: u64,
+    /// When more changed lower inodes than this are held, such files are copied at any change, so that they can be let go of.
+    pub held: u64,
 }
 
 /// An overlay. It is never taken apart: what keeps changed nodes also keeps the overlay, for as long as the machine runs.
@@ -96,7 +103,7 @@ impl Overlay {
     /// # Errors
     /// `ENOTDIR` for a lower that is no directory, `EXDEV` for one on another device than the memory pretends to be on.
     pub fn new(config: OverlayConfig) -> Result<Self> {
-        let OverlayConfig { lower, memory, mappings, whole } = config;
+        let OverlayConfig { lower, memory, mappings, whole, held } = config;
         let id = lower.id();
         if lower.file_type() != crate::FileType::Directory {
             return Err(Errno::ENOTDIR);
@@ -108,6 +115,8 @@ impl Overlay {
             memory: Shared::new(memory),
             mappings,
             whole,
+            most_held: held,
+            held: AtomicU64::new(0),
             known: Mutex::default(),
             names: Mutex::new(()),
             next_ino: AtomicU64::new(FIRST_INO),
@@ -152,6 +161,9 @@ struct Fs {
     memory: Arc<Shared>,
     mappings: Arc<dyn Mappings>,
     whole: u64,
+    most_held: u64,
+    /// Lower inodes of changed nodes.
+    held: AtomicU64,
     known: Mutex<BTreeMap<InodeId, Known>>,
     names: Mutex<()>,
     next_ino: AtomicU64,
@@ -173,6 +185,11 @@ impl Fs {
         let charge = |entries: u64| (entries < most).then(|| entries + 1);
         let charged = self.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charge);
         charged.map(drop).map_err(|_| Errno::ENOSPC)
+    }
+
+    /// Whether it is time to let go of lower inodes.
+    fn holds_many(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > self.most_held
     }
 
     fn release_entry(&self) {

@@ -1,7 +1,7 @@
 //! What changes names. The lower file system is asked first, without a lock; under the lock of names its answer is
 //! checked against the tables, and if somebody was faster it all starts over.
 
-use super::node::{Node, Place};
+use super::node::{Node, Place, Shown};
 use super::table::Found;
 use super::{Fs, Known};
 use crate::ramfs::{self, Body, SGID};
@@ -105,16 +105,16 @@ impl Fs {
 impl Node {
     /// Hard links of a node without attributes of its own, as the lower counts them.
     fn lower_links(&self) -> Result<u32> {
-        match &self.lower {
-            Some(lower) if self.upper().is_none() => Ok(lower.metadata()?.nlink),
-            _ => Ok(0),
+        match self.shown()? {
+            Shown::Lower(lower) => Ok(lower.metadata()?.nlink),
+            Shown::Upper(_) => Ok(0),
         }
     }
 
     /// Whether the lower directory has a name that was not taken away here.
     fn lower_is_full(&self) -> Result<bool> {
         let Some(lower) = self.lower_dir() else { return Ok(false) };
-        let file = lower.clone().open(OpenFlags::DIRECTORY | OpenFlags::LARGEFILE)?;
+        let file = lower.open(OpenFlags::DIRECTORY | OpenFlags::LARGEFILE)?;
         let mut full = false;
         file.readdir(0, &mut |entry| {
             let known = || self.state.lock().table.get(entry.name).is_some();
@@ -140,8 +140,8 @@ impl Node {
         }
     }
 
-    /// Gives `name` to what `make` makes, unless the name is taken.
-    fn enter(&self, name: Name<'_>, node: &Arc<Node>, links: u32, check: impl Fn() -> Result<()>) -> Result<()> {
+    /// Gives `name` to a node that has attributes of its own, unless the name is taken or `check` refuses.
+    fn enter(&self, name: Name<'_>, node: &Arc<Node>, check: impl Fn() -> Result<()>) -> Result<()> {
         let mut dropped = Dropped::default();
         loop {
             let at = At::look(self, name, false)?;
@@ -163,7 +163,7 @@ impl Node {
             at.set(Some(node.clone()), &mut dropped);
             match node.kind {
                 FileType::Directory => at.upper.add_links(1),
-                _ => dropped.known.extend(node.count_links(1, links)),
+                _ => dropped.known.extend(node.count_links(1, 0)),
             }
             at.upper.touch_content();
             return Ok(());
@@ -182,7 +182,7 @@ impl Node {
             upper.unname(false);
         }
         let node = Node::fresh(&self.fs, upper, self.this.clone());
-        self.enter(name, &node, 0, || Ok(()))?;
+        self.enter(name, &node, || Ok(()))?;
         Ok(node)
     }
 
@@ -203,14 +203,10 @@ impl Node {
 
     /// link(2).
     pub(super) fn add_name(&self, name: Name<'_>, node: &Arc<Node>) -> Result<()> {
-        let links = node.lower_links()?;
-        self.enter(name, node, links, || match node.upper() {
-            _ if node.kind == FileType::Directory => Err(Errno::EPERM),
-            Some(upper) => upper.check_linkable(),
-            None if links.saturating_add_signed(node.state.lock().links) == 0 => Err(Errno::ENOENT),
-            None => Ok(()),
-        })?;
-        if let Some(upper) = node.upper() {
+        // It is changed by that, and so is its time.
+        let upper = if node.kind == FileType::Directory { None } else { Some(node.raise()?) };
+        self.enter(name, node, || upper.as_ref().map_or(Err(Errno::EPERM), |upper| upper.check_linkable()))?;
+        if let Some(upper) = upper {
             upper.forbid_linking();
         }
         Ok(())
@@ -255,6 +251,11 @@ impl Node {
             let exchange = flags.contains(RenameFlags::EXCHANGE);
             let source = At::look(self, name, false)?;
             let target = At::look(to, new, !exchange)?;
+            // What moves is changed by that, and so is its time.
+            let exchanged = target.found.node.iter().filter(|_| exchange);
+            for moving in source.found.node.iter().chain(exchanged) {
+                moving.raise()?;
+            }
             let _names = self.fs.names.lock();
             if !source.holds() || !target.holds() {
                 continue;

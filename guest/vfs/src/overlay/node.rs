@@ -18,7 +18,7 @@ pub(super) struct Node {
     pub(super) id: InodeId,
     pub(super) kind: FileType,
     /// What it shows as long as nothing was changed, and what a file's unchanged pages come from after that.
-    pub(super) lower: Option<Arc<dyn Inode>>,
+    lower: Mutex<Option<Arc<dyn Inode>>>,
     /// The number shown to programs: new nodes have it from the start, others from the first change on.
     pub(super) ino: AtomicU64,
     /// A program may have pages of it mapped.
@@ -34,6 +34,8 @@ pub(super) struct State {
     pub(super) shown: Ranges,
     /// Of a directory with `upper`: the lower's size at that time.
     pub(super) lower_size: u64,
+    /// Of what has `upper`: no other hard link of the lower inode may need to find this node.
+    pub(super) alone: bool,
     /// How many hard links it has gained, as long as there is no `upper` to count them.
     pub(super) links: i32,
     pub(super) place: Place,
@@ -49,6 +51,14 @@ pub(super) enum Place {
     Passing(Arc<Node>, Box<[u8]>),
     /// Its name is in the directory's table, or it has none any more.
     Kept(Weak<Node>),
+}
+
+/// Who answers for an inode's attributes.
+pub(super) enum Shown {
+    /// Its memory node, after a change.
+    Upper(Arc<ramfs::Node>),
+    /// The lower inode.
+    Lower(Arc<dyn Inode>),
 }
 
 impl Place {
@@ -84,13 +94,14 @@ impl Node {
         upper: Option<Arc<ramfs::Node>>,
         place: Place,
     ) -> Arc<Self> {
-        let state = State { upper, shown: Ranges::default(), lower_size: 0, links: 0, place, table: Table::new() };
+        let (shown, table) = (Ranges::default(), Table::new());
+        let state = State { upper, shown, lower_size: 0, alone: false, links: 0, place, table };
         Arc::new_cyclic(|this| Self {
             fs: fs.clone(),
             this: this.clone(),
             id,
             kind,
-            lower,
+            lower: Mutex::new(lower),
             ino: AtomicU64::new(ino),
             mapped: AtomicBool::new(false),
             state: Mutex::new(state),
@@ -106,9 +117,40 @@ impl Node {
         self.state.lock().upper.clone()
     }
 
+    /// The lower inode, as long as something of it may be needed.
+    pub(super) fn lower(&self) -> Option<Arc<dyn Inode>> {
+        self.lower.lock().clone()
+    }
+
     /// The lower directory as far as its names show.
-    pub(super) fn lower_dir(&self) -> Option<&Arc<dyn Inode>> {
-        self.lower.as_ref().filter(|_| self.kind == FileType::Directory)
+    pub(super) fn lower_dir(&self) -> Option<Arc<dyn Inode>> {
+        self.lower().filter(|_| self.kind == FileType::Directory)
+    }
+
+    /// Who answers for the attributes.
+    pub(super) fn shown(&self) -> Result<Shown> {
+        // In this order: the lower inode is let go of only after there is a memory node.
+        let lower = self.lower();
+        let upper = self.upper().map(Shown::Upper);
+        upper.or(lower.map(Shown::Lower)).ok_or(Errno::EIO)
+    }
+
+    /// Lets go of the lower inode, which costs the host a descriptor, if nothing of it is needed any more: all that still
+    /// shows has been copied, and no other hard link leads to it.
+    pub(super) fn let_go_of_lower(&self) {
+        let done = {
+            let state = self.state.lock();
+            state.upper.is_some() && state.alone && state.shown.is_empty()
+        };
+        if !done || self.kind == FileType::Directory {
+            return;
+        }
+        // Dropped when no lock is held.
+        let lower = self.lower.lock().take();
+        if lower.is_some() {
+            self.fs.held.fetch_sub(1, Ordering::Relaxed);
+            let _known = self.fs.known.lock().remove(&self.id);
+        }
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -262,7 +304,7 @@ impl Node {
 
     /// Has other hard links of a changed lower file find this node, or lets go of one that has none any more.
     pub(super) fn hold_by_id(&self, on: bool) -> Option<Known> {
-        let this = self.this.upgrade().filter(|_| self.lower.is_some() && self.kind != FileType::Directory)?;
+        let this = self.this.upgrade().filter(|_| self.lower().is_some() && self.kind != FileType::Directory)?;
         let entry = if on { Known::Kept(this) } else { Known::Passing(Arc::downgrade(&this)) };
         self.fs.known.lock().insert(self.id, entry)
     }
@@ -270,7 +312,10 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if self.lower.is_some() {
+        if self.lower.get_mut().is_some() {
+            if self.state.get_mut().upper.is_some() {
+                self.fs.held.fetch_sub(1, Ordering::Relaxed);
+            }
             let mut known = self.fs.known.lock();
             if let Some(Known::Passing(node)) = known.get(&self.id)
                 && core::ptr::eq(node.as_ptr(), self)

@@ -92,7 +92,7 @@ fn compare(seed: u64, whole: u64, operations: usize) {
     let before = everything(&lower);
     assert!(before.len() > 5, "there is something to lie over");
     let memory = RamfsConfig::new(1, clock());
-    let config = OverlayConfig { lower: below, memory, mappings: Arc::new(NoMappings), whole };
+    let config = OverlayConfig { lower: below, memory, mappings: Arc::new(NoMappings), whole, held: seed % 5 * 3 };
     let over = Guest::on(Overlay::new(config).unwrap().root());
     let mut history = Vec::new();
     for count in 0..operations {

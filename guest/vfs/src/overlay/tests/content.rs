@@ -1,11 +1,12 @@
 //! Content: what is copied, when, and what a failing or changing lower file does to it.
 
 use super::lower::WINDOW;
-use super::{World, byte, chmod, find, make, name, numbered, resize, write};
+use super::{HELD, World, byte, chmod, find, make, name, numbered, resize, write};
 use crate::ramfs::PAGE;
 use crate::testing::read_file;
-use crate::{Access, Allocation, Errno, OpenFlags, SliceSource, Sought, XattrFlags, XattrName};
+use crate::{Access, Allocation, Errno, OpenFlags, RenameFlags, SliceSource, Sought, XattrFlags, XattrName};
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
@@ -310,4 +311,42 @@ fn extended_attributes_are_copied_and_access_lists_are_not() {
     inode.remove_xattr(colour).unwrap();
     assert_eq!(inode.xattr(colour, &mut []), Err(Errno::ENODATA));
     assert_eq!(find(&world.host, "f").unwrap().xattr(colour, &mut []), Ok(3));
+}
+
+#[test]
+fn a_lower_inode_is_held_no_longer_than_something_of_it_is_needed() {
+    let world = World::new(|host| {
+        (0..40).for_each(|i| drop(make(host, &format!("f{i:02}"), b"lower")));
+        make(host, "big", &numbered(PAGES));
+        host.symlink(name("link"), b"big").unwrap();
+        let linked = make(host, "linked", b"lower");
+        host.link(name("other"), linked.inode()).unwrap();
+    });
+    // The root's is always held.
+    let held = || world.behaviour.held.load(SeqCst) - 1;
+    let append = |path: &str| world.open(path, OpenFlags::RDWR).unwrap().append(&mut SliceSource::new(b"!")).unwrap();
+    append("f00");
+    find(&world.root, "f01").unwrap().open(OpenFlags::TRUNC).map(drop).unwrap();
+    world.root.rename(name("link"), &world.root, name("renamed"), RenameFlags::empty()).unwrap();
+    assert_eq!((held(), find(&world.root, "renamed").unwrap().readlink().unwrap()), (0, b"big".to_vec()));
+    append("linked");
+    append("big");
+    assert_eq!(held(), 2, "one has pages that show, one has another name");
+    assert_eq!(read_file(&*world.open("other", OpenFlags::empty()).unwrap(), 0, 9).unwrap(), b"lower!");
+    resize(&find(&world.root, "big").unwrap(), 0).unwrap();
+    // Attributes and names of many files are changed: from some number on each is copied.
+    (10..40).for_each(|i| match i % 2 {
+        0 => chmod(&find(&world.root, &format!("f{i}")).unwrap(), 0o600).unwrap(),
+        _ => world
+            .root
+            .rename(name(&format!("f{i}")), &world.root, name(&format!("r{i}")), RenameFlags::empty())
+            .unwrap(),
+    });
+    assert_eq!((held(), world.pages()), (HELD - 1, 2 + 30 - (HELD - 2)), "the root is one, and `linked`");
+    (10..40).for_each(|i| {
+        let path = if i % 2 == 0 { format!("f{i}") } else { format!("r{i}") };
+        assert_eq!(read_file(&*world.open(&path, OpenFlags::empty()).unwrap(), 0, 9).unwrap(), b"lower");
+        world.root.unlink(name(&path)).unwrap();
+    });
+    assert_eq!(held(), 1);
 }

@@ -39,6 +39,8 @@ pub struct Behaviour {
     pub maps: Mutex<Vec<Access>>,
     /// Whether there is a window.
     pub has_window: bool,
+    /// Inodes that somebody holds.
+    pub held: AtomicU64,
 }
 
 fn happen(what: &Once) {
@@ -59,15 +61,29 @@ pub fn lower(has_window: bool) -> (Arc<Behaviour>, Arc<dyn Inode>, Arc<dyn Inode
         cookies_from: AtomicU64::new(0),
         maps: Mutex::default(),
         has_window,
+        held: AtomicU64::new(0),
     });
     let host = ramfs(1);
-    let root = LowerInode { inner: host.clone(), behaviour: behaviour.clone() };
-    (behaviour, host, Arc::new(root))
+    let root = LowerInode::counted(host.clone(), &behaviour);
+    (behaviour, host, root)
 }
 
 struct LowerInode {
     inner: Arc<dyn Inode>,
     behaviour: Arc<Behaviour>,
+}
+
+impl LowerInode {
+    fn counted(inner: Arc<dyn Inode>, behaviour: &Arc<Behaviour>) -> Arc<dyn Inode> {
+        behaviour.held.fetch_add(1, SeqCst);
+        Arc::new(Self { inner, behaviour: behaviour.clone() })
+    }
+}
+
+impl Drop for LowerInode {
+    fn drop(&mut self) {
+        self.behaviour.held.fetch_sub(1, SeqCst);
+    }
 }
 
 impl Inode for LowerInode {
@@ -86,7 +102,7 @@ impl Inode for LowerInode {
     fn lookup(&self, name: Name<'_>) -> Result<Arc<dyn Inode>> {
         let found = self.inner.lookup(name);
         happen(&self.behaviour.during_lookup);
-        Ok(Arc::new(Self { inner: found?, behaviour: self.behaviour.clone() }))
+        Ok(Self::counted(found?, &self.behaviour))
     }
 
     fn readlink(&self) -> Result<Vec<u8>> {

@@ -21,6 +21,9 @@ use std::sync::Mutex;
 /// Files up to this size are copied whole in these tests.
 const WHOLE: u64 = 2 * PAGE as u64;
 
+/// Lower inodes of changed files that may be held before small files are copied to let go of them.
+const HELD: u64 = 8;
+
 /// Page tables that only remember what was to be forgotten.
 #[derive(Default)]
 struct Forgotten(Mutex<Vec<(InodeId, u64, u64)>>);
@@ -50,7 +53,9 @@ impl World {
         let forgotten = Arc::new(Forgotten::default());
         let limit = pages.saturating_mul(PAGE as u64);
         let memory = RamfsConfig { limit, pages: Some(heap_pages()), ..RamfsConfig::new(1, ticking()) };
-        let overlay = Overlay::new(OverlayConfig { lower, memory, mappings: forgotten.clone(), whole: WHOLE }).unwrap();
+        let overlay =
+            Overlay::new(OverlayConfig { lower, memory, mappings: forgotten.clone(), whole: WHOLE, held: HELD })
+                .unwrap();
         Self { root: overlay.root(), overlay, host, behaviour, forgotten }
     }
 
@@ -164,7 +169,7 @@ fn only_a_directory_of_the_same_device_can_lie_below() {
         let lower = path.map_or(Ok(lower.clone()), |path| find(&lower, path)).unwrap();
         let memory = RamfsConfig::new(dev, ticking());
         let mappings = Arc::new(Forgotten::default());
-        Overlay::new(OverlayConfig { lower, memory, mappings, whole: WHOLE }).err()
+        Overlay::new(OverlayConfig { lower, memory, mappings, whole: WHOLE, held: HELD }).err()
     };
     assert_eq!(attempt(1, None), None);
     assert_eq!(attempt(2, None), Some(Errno::EXDEV));
