@@ -4,6 +4,7 @@
 use crate::dentry::Location;
 use crate::names::writable;
 use crate::notify::Events;
+use crate::permission::{judge, permit_change, remove_privileges};
 use crate::{Errno, FileType, Metadata, Result, SetMetadata, StatFs, WriteAccess};
 
 /// `W_OK` of access(2).
@@ -35,13 +36,13 @@ impl Location {
     /// Changes owner, mode or times: chmod(2), chown(2), utimensat(2).
     ///
     /// # Errors
-    /// `EROFS`, `EOPNOTSUPP` for the mode of a symbolic link, and what the file system says.
+    /// `EROFS`, `EPERM`, `EACCES`, `EOPNOTSUPP` for the mode of a symbolic link, and what the file system says.
     pub fn set_metadata(&self, change: &SetMetadata) -> Result<Metadata> {
         writable(self)?;
         if change.mode.is_some() && self.inode().file_type() == FileType::Symlink {
             return Err(Errno::EOPNOTSUPP);
         }
-        let metadata = self.inode().set_metadata(change)?;
+        let metadata = self.inode().set_metadata(&permit_change(self.inode(), change)?)?;
         self.tell(changed(change));
         Ok(metadata)
     }
@@ -58,6 +59,7 @@ impl Location {
         }
         writable(self)?;
         let _writing = WriteAccess::get(self.inode())?;
+        remove_privileges(self.inode())?;
         self.inode().set_metadata(&SetMetadata { size: Some(size), ..SetMetadata::default() })?;
         self.tell(Events::MODIFY);
         Ok(())
@@ -71,7 +73,10 @@ impl Location {
         if mask & !7 != 0 {
             return Err(Errno::EINVAL);
         }
-        self.inode().access(mask)?;
+        match judge(self.inode(), mask) {
+            Some(result) => result?,
+            None => self.inode().access(mask)?,
+        }
         // Devices, pipes and sockets are not written to the file system they lie in.
         let stored = matches!(self.inode().file_type(), FileType::Regular | FileType::Directory | FileType::Symlink);
         if mask & W_OK != 0 && stored { writable(self) } else { Ok(()) }

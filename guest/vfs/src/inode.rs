@@ -70,6 +70,11 @@ pub trait Inode: Send + Sync {
         Err(Errno::EPERM)
     }
 
+    /// Whether owner and mode say who may do what with it: so for stored files, not for those that show something of the kernel.
+    fn is_guarded(&self) -> bool {
+        false
+    }
+
     /// Finds an entry of this directory.
     ///
     /// # Errors

@@ -30,6 +30,7 @@ mod namespace;
 pub mod notify;
 mod open;
 pub mod overlay;
+mod permission;
 pub mod pipe;
 pub mod ramfs;
 #[cfg(test)]
@@ -52,6 +53,7 @@ pub use lock::{ForeignLock, LockFamily, LockMode, LockRequest};
 pub use mount::{Mount, MountSpec};
 pub use namespace::{Lookup, Namespace, NamespaceConfig};
 pub use open::{Opened, PathFile};
+pub use permission::{Caller, caller, remove_privileges, set_callers};
 pub use syscalls::Errno;
 pub use types::{DirEntry, FileType, Metadata, Name, OpenFlags, RenameFlags, StatFs, Timespec};
 pub use wait::{WaitQueue, WaitQueues};

@@ -8,8 +8,10 @@
 use crate::dentry::Location;
 use crate::namespace::{Lookup, Namespace};
 use crate::notify::{self, Events, Losing};
+use crate::permission::{SEARCH, WRITE, caller, permit, permit_removal};
 use crate::walk::{Last, LastKind, PATH_MAX, Walker};
-use crate::{Errno, FileType, Name, OpenFlags, RenameFlags, Result};
+use crate::{Errno, FileType, Inode, Name, OpenFlags, RenameFlags, Result};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 impl Namespace {
@@ -28,10 +30,11 @@ impl Namespace {
             return Err(Errno::EEXIST);
         }
         let slashed = last.trailing && !for_dir;
-        if slashed || dir.mount().is_read_only() {
+        let refused = writable(&dir).and_then(|()| permit(dir.inode(), WRITE | SEARCH)).err();
+        if slashed || refused.is_some() {
             return Err(match self.child(&dir, &name) {
                 Ok(_) => Errno::EEXIST,
-                Err(Errno::ENOENT) if !slashed => Errno::EROFS,
+                Err(Errno::ENOENT) => refused.filter(|_| !slashed).unwrap_or(Errno::ENOENT),
                 Err(errno) => errno,
             });
         }
@@ -131,6 +134,7 @@ impl Namespace {
             let is_dir = self.child(&dir, &name)?.is_dir();
             return Err(if is_dir { Errno::EISDIR } else { Errno::ENOTDIR });
         }
+        permit_removal(&dir, &name)?;
         let losing = Losing::name(&dir, Name::new(&name)?);
         dir.inode().unlink(Name::new(&name)?)?;
         let left = dir.dentry().child_removed(&name);
@@ -158,6 +162,7 @@ impl Namespace {
         if self.mounted(&dir, &name).is_some() || self.has_mounts_in_child(&dir, &name) {
             return Err(Errno::EBUSY);
         }
+        permit_removal(&dir, &name)?;
         let losing = Losing::name(&dir, Name::new(&name)?);
         dir.inode().rmdir(Name::new(&name)?)?;
         let left = dir.dentry().child_removed(&name);
@@ -193,6 +198,7 @@ impl Namespace {
         let new_name = new_last.name().ok_or(if no_replace { Errno::EEXIST } else { Errno::EBUSY })?;
         writable(&from)?;
         self.rename_allows((&from, &old_last, old_name), (&to, &new_last, new_name), flags)?;
+        permit_rename((&from, old_name), (&to, new_name), flags)?;
         let (moving, replaced) = (Losing::name(&from, Name::new(old_name)?), Losing::name(&to, Name::new(new_name)?));
         from.inode().rename(Name::new(old_name)?, to.inode(), Name::new(new_name)?, flags)?;
         let exchange = flags.contains(RenameFlags::EXCHANGE);
@@ -254,4 +260,29 @@ impl Namespace {
 
 pub(crate) fn writable(place: &Location) -> Result<()> {
     if place.mount().is_read_only() { Err(Errno::EROFS) } else { Ok(()) }
+}
+
+/// Whether a name may be taken from one directory and put into another (`vfs_rename` in Linux' fs/namei.c).
+fn permit_rename(from: (&Location, &[u8]), to: (&Location, &[u8]), flags: RenameFlags) -> Result<()> {
+    if caller().is_none() {
+        return Ok(());
+    }
+    let found = |(dir, name): (&Location, &[u8])| dir.inode().lookup(Name::new(name)?);
+    let exchange = flags.contains(RenameFlags::EXCHANGE);
+    let (moving, replaced) = (found(from)?, found(to));
+    if flags.contains(RenameFlags::NOREPLACE) && replaced.is_ok() {
+        return Err(Errno::EEXIST);
+    }
+    permit_removal(from.0, from.1)?;
+    match &replaced {
+        Err(Errno::ENOENT) if !exchange => permit(to.0.inode(), WRITE | SEARCH)?,
+        _ => permit_removal(to.0, to.1)?,
+    }
+    // A directory that gets another parent is written: it says which its parent is.
+    let moves = |inode: &Arc<dyn Inode>| match inode.file_type() {
+        FileType::Directory if !from.0.is_same_place(to.0) => permit(inode, WRITE),
+        _ => Ok(()),
+    };
+    moves(&moving)?;
+    if exchange { moves(&replaced?) } else { Ok(()) }
 }

@@ -3,6 +3,7 @@
 use crate::dentry::Location;
 use crate::namespace::Namespace;
 use crate::notify::{self, Events};
+use crate::permission::{READ, SEARCH, WRITE, permit, permit_owner, remove_privileges};
 use crate::walk::{Followed, Walker};
 use crate::{
     Access, DirSink, Errno, File, FileType, Inode, MappedRun, Name, OpenFlags, Poll, Result, Sink, Source, WriteAccess,
@@ -72,6 +73,7 @@ impl Namespace {
         if dir.mount().is_read_only() {
             return Err(Errno::EROFS);
         }
+        permit(dir.inode(), WRITE | SEARCH)?;
         let (inode, file) = dir.inode().create(checked, mode & 0o7777, for_fs(flags) - OpenFlags::TRUNC)?;
         let writing = writing(&inode, flags.writes())?;
         let location = dir.child(name, inode);
@@ -87,6 +89,7 @@ impl Namespace {
         if dir.mount().is_read_only() {
             return Err(Errno::EROFS);
         }
+        permit(dir.inode(), WRITE | SEARCH)?;
         let (inode, file) = dir.inode().tmpfile(mode & 0o7777, flags - OpenFlags::TRUNC)?;
         let shown = alloc::format!("#{}", inode.metadata()?.ino);
         let writing = writing(&inode, flags.writes())?;
@@ -129,14 +132,41 @@ impl Namespace {
             _ => {}
         }
         let stored = matches!(kind, FileType::Regular | FileType::Directory);
-        if location.mount().is_read_only() && stored && (flags.writes() || truncates) {
-            return Err(Errno::EROFS);
+        let mut mask = if flags.reads() { READ } else { 0 };
+        if flags.writes() || truncates {
+            mask |= WRITE;
+            if location.mount().is_read_only() && stored {
+                return Err(Errno::EROFS);
+            }
         }
+        permit(inode, mask)?;
+        if flags.contains(OpenFlags::NOATIME) {
+            permit_owner(inode)?;
+        }
+        self.open_permitted(location, flags)
+    }
+
+    /// Opens what stands at a place to be executed, for which it need not be readable. That it may be executed, the caller
+    /// has checked.
+    ///
+    /// # Errors
+    /// open(2)'s.
+    pub fn open_program(&self, location: &Location) -> Result<Opened> {
+        self.open_permitted(location, OpenFlags::empty())
+    }
+
+    fn open_permitted(&self, location: &Location, flags: OpenFlags) -> Result<Opened> {
+        let inode = location.inode();
+        let kind = inode.file_type();
+        let truncates = flags.contains(OpenFlags::TRUNC);
         let mut flags = for_fs(flags);
         if kind != FileType::Regular {
             flags -= OpenFlags::TRUNC;
         }
         let writing = writing(inode, flags.writes() || truncates)?;
+        if flags.contains(OpenFlags::TRUNC) {
+            remove_privileges(inode)?;
+        }
         let file = match kind {
             FileType::Socket => return Err(Errno::ENXIO),
             FileType::Fifo => self.fifos.open(inode, flags)?,

@@ -1,12 +1,13 @@
 //! Path walk: path_resolution(7), one component at a time.
 //!
-//! Walks never check search permission: the file system does in its own methods (on a share, the host does).
+//! Search permission is checked here for whom the file systems do not judge themselves ([`crate::caller`]).
 //! The hard idea is that a symbolic link's target is put in front of what is left of the path; so "the last
 //! component" is only known when it comes, and open(2) can create the target of a dangling link by asking
 //! [`Walker::walk_to_parent`] again.
 
 use crate::dentry::Location;
 use crate::namespace::Namespace;
+use crate::permission::{SEARCH, permit};
 use crate::{Errno, FileType, Result};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -96,6 +97,7 @@ impl<'n> Walker<'n> {
     pub(crate) fn walk_to_parent(&mut self) -> Result<Last> {
         loop {
             let Some(component) = self.next() else { return Ok(Last { kind: LastKind::Root, trailing: true }) };
+            permit(self.at.inode(), SEARCH)?;
             let bytes = &self.rest[component.bytes];
             if component.is_last {
                 let kind = match bytes {

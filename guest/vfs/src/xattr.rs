@@ -6,6 +6,7 @@
 use crate::dentry::Location;
 use crate::names::writable;
 use crate::notify::Events;
+use crate::permission::{READ, WRITE, permit_xattr};
 use crate::{Errno, Result};
 use bitflags::bitflags;
 
@@ -57,8 +58,9 @@ impl Location {
     /// getxattr(2): fills `value` and returns the length; with an empty buffer only the length.
     ///
     /// # Errors
-    /// `ENODATA`, `ERANGE`, `EOPNOTSUPP`, and what the file system says.
+    /// `ENODATA`, `ERANGE`, `EOPNOTSUPP`, `EACCES`, and what the file system says.
     pub fn xattr(&self, name: XattrName<'_>, value: &mut [u8]) -> Result<usize> {
+        permit_xattr(self.inode(), name, READ)?;
         self.inode().xattr(name, value)
     }
 
@@ -76,6 +78,7 @@ impl Location {
     /// `EROFS`, `EEXIST`, `ENODATA`, `EOPNOTSUPP`, `EPERM`, and what the file system says.
     pub fn set_xattr(&self, name: XattrName<'_>, value: &[u8], flags: XattrFlags) -> Result<()> {
         writable(self)?;
+        permit_xattr(self.inode(), name, WRITE)?;
         self.inode().set_xattr(name, value, flags)?;
         self.tell(Events::ATTRIB);
         Ok(())
@@ -87,6 +90,7 @@ impl Location {
     /// `EROFS`, `ENODATA`, `EOPNOTSUPP`, `EPERM`, and what the file system says.
     pub fn remove_xattr(&self, name: XattrName<'_>) -> Result<()> {
         writable(self)?;
+        permit_xattr(self.inode(), name, WRITE)?;
         self.inode().remove_xattr(name)?;
         self.tell(Events::ATTRIB);
         Ok(())

@@ -163,6 +163,10 @@ impl Inode for Node {
         Node::metadata(self)
     }
 
+    fn is_guarded(&self) -> bool {
+        true
+    }
+
     fn set_metadata(&self, change: &SetMetadata) -> Result<Metadata> {
         self.need_writable()?;
         if change.size.is_some_and(|size| i64::try_from(size).is_err()) {

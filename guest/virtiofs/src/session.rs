@@ -174,13 +174,15 @@ impl Session {
     }
 
     fn header(&self, opcode: Opcode, node: NodeId, body: usize) -> fuse_in_header {
+        // What is made belongs to who asks.
+        let (uid, gid) = diolkos_vfs::caller().map_or(self.ids, |caller| (caller.uid, caller.gid));
         fuse_in_header {
             len: (size_of::<fuse_in_header>() + body) as u32,
             opcode: opcode as u32,
             unique: self.stamp(),
             nodeid: node.0,
-            uid: self.ids.0,
-            gid: self.ids.1,
+            uid,
+            gid,
             ..Default::default()
         }
     }

@@ -60,6 +60,7 @@ fn run() {
     drivers::init(options).unwrap_or_else(|error| failed(format!("devices: {error}")));
     let streams = [Stream::Stdin, Stream::Stdout, Stream::Stderr].map(drivers::console::stream);
     tty::init(streams, &options.terminal);
+    diolkos_vfs::set_callers(linux::identity::caller);
     let namespace = root::mount(options).unwrap_or_else(|error| failed(error));
     stats::MOUNTED.set(rdtsc());
     drivers::console::wait_ready().unwrap_or_else(|errno| failed(format!("console: {errno}")));

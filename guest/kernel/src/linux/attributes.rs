@@ -5,7 +5,7 @@ use super::stat::lookup_from;
 use super::{Call, table::Calls};
 use crate::mm::user::{UserPtr, plain};
 use diolkos_vfs::notify::Events;
-use diolkos_vfs::{Errno, FileType, Location, Lookup, Result, SetMetadata, SetTime, Timespec};
+use diolkos_vfs::{Errno, FileType, Location, Lookup, Result, SetMetadata, SetTime, Timespec, remove_privileges};
 use linux_raw_sys::general as raw;
 use syscalls::Sysno;
 
@@ -197,6 +197,7 @@ fn ftruncate(call: &mut Call<'_>) -> Result<u64> {
     if !file.flags().writes() || file.inode().file_type() != FileType::Regular {
         return Err(Errno::EINVAL);
     }
+    remove_privileges(file.inode())?;
     // The open file already proves the right to write, whatever the mount or the mode says now.
     file.inode().set_metadata(&SetMetadata { size: Some(size), ..SetMetadata::default() })?;
     file.location().tell(Events::MODIFY);

@@ -9,7 +9,7 @@ use super::{Call, table::Calls};
 use crate::mm::user::UserPtr;
 use alloc::vec;
 use diolkos_vfs::notify::Events;
-use diolkos_vfs::{Errno, FileType, OpenFlags, Result, SliceSink, SliceSource};
+use diolkos_vfs::{Errno, FileType, OpenFlags, Result, SliceSink, SliceSource, remove_privileges};
 use syscalls::Sysno;
 
 /// The calls of this family.
@@ -193,6 +193,9 @@ fn copy_file_range(call: &mut Call<'_>) -> Result<u64> {
         }
         None => transfer(&mut source, &mut target, len)?,
     };
+    if moved > 0 {
+        remove_privileges(output.inode())?;
+    }
     tell(&input, &output, moved as u64);
     store_offset(from_at, source.offset)?;
     store_offset(to_at, target.offset)?;

@@ -1,11 +1,18 @@
-//! As whom a process runs. Nothing here guards anything: files are the host's, with the host's rights. So the
-//! rules are Linux' own, kept for programs that change to another user and check that it worked (credentials(7)).
+//! As whom a process runs (credentials(7)).
+//!
+//! The machine runs as the user who started it, and what that user may do to files the file systems know: on a share the host
+//! does. A program that becomes somebody else, or gives up capabilities, is judged by owner and mode (`diolkos_vfs::Caller`).
+//! Ids belong to the process: where Linux' own calls change those of one thread (the C library makes them change all),
+//! here they change all.
 
 use super::Call;
 use super::table::Calls;
+use crate::fs::anon::owner;
 use crate::mm::user::{UserPtr, plain};
+use crate::task;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use diolkos_vfs::{Errno, Result};
+use diolkos_vfs::{Caller, Errno, Result};
 use linux_raw_sys::general as raw;
 use syscalls::Sysno;
 
@@ -79,14 +86,33 @@ pub struct Credentials {
     pub groups: Vec<u32>,
     /// Capabilities.
     pub capabilities: Capabilities,
+    /// As whom file systems are asked: `None` for whoever the machine runs as.
+    caller: Option<Arc<Caller>>,
 }
 
 impl Credentials {
     /// A user with one group; root has every capability.
     pub fn new(uid: u32, gid: u32) -> Self {
-        let all = if uid == 0 { ALL_CAPABILITIES } else { 0 };
+        let all = born_with(uid);
         let capabilities = Capabilities { effective: all, permitted: all, inheritable: 0 };
-        Self { uid: Ids::all(uid), gid: Ids::all(gid), groups: Vec::new(), capabilities }
+        Self { uid: Ids::all(uid), gid: Ids::all(gid), groups: Vec::new(), capabilities, caller: None }
+    }
+
+    /// To be called after every change.
+    fn settle(&mut self) {
+        self.caller = self.asking(self.uid.fs, self.gid.fs, self.capabilities.effective);
+    }
+
+    fn asking(&self, uid: u32, gid: u32, capabilities: u64) -> Option<Arc<Caller>> {
+        let own = (uid, gid) == owner() && capabilities == born_with(uid);
+        (!own).then(|| Arc::new(Caller { uid, gid, groups: self.groups.clone(), capabilities }))
+    }
+
+    /// As whom access(2) asks: the real user, with the capabilities that user has (`access_override_creds` in Linux'
+    /// fs/open.c).
+    fn asking_really(&self) -> Option<Arc<Caller>> {
+        let capabilities = if self.uid.real == 0 { self.capabilities.permitted } else { 0 };
+        self.asking(self.uid.real, self.gid.real, capabilities)
     }
 
     fn privileged(&self) -> bool {
@@ -108,6 +134,33 @@ impl Credentials {
 }
 
 const CAP_SETUID: u32 = 7;
+
+/// The capabilities about files, which setfsuid(2) takes and gives back (`CAP_FS_SET` in Linux' include/linux/capability.h):
+/// CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, LINUX_IMMUTABLE, MKNOD, MAC_OVERRIDE.
+const FILE_CAPABILITIES: u64 = 0x1f | 1 << 9 | 1 << 27 | 1 << 32;
+
+/// The capabilities of a user who has just come.
+fn born_with(uid: u32) -> u64 {
+    if uid == 0 { ALL_CAPABILITIES } else { 0 }
+}
+
+/// As whom the running thread asks file systems.
+pub fn caller() -> Option<Arc<Caller>> {
+    let thread = task::try_current()?.user.as_ref()?;
+    let overridden = thread.asks_as.lock().clone();
+    overridden.unwrap_or_else(|| thread.process.credentials.lock().caller.clone())
+}
+
+impl Call<'_> {
+    /// Does something as the real user, as access(2) does, instead of the effective one.
+    pub fn as_real_user<T>(&self, work: impl FnOnce() -> T) -> T {
+        let really = self.process.credentials.lock().asking_really();
+        *self.thread.asks_as.lock() = Some(really);
+        let result = work();
+        *self.thread.asks_as.lock() = None;
+        result
+    }
+}
 
 /// Most further groups (`NGROUPS_MAX`).
 const MAX_GROUPS: u64 = 65536;
@@ -148,6 +201,7 @@ fn change(
     apply(slot, privileged);
     slot.fs = slot.effective;
     credentials.after_user_change(before);
+    credentials.settle();
     Ok(0)
 }
 
@@ -261,6 +315,13 @@ fn set_fs(call: &Call<'_>, kind: Kind) -> Result<u64> {
     let old = slot.fs;
     if id != u32::MAX && (privileged || slot.holds(id) || id == slot.fs) {
         slot.fs = id;
+        let sets = &mut credentials.capabilities;
+        match kind {
+            Kind::User if old == 0 && id != 0 => sets.effective &= !FILE_CAPABILITIES,
+            Kind::User if old != 0 && id == 0 => sets.effective |= FILE_CAPABILITIES & sets.permitted,
+            _ => {}
+        }
+        credentials.settle();
     }
     Ok(old.into())
 }
@@ -296,7 +357,9 @@ fn setgroups(call: &mut Call<'_>) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let groups = UserPtr::<u32>::new(list).read_vec(count as usize)?;
-    call.process.credentials.lock().groups = groups;
+    let mut credentials = call.process.credentials.lock();
+    credentials.groups = groups;
+    credentials.settle();
     Ok(0)
 }
 
@@ -368,5 +431,6 @@ fn capset(call: &mut Call<'_>) -> Result<u64> {
         return Err(Errno::EPERM);
     }
     credentials.capabilities = new;
+    credentials.settle();
     Ok(0)
 }

@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use diolkos_vfs::notify::Events;
 use diolkos_vfs::{
     Errno, File, FileType, Inode, Location, OpenFlags, Opened, Result, Sink, Sought, Source, WriteAccess,
+    remove_privileges,
 };
 
 /// The flags `F_SETFL` may change (fcntl(2)); `O_DIRECT` and `O_NOATIME` among them change nothing here.
@@ -244,12 +245,17 @@ impl OpenFile {
         if source.remaining() == 0 {
             return Ok((0, self.position.peek()));
         }
+        remove_privileges(self.inode())?;
         self.file.append(source)
     }
 
     fn put_at(&self, offset: u64, source: &mut dyn Source) -> Result<usize> {
         check_end(offset, source.remaining())?;
-        if source.remaining() == 0 { Ok(0) } else { self.file.write_at(offset, source) }
+        if source.remaining() == 0 {
+            return Ok(0);
+        }
+        remove_privileges(self.inode())?;
+        self.file.write_at(offset, source)
     }
 
     /// Makes `n` written bytes safe if the file was opened so that every write is.

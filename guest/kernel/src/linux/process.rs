@@ -18,7 +18,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use diolkos_vfs::{Errno, Location, Result, WriteDenial};
+use diolkos_vfs::{Caller, Errno, Location, Result, WriteDenial};
 use spin::Mutex;
 
 /// Most threads a process may have (`/proc/sys/kernel/threads-max`): each costs a kernel stack.
@@ -164,6 +164,7 @@ impl Process {
             exiting: AtomicBool::new(false),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
+            asks_as: Mutex::new(None),
             start: Mutex::new(None),
             kernel: Mutex::new(Weak::new()),
         });
@@ -225,6 +226,8 @@ pub struct UserThread {
     pub clear_child_tid: AtomicU64,
     /// Address of its list of robust futexes; 0 for none.
     pub robust_list: AtomicU64,
+    /// As whom it asks file systems for the length of a call, if not as its process.
+    pub asks_as: Mutex<Option<Option<Arc<Caller>>>>,
     /// How it begins; taken when it does.
     pub start: Mutex<Option<Box<Start>>>,
     kernel: Mutex<Weak<Thread>>,

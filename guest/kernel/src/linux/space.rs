@@ -2,7 +2,7 @@
 
 use super::{Call, table::Calls};
 use diolkos_vfs::notify::Events;
-use diolkos_vfs::{Allocation, Errno, FileType, Result};
+use diolkos_vfs::{Allocation, Errno, FileType, Result, remove_privileges};
 use linux_raw_sys::general as raw;
 use syscalls::Sysno;
 
@@ -41,6 +41,7 @@ fn fallocate(call: &mut Call<'_>) -> Result<u64> {
         _ => return Err(Errno::ENODEV),
     }
     offset.checked_add(len).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
+    remove_privileges(file.inode())?;
     file.inner().allocate(what, offset, len)?;
     file.location().tell(Events::MODIFY);
     Ok(0)

@@ -87,20 +87,21 @@ fn statx(call: &mut Call<'_>) -> Result<u64> {
 /// access(2).
 fn access(call: &mut Call<'_>) -> Result<u64> {
     let [path, mask, ..] = call.args;
-    check_access(call, CWD, path, mask, Lookup::FOLLOW)
+    call.as_real_user(|| check_access(call, CWD, path, mask, Lookup::FOLLOW))
 }
 
 /// faccessat(2) as the kernel has it: without flags; a C library's comes as faccessat2.
 fn faccessat(call: &mut Call<'_>) -> Result<u64> {
     let [dirfd, path, mask, ..] = call.args;
-    check_access(call, dirfd, path, mask, Lookup::FOLLOW)
+    call.as_real_user(|| check_access(call, dirfd, path, mask, Lookup::FOLLOW))
 }
 
-/// faccessat2(2). Real and effective ids are the same here, so `AT_EACCESS` changes nothing.
+/// faccessat2(2): asks as the real user, or with `AT_EACCESS` as the effective one.
 fn faccessat2(call: &mut Call<'_>) -> Result<u64> {
     let [dirfd, path, mask, flags, ..] = call.args;
     let how = lookup_from(flags, raw::AT_SYMLINK_NOFOLLOW | raw::AT_EMPTY_PATH | raw::AT_EACCESS)?;
-    check_access(call, dirfd, path, mask, how)
+    let check = || check_access(call, dirfd, path, mask, how);
+    if flags as u32 & raw::AT_EACCESS != 0 { check() } else { call.as_real_user(check) }
 }
 
 fn check_access(call: &Call<'_>, dirfd: u64, path: u64, mask: u64, how: Lookup) -> Result<u64> {

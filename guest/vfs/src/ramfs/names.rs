@@ -1,6 +1,6 @@
 //! What changes the names in a memory file system. All of it happens under the tree lock.
 
-use super::node::{Body, Node, SGID};
+use super::node::{Body, Node, SGID, maker};
 use crate::{Errno, FileType, Inode, Name, RenameFlags, Result};
 use alloc::sync::Arc;
 
@@ -12,7 +12,7 @@ impl Node {
     pub(crate) fn group_for_new(&self) -> (u32, bool) {
         let inner = self.inner.lock();
         let inherits = inner.mode & SGID != 0;
-        (if inherits { inner.gid } else { self.shared.config.owner.1 }, inherits)
+        (if inherits { inner.gid } else { maker(&self.shared).1 }, inherits)
     }
 
     /// Makes a node in this directory. The caller has not taken the tree lock.

@@ -66,6 +66,11 @@ impl Body {
     }
 }
 
+/// User and group of what is made now.
+pub(super) fn maker(shared: &Shared) -> (u32, u32) {
+    crate::caller().map_or(shared.config.owner, |caller| (caller.uid, caller.gid))
+}
+
 impl Node {
     /// A node with one name (a directory: two, its own `.` being one).
     pub(crate) fn new(shared: &Arc<Shared>, mode: u32, gid: u32, rdev: u64, body: Body) -> Arc<Self> {
@@ -74,7 +79,7 @@ impl Node {
         let inner = Inner {
             mode: mode & 0o7777,
             nlink: if kind == FileType::Directory { 2 } else { 1 },
-            uid: shared.config.owner.0,
+            uid: maker(shared).0,
             gid,
             atime: now,
             mtime: now,
@@ -257,6 +262,10 @@ impl Inode for Node {
             mtime: inner.mtime,
             ctime: inner.ctime,
         })
+    }
+
+    fn is_guarded(&self) -> bool {
+        true
     }
 
     fn set_metadata(&self, change: &SetMetadata) -> Result<Metadata> {

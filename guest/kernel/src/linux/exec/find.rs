@@ -8,7 +8,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use diolkos_vfs::{Errno, File, FileType, Location, Lookup, Namespace, OpenFlags, SliceSink, WriteDenial};
+use diolkos_vfs::{Errno, File, FileType, Location, Lookup, Namespace, SliceSink, WriteDenial};
 
 /// Scripts that may interpret one another (execve(2): `ELOOP` beyond).
 const MAX_NESTING: usize = 5;
@@ -137,7 +137,7 @@ fn open(namespace: &Namespace, start: &Location, path: &[u8]) -> Result<Executab
     })?;
     let denial = WriteDenial::new(location.inode())
         .map_err(|errno| Failure::new(errno, path, "somebody has it open for writing"))?;
-    let file = namespace.reopen(&location, OpenFlags::empty()).map_err(fail)?.file;
+    let file = namespace.open_program(&location).map_err(fail)?.file;
     Ok(Executable { file, location, denial })
 }
 

@@ -41,7 +41,12 @@ impl<F: FileSystem<Inode = u64, Handle = u64>> FileSystem for ReadOnly<F> {
     }
 
     fn access(&self, ctx: &Context, inode: u64, mask: u32) -> io::Result<()> {
-        if mask as i32 & libc::W_OK != 0 { Err(refuse(libc::EROFS)) } else { self.0.access(ctx, inode, mask) }
+        // What is behind a fifo or a socket is not in the share.
+        let stored = |mode| matches!(mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK);
+        if mask as i32 & libc::W_OK != 0 && stored(self.0.getattr(ctx, inode, None)?.0.st_mode) {
+            return Err(refuse(libc::EROFS));
+        }
+        self.0.access(ctx, inode, mask)
     }
 
     fn setupmapping(
