@@ -1,0 +1,152 @@
+//! Names, links and attributes.
+
+use super::*;
+
+#[test]
+fn names_lead_to_files_and_are_remembered() {
+    let rig = Setup::default().build();
+    std::fs::create_dir_all(rig.path("a/b")).unwrap();
+    rig.put("a/b/c", b"hello");
+    let node = rig.find("a/b/c").unwrap();
+    assert_eq!(node.file_type(), FileType::Regular);
+    let host = rig.path("a/b/c").metadata().unwrap();
+    let guest = node.metadata().unwrap();
+    assert_eq!((guest.size, guest.mode, guest.uid, guest.nlink), (5, host.mode(), host.uid(), 1));
+    assert_eq!((guest.mtime.sec, guest.dev), (host.mtime(), 0x2a));
+    assert_eq!(rig.count("fuse.LOOKUP"), 3);
+    assert_eq!(rig.find("a/b/c").unwrap().id(), node.id());
+    assert_eq!(rig.count("fuse.LOOKUP"), 3, "the second walk is answered by the cache");
+    rig.pass(2);
+    assert!(Arc::ptr_eq(&rig.find("a/b/c").unwrap(), &node), "asked again, it is the same object");
+    assert_eq!(rig.count("fuse.LOOKUP"), 6);
+    assert_eq!(errno(rig.find("a/nope")), Errno::ENOENT);
+    assert_eq!(errno(rig.find("a/b/c/d")), Errno::ENOTDIR);
+}
+
+#[test]
+fn cache_rules_decide_who_is_asked() {
+    for (cache, lookups, absent) in [(CacheMode::None, 2, 2), (CacheMode::Auto, 1, 2), (CacheMode::Always, 1, 1)] {
+        let rig = Setup { cache, ..Setup::default() }.build();
+        rig.put("f", b"x");
+        let first = rig.find("f").unwrap();
+        assert!(Arc::ptr_eq(&first, &rig.find("f").unwrap()));
+        assert_eq!(rig.count("fuse.LOOKUP"), lookups, "{cache:?}");
+        assert!(rig.find("g").is_err() && rig.find("g").is_err());
+        assert_eq!(rig.count("fuse.LOOKUP"), lookups + absent, "{cache:?}");
+    }
+    let rig = Setup { cache: CacheMode::Always, ..Setup::default() }.build();
+    assert_eq!(errno(rig.find("new")), Errno::ENOENT);
+    let (_, file) = rig.mount.root().create(name("new"), 0o644, OpenFlags::RDWR).unwrap();
+    assert_eq!(file.inode().id(), rig.find("new").unwrap().id(), "our own change ends a negative entry");
+}
+
+#[test]
+fn symbolic_links_are_read_not_followed() {
+    let rig = Setup::default().build();
+    let long = "x/".repeat(2000);
+    symlink("../target of it", rig.path("short")).unwrap();
+    symlink(&long, rig.path("long")).unwrap();
+    assert_eq!(rig.find("short").unwrap().readlink().unwrap(), b"../target of it");
+    assert_eq!(rig.find("long").unwrap().readlink().unwrap(), long.as_bytes());
+    assert_eq!(errno(rig.open("short", RDONLY)), Errno::ELOOP);
+    assert_eq!(errno(rig.mount.root().readlink()), Errno::EINVAL);
+}
+
+#[test]
+fn names_are_moved_linked_and_removed() {
+    let rig = Setup::default().build();
+    let root = rig.mount.root();
+    rig.put("a", b"A");
+    rig.put("b", b"B");
+    let (a, b) = (rig.find("a").unwrap(), rig.find("b").unwrap());
+    root.rename(name("a"), &root, name("b"), RenameFlags::empty()).unwrap();
+    assert_eq!(errno(rig.find("a")), Errno::ENOENT);
+    assert!(Arc::ptr_eq(&rig.find("b").unwrap(), &a), "no time has passed");
+    drop(b);
+    let dir = root.mknod(name("dir"), 0o040755, 0).unwrap();
+    root.rename(name("b"), &dir, name("c"), RenameFlags::NOREPLACE).unwrap();
+    assert_eq!(rig.count("fuse.RENAME2") + rig.count("fuse.RENAME"), 2);
+    dir.link(name("d"), &a).unwrap();
+    assert_eq!(a.metadata().unwrap().nlink, 2);
+    dir.unlink(name("c")).unwrap();
+    assert_eq!(a.metadata().unwrap().nlink, 1);
+    assert_eq!(errno(root.rmdir(name("dir"))), Errno::ENOTEMPTY);
+    assert_eq!(errno(root.unlink(name("dir"))), Errno::EISDIR);
+    dir.unlink(name("d")).unwrap();
+    root.rmdir(name("dir")).unwrap();
+    assert_eq!(errno(rig.find("dir")), Errno::ENOENT);
+    assert!(!exists(&rig.path("dir")));
+    let other = Setup::default().build();
+    assert_eq!(errno(root.link(name("x"), &other.mount.root())), Errno::EXDEV);
+    assert_eq!(errno(root.rename(name("x"), &other.mount.root(), name("y"), RenameFlags::empty())), Errno::EXDEV);
+}
+
+#[test]
+fn link_counts_follow_names_that_were_never_looked_up() {
+    let rig = Setup::default().build();
+    rig.put("f", b"x");
+    rig.put("other", b"y");
+    std::fs::hard_link(rig.path("f"), rig.path("removed")).unwrap();
+    std::fs::hard_link(rig.path("f"), rig.path("replaced")).unwrap();
+    let (root, node) = (rig.mount.root(), rig.find("f").unwrap());
+    assert_eq!(node.metadata().unwrap().nlink, 3);
+    root.unlink(name("removed")).unwrap();
+    assert_eq!(node.metadata().unwrap().nlink, 2);
+    root.rename(name("other"), &root, name("replaced"), RenameFlags::empty()).unwrap();
+    assert_eq!(node.metadata().unwrap().nlink, 1);
+    assert_eq!(errno(root.unlink(name("removed"))), Errno::ENOENT);
+}
+
+#[test]
+fn attributes_are_changed_on_the_host() {
+    let rig = Setup::default().build();
+    rig.put("f", b"x");
+    let node = rig.find("f").unwrap();
+    let time = Timespec { sec: -5, nsec: 7 };
+    let change = SetMetadata {
+        mode: Some(0o4711),
+        uid: Some(12),
+        gid: Some(34),
+        mtime: Some(SetTime::To(time)),
+        atime: Some(SetTime::Now),
+        ..SetMetadata::default()
+    };
+    let changed = node.set_metadata(&change).unwrap();
+    let host = rig.path("f").metadata().unwrap();
+    assert_eq!((host.mode() & 0o777, host.uid(), host.gid()), (0o711, 12, 34));
+    assert_eq!((host.mtime(), host.mtime_nsec(), changed.mtime), (-5, 7, time));
+    assert_eq!(node.statfs().unwrap().namelen, 255);
+    node.access(4).unwrap();
+    assert_eq!(
+        errno(rig.find("f").unwrap().set_metadata(&SetMetadata { size: Some(1 << 63), ..change })),
+        Errno::EFBIG
+    );
+}
+
+#[test]
+fn read_only_mounts_refuse_before_the_host_is_asked() {
+    let rig = Setup { writable: false, ..Setup::default() }.build();
+    rig.put("f", b"x");
+    let (root, node) = (rig.mount.root(), rig.find("f").unwrap());
+    let f = name("f");
+    for refused in [
+        errno(root.create(name("g"), 0o644, OpenFlags::WRONLY)),
+        errno(root.mknod(name("g"), 0o040755, 0)),
+        errno(root.symlink(name("g"), b"t")),
+        errno(root.link(name("g"), &node)),
+        errno(root.unlink(f)),
+        errno(root.rmdir(f)),
+        errno(root.rename(f, &root, name("g"), RenameFlags::empty())),
+        errno(node.set_metadata(&SetMetadata { mode: Some(0), ..SetMetadata::default() })),
+        errno(node.clone().open(OpenFlags::RDWR)),
+        errno(node.clone().open(OpenFlags::TRUNC)),
+        errno(node.access(2)),
+    ] {
+        assert_eq!(refused, Errno::EROFS);
+    }
+    let file = node.open(RDONLY).unwrap();
+    assert_eq!(errno(write(&file, 0, b"y")), Errno::EBADF);
+    assert_eq!(errno(file.map(0, Access::Write)), Errno::EACCES);
+    let sent: u64 = ["fuse.CREATE", "fuse.WRITE", "fuse.SETATTR", "fuse.UNLINK"].iter().map(|c| rig.count(c)).sum();
+    assert_eq!(sent, 0);
+}
