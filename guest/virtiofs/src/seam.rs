@@ -37,10 +37,17 @@ pub trait Platform: Send + Sync {
     fn revoke(&self, phys: u64, len: u64);
 
     /// Goes up whenever window memory loses its content (see [`crate::Mount::lose`]), before anybody can read what it
-    /// shows instead. Who compares it before and after reading from a window knows whether what was read is true.
+    /// shows instead. Who has read from a window knows what was read to be true if this is still what
+    /// [`Platform::heed_losses`] said before.
     /// A machine whose windows lose nothing need not count.
     fn losses(&self) -> u64 {
         0
+    }
+
+    /// Has [`crate::Mount::lose`] called for every loss so far, and says what [`Platform::losses`] was then. Called with no
+    /// lock of ours held.
+    fn heed_losses(&self) -> u64 {
+        self.losses()
     }
 
     /// Lets other threads run and returns soon: called in a loop by a thread that needs what another one is

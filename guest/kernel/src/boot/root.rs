@@ -35,6 +35,10 @@ impl Platform for Machine {
         losses::sequence()
     }
 
+    fn heed_losses(&self) -> u64 {
+        losses::heeded()
+    }
+
     fn pause(&self) {
         task::pause();
     }

@@ -204,7 +204,7 @@ fn fill_file(
     version: u64,
 ) -> Result<bool, FaultError> {
     let no_page = |errno| if errno == Errno::ENOMEM { FaultError::OutOfMemory } else { FaultError::NoPage };
-    let lost = losses::sequence();
+    let lost = losses::heeded();
     let mut size = file.inode().metadata().map_err(no_page)?.size;
     let write_through = vma.shared && vma.prot.contains(Prot::WRITE);
     let access = match (write_through, vma.shared) {
@@ -222,6 +222,8 @@ fn fill_file(
     }
     let pages = match run {
         Some(run) => Pages::Memory(run),
+        // A chunk that lost content while it was being mapped may be whole the next time.
+        None if write_through && losses::sequence() != lost => return Ok(false),
         None if write_through => return Err(FaultError::NoPage),
         None => {
             let cache = PageCache::of(&*file).map_err(no_page)?;
@@ -232,14 +234,12 @@ fn fill_file(
     let source = pages.frame(offset).ok_or(FaultError::NoPage)?;
     let copy = touch == Touch::Write && !vma.shared;
     let mut inner = space.inner.lock();
-    // What was lost since may be this page. (Heeded before, for it was not us who touched it.)
+    // What was lost since may be this page.
     if inner.version != version || losses::sequence() != lost {
         return Ok(false);
     }
     if copy {
-        if !copy_page(&mut inner, vma, page, source)? {
-            drop(inner);
-            losses::heed();
+        if !copy_page(&mut inner, vma, page, source, lost)? {
             return Ok(false);
         }
     } else {
@@ -255,10 +255,10 @@ fn fill_file(
     Ok(true)
 }
 
-/// Gives a private writable mapping its own copy of a page. `Ok(false)`: the page was lost while it was copied.
-fn copy_page(inner: &mut Inner, vma: &Vma, page: u64, source: u64) -> Result<bool, FaultError> {
+/// Gives a private writable mapping its own copy of a page. `Ok(false)`: the page may be one of those lost since there were
+/// `lost` losses.
+fn copy_page(inner: &mut Inner, vma: &Vma, page: u64, source: u64, lost: u64) -> Result<bool, FaultError> {
     let frame = frames::allocate_for_program(0).ok_or(FaultError::OutOfMemory)?;
-    let lost = losses::sequence();
     // SAFETY: the frame is ours; the source is window memory that is pinned or a cached page that is held, and a
     // fault on the window is recovered from.
     let left = unsafe { copy_fallible(frames::pointer(frame), frames::pointer(source), PAGE_SIZE as usize) };

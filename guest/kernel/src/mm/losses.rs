@@ -5,12 +5,14 @@
 //! page tables first, the access faults, and asking for the file's size shows that there is no such page.
 //!
 //! The kernel itself runs with interrupts masked, and does see zeros. So whoever copies out of a window, or out of the
-//! program's memory, which may be one, compares [`sequence`] before and after, and calls [`heed`] when it moved.
+//! program's memory, which may be one, asks for [`heeded`] before and compares [`sequence`] after. It is not enough to
+//! compare two of the latter: the interrupt of a loss that the kernel met a moment ago may not have been served yet, and the
+//! zeros still be where file content was.
 
 use super::{PAGE_SIZE, paging};
 use crate::arch::trap;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use diolkos_common::losses::{News, Reader, SEQUENCE, SIZE};
 use diolkos_vfs::{Errno, Result};
 use spin::{Mutex, Once};
@@ -22,6 +24,8 @@ type Tell = fn(phys: u64, len: u64);
 static RECORD: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 static READER: Mutex<Reader> = Mutex::new(Reader::new());
 static TELL: Once<Tell> = Once::new();
+/// The losses that have been acted upon.
+static HEEDED: AtomicU64 = AtomicU64::new(0);
 
 /// Watches the record at guest-physical `address`, if there is one. `tell` may be called from an interrupt.
 ///
@@ -55,12 +59,25 @@ pub fn sequence() -> u64 {
 pub fn heed() {
     let record = RECORD.load(Ordering::Acquire);
     let Some(tell) = TELL.get().filter(|_| !record.is_null()) else { return };
+    let so_far = sequence();
     loop {
         let news = READER.lock().next(|at| load(record, at));
         match news {
-            None => return,
+            None => break,
             Some(News::Lost(loss)) => tell(loss.address, loss.len),
             Some(News::Everything) => tell(0, u64::MAX),
         }
+    }
+    HEEDED.fetch_max(so_far, Ordering::AcqRel);
+}
+
+/// [`sequence`], once all losses up to it have been acted upon. No lock may be held.
+pub fn heeded() -> u64 {
+    loop {
+        let so_far = sequence();
+        if HEEDED.load(Ordering::Acquire) == so_far {
+            return so_far;
+        }
+        heed();
     }
 }

@@ -57,13 +57,12 @@ fn check(address: u64, len: u64) -> Result<()> {
 /// As for [`copy_fallible`], and the source stays as it is until the copy is done, its losses apart.
 unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> usize {
     loop {
-        let before = losses::sequence();
+        let before = losses::heeded();
         // SAFETY: the caller's promise.
         let left = unsafe { copy_fallible(to, from, len) };
         if losses::sequence() == before {
             return left;
         }
-        losses::heed();
     }
 }
 

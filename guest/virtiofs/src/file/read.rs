@@ -74,7 +74,7 @@ impl OpenFile {
         if self.way(window, at, len, false, false) == Way::Message {
             return self.read_by_message(at, len as usize, sink);
         }
-        let losses = self.node.fs.platform.losses();
+        let losses = self.node.fs.platform.heed_losses();
         let Some(pin) = self.pin(window, at, len, how) else {
             return self.read_by_message(at, len as usize, sink);
         };

@@ -18,7 +18,7 @@ use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 pub const CHUNK: usize = 2 << 20;
@@ -230,6 +230,9 @@ fn offer_large_messages(answer: &mut [u8]) {
 pub struct Machine {
     pub now: AtomicU64,
     pub revoked: Mutex<Vec<(u64, u64)>>,
+    /// Ranges of guest-physical memory whose loss nobody has been told of.
+    pub lost: Mutex<Vec<(u64, u64)>>,
+    mount: OnceLock<Weak<Mount>>,
 }
 
 impl Platform for Machine {
@@ -239,6 +242,13 @@ impl Platform for Machine {
 
     fn revoke(&self, phys: u64, len: u64) {
         self.revoked.lock().unwrap().push((phys, len));
+    }
+
+    fn heed_losses(&self) -> u64 {
+        let lost = std::mem::take(&mut *self.lost.lock().unwrap());
+        let mount = self.mount.get().and_then(Weak::upgrade).unwrap();
+        lost.into_iter().for_each(|(phys, len)| mount.lose(phys, len));
+        self.losses()
     }
 
     fn pause(&self) {
@@ -281,7 +291,7 @@ pub struct Rig {
     pub server: Arc<InProcess>,
     pub machine: Arc<Machine>,
     pub mapper: Option<Mapper>,
-    pub mount: Mount,
+    pub mount: Arc<Mount>,
 }
 
 impl Setup {
@@ -326,6 +336,8 @@ impl Setup {
             trace: None,
         };
         let mount = mount(server.clone(), machine.clone(), (self.window > 0).then_some(memory), options).unwrap();
+        let mount = Arc::new(mount);
+        machine.mount.set(Arc::downgrade(&mount)).unwrap();
         Rig { dir, server, machine, mapper, mount }
     }
 }

@@ -159,6 +159,18 @@ fn a_file_cut_under_a_read_gives_a_short_read() {
 }
 
 #[test]
+fn a_loss_that_nobody_was_told_of_yet_is_heeded_before_the_window_is_read() {
+    let rig = Setup::default().build();
+    let content = pattern(2 * CHUNK);
+    rig.put("f", &content);
+    let file = rig.open("f", RDONLY).unwrap();
+    assert!(read(&file, 0, 100).unwrap() == content[..100]);
+    rig.machine.lost.lock().unwrap().push((PHYS, 4096));
+    assert!(read(&file, 0, 100).unwrap() == content[..100]);
+    assert_eq!((rig.tally(Tally::Lost), rig.tally(Tally::Mappings)), (1, 2), "what is there now is mapped anew");
+}
+
+#[test]
 fn a_file_replaced_on_the_host_is_another_file() {
     let rig = Setup::default().build();
     rig.put("f", b"old content");
