@@ -48,7 +48,7 @@ each_platform! {
         let operations = if on == Platform::Kvm { 4000 } else { 600 };
         for (seed, options) in windows(on).iter().enumerate() {
             let options = [*options, &["--cache", "none"]].concat();
-            let words = format!("random seed={seed} operations={operations} ask=20 {}", mappings(on, &options));
+            let words = format!("random seed={seed} operations={operations} ask=20 {}", mappings_of_others(on, &options));
             exercise(on, &options, &words);
         }
     }
@@ -56,7 +56,7 @@ each_platform! {
     fn changes_by_the_host_are_seen_after_the_time_the_cache_has(on) {
         for options in windows(on) {
             // Attributes and names are believed for a second.
-            let words = format!("random seed=5 operations=400 ask=80 wait=1100 {}", mappings(on, options));
+            let words = format!("random seed=5 operations=400 ask=80 wait=1100 {}", mappings_of_others(on, options));
             exercise(on, options, &words);
         }
     }
@@ -88,10 +88,18 @@ fn windows(on: Platform) -> &'static [&'static [&'static str]] {
     }
 }
 
-/// What the program may map, and the window its sizes go by.
+/// The window that sizes go by, if there is one. Mappings of all kinds are tried either way.
 fn mappings(on: Platform, options: &[&str]) -> &'static str {
-    // Without a window there are no shared mappings that see what others write.
-    if on == Platform::Qemu || options.contains(&"0") { "mappings=private" } else { "window=16777216" }
+    if without_window(on, options) { "mappings=writable" } else { "window=16777216" }
+}
+
+/// The same where the host changes files: shared mappings without a window show that only when a call has brought the news.
+fn mappings_of_others(on: Platform, options: &[&str]) -> &'static str {
+    if without_window(on, options) { "mappings=private" } else { "window=16777216" }
+}
+
+fn without_window(on: Platform, options: &[&str]) -> bool {
+    on == Platform::Qemu || options.contains(&"0")
 }
 
 /// Runs the program with `words` on the host, and with `options` in a machine, in an empty directory each. Returns the

@@ -43,12 +43,17 @@ pub fn same_c(on: Platform, name: &str) {
 
 /// The same for a program that changes its working directory: each side has one of its own.
 pub fn same_c_in_own_folders(on: Platform, name: &str) {
+    same_c_in_own_folders_with(on, name, &[]);
+}
+
+/// The same with `options` for the machine.
+pub fn same_c_in_own_folders_with(on: Platform, name: &str, options: &[&str]) {
     for libc in [Libc::Glibc, Libc::Musl] {
         let folders = [compiled(name, libc), compiled(name, libc)];
         let command = [&*format!("./{name}")];
         let [host, guest] = folders.each_ref().map(|folder| on.run(&command).writable_data(folder.path()));
         let host = host.on_host().expect_status(0);
-        guest.outcome().expect_same(&host);
+        guest.option(options).outcome().expect_same(&host);
     }
 }
 

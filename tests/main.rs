@@ -29,6 +29,7 @@ mod locks;
 mod observation;
 mod outcome;
 mod overlay;
+mod page_cache;
 mod platform;
 mod programs;
 mod serve;

@@ -49,15 +49,13 @@ fn copies_meet(on: Platform, from_options: &str, to_options: &str) {
     let (programs, from, to) = (compiled("windows", Libc::Glibc), data::folder(), data::folder());
     // Three chunks and a bit: with windows of two or three, pages give way while they are being copied.
     let source = data::random_file(from.path(), "f", 6 * MIB + 12345);
-    let shared = on == Platform::Kvm && !to_options.contains("dax=0");
-    let mode = if shared { "shared" } else { "private" };
-    let vm = on.run(&["/programs/windows", "/from/f", "/to/f", mode]).volume(programs.path(), "/programs:ro");
+    let vm = on.run(&["/programs/windows", "/from/f", "/to/f"]).volume(programs.path(), "/programs:ro");
     let vm = vm.volume(from.path(), &format!("/from:{from_options}")).volume(to.path(), &format!("/to:{to_options}"));
     let outcome = vm.outcome().expect_status(0);
     assert!(!outcome.out().contains("NO"), "{}", outcome.out());
     let (source, copy) = (fs::read(source).unwrap(), fs::read(to.path().join("f")).unwrap());
     let half = source.len() / 2;
-    let wanted = if shared { [&source[half..half * 2], &source[half..]].concat() } else { source };
+    let wanted = [&source[half..half * 2], &source[half..]].concat();
     assert!(copy == wanted, "the host has other bytes");
 }
 

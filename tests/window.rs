@@ -76,7 +76,7 @@ fn a_shared_mapping_may_be_larger_than_the_window() {
             // A fault brings its chunk in, once: nothing is fetched twice for the same touch.
             assert!(figure(&block, "mappings") <= 2 * figure(&block, "faults"), "{window} {policy}: {block}");
             // Of the program itself, maybe; a shared mapping is never a copy.
-            assert!(figure(&block, "cache pages") < 100, "{window} {policy}: {block}");
+            assert!(figure(&block, "pages read") < 100, "{window} {policy}: {block}");
         }
     }
 }

@@ -28,9 +28,8 @@ static void end(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4) return 2;
+    if (argc != 3) return 2;
     from_name = argv[1], to_name = argv[2];
-    int shared = strcmp(argv[3], "shared") == 0;
     from = open(from_name, O_RDONLY);
     struct stat stat;
     CHECK(from >= 0 && fstat(from, &stat) == 0);
@@ -52,35 +51,33 @@ int main(int argc, char **argv) {
     CHECK(pwritev(to, pieces, 2, 0) == (ssize_t)size);
     end();
 
-    if (shared) {
-        /* From a file into a mapped one. */
-        begin();
-        CHECK(ftruncate(to, size) == 0);
-        unsigned char *target = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, to, 0);
-        CHECK(target != MAP_FAILED);
-        CHECK(pread(from, target, size, 0) == (ssize_t)size);
-        CHECK(munmap(target, size) == 0);
-        end();
+    /* From a file into a mapped one. */
+    begin();
+    CHECK(ftruncate(to, size) == 0);
+    unsigned char *target = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, to, 0);
+    CHECK(target != MAP_FAILED);
+    CHECK(pread(from, target, size, 0) == (ssize_t)size);
+    CHECK(munmap(target, size) == 0);
+    end();
 
-        /* From one mapped file into the other. */
-        begin();
-        CHECK(ftruncate(to, size) == 0);
-        target = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, to, 0);
-        CHECK(target != MAP_FAILED);
-        memcpy(target, source, size);
-        CHECK(munmap(target, size) == 0);
-        end();
+    /* From one mapped file into the other. */
+    begin();
+    CHECK(ftruncate(to, size) == 0);
+    target = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, to, 0);
+    CHECK(target != MAP_FAILED);
+    memcpy(target, source, size);
+    CHECK(munmap(target, size) == 0);
+    end();
 
-        /* A file into itself, through its own mapping: the second half over the first. */
-        begin();
-        CHECK(write(to, source, size) == (ssize_t)size);
-        target = mmap(NULL, size, PROT_READ, MAP_SHARED, to, 0);
-        CHECK(target != MAP_FAILED);
-        CHECK(pwrite(to, target + size / 2, size / 2, 0) == (ssize_t)(size / 2));
-        memcpy(wanted, wanted + size / 2, size / 2);
-        CHECK(memcmp(target, wanted, size) == 0);
-        CHECK(munmap(target, size) == 0);
-        end();
-    }
+    /* A file into itself, through its own mapping: the second half over the first. */
+    begin();
+    CHECK(write(to, source, size) == (ssize_t)size);
+    target = mmap(NULL, size, PROT_READ, MAP_SHARED, to, 0);
+    CHECK(target != MAP_FAILED);
+    CHECK(pwrite(to, target + size / 2, size / 2, 0) == (ssize_t)(size / 2));
+    memcpy(wanted, wanted + size / 2, size / 2);
+    CHECK(memcmp(target, wanted, size) == 0);
+    CHECK(munmap(target, size) == 0);
+    end();
     return verdict();
 }

@@ -76,8 +76,9 @@ const SETTINGS: [Setting; 9] = [
         words: "random mappings=writable",
         changed: true,
     },
-    Setting { name: "no window", options: &["--dax-window", "0"], words: "random mappings=private", changed: false },
+    Setting { name: "no window", options: &["--dax-window", "0"], words: "random mappings=writable", changed: false },
     Setting {
+        // Shared mappings show what the host has changed only after a call that brings the news.
         name: "no window, host changes",
         options: &["--dax-window", "0", "--cache", "none"],
         words: "random mappings=private",

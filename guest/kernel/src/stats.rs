@@ -60,10 +60,8 @@ counters! {
     COPIED_BYTES = "mm.copied_bytes";
     /// Page-table entries that point into a DAX window.
     WINDOW_PAGES = "mm.window_pages";
-    /// Page-table entries looked at to take those of a chunk of the window away.
+    /// Page-table entries looked at to take chunks of a window, or cached pages, away.
     REVOKE_LOOKS = "mm.revoke_looks";
-    /// Pages of files read into the page cache.
-    CACHE_PAGES = "mm.cache_pages";
     /// Interrupts.
     INTERRUPTS = "cpu.interrupts";
     /// Interrupts that were delivered twice and recognised (a host's fault).

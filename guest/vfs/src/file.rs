@@ -30,8 +30,10 @@ pub enum Access {
     /// To be read or executed by a private mapping: the content of some moment will do, so the file system may answer that
     /// a copy is better.
     Copy,
-    /// To be written through to the file.
+    /// To be written through to the file now.
     Write,
+    /// To be read now, in a mapping through which the file may be written later.
+    WriteLater,
 }
 
 /// What fallocate(2) does to a range.
@@ -73,6 +75,11 @@ impl Allocation {
     pub fn moves(self) -> bool {
         matches!(self, Self::Collapse | Self::Insert)
     }
+
+    /// Whether the range reads as zeros afterwards.
+    pub fn zeroes(self) -> bool {
+        matches!(self, Self::Punch | Self::Zero { .. })
+    }
 }
 
 /// What lseek(2) looks for from an offset on.
@@ -98,8 +105,12 @@ pub struct MappedRun {
     pub phys: u64,
     /// Length in bytes, page-aligned. It may reach past the end of the file: only pages that hold a byte of the file may be touched.
     pub len: u64,
-    /// Whether the memory may be written.
+    /// Whether the memory may be written. Where it may not although writing was asked for later, ask again when it
+    /// comes to it.
     pub writable: bool,
+    /// Whether the file system takes the memory out of page tables by itself before it becomes something else, so that
+    /// the pin has to last only until the entries are there.
+    pub taken_back: bool,
     /// Keeps the run in place. Another [`File::map`] may wait for it to go.
     pub pin: Arc<dyn Any + Send + Sync>,
 }
@@ -151,6 +162,10 @@ pub trait File: Send + Sync {
     fn map(&self, _offset: u64, _access: Access) -> Result<Option<MappedRun>> {
         Ok(None)
     }
+
+    /// Stores what was written through shared mappings, where those have memory of their own and not the file's. What goes
+    /// wrong is told by the next [`File::fsync`] or [`File::flush`].
+    fn write_back(&self) {}
 
     /// Makes written data safe; with `data_only` not the metadata that reading does not need.
     ///

@@ -40,8 +40,10 @@ pub(crate) struct AttrCache {
 pub(crate) enum Update {
     /// Something newer was there already.
     Late,
-    /// It is in, and the size is not below what it was.
+    /// It is in, and tells nothing new of the content.
     Taken,
+    /// It is in, and the content is another: size or modification time differ.
+    Changed,
     /// It is in, and the file is shorter than it was.
     Shrunk,
 }
@@ -60,7 +62,11 @@ impl AttrCache {
         let old = self.metadata;
         self.metadata = Metadata { dev: old.dev, ..new.attributes.metadata };
         (self.deadline, self.outdated, self.stamp, self.asked) = (deadline, false, stamp, stamp);
-        if self.metadata.size < old.size { Update::Shrunk } else { Update::Taken }
+        match () {
+            () if self.metadata.size < old.size => Update::Shrunk,
+            () if (self.metadata.size, self.metadata.mtime) != (old.size, old.mtime) => Update::Changed,
+            () => Update::Taken,
+        }
     }
 
     /// We wrote up to `end`, and the host confirmed it before the moment `stamp`.
@@ -116,7 +122,8 @@ mod tests {
     #[test]
     fn a_late_reply_undoes_nothing() {
         let mut cache = AttrCache::new(&sized(10), 7, 100, 2);
-        assert_eq!(cache.update(&sized(30), 200, 8), Update::Taken);
+        assert_eq!(cache.update(&sized(30), 200, 8), Update::Changed);
+        assert_eq!(cache.update(&sized(30), 200, 9), Update::Taken);
         assert_eq!(cache.update(&sized(20), 300, 6), Update::Late);
         assert_eq!((cache.last().size, cache.last().dev), (30, 7));
         cache.wrote(40, 12);

@@ -44,6 +44,18 @@ tallies! {
     WindowRead => "window.bytes_read",
     /// Bytes written through the window.
     WindowWritten => "window.bytes_written",
+    /// Pages of the page cache that were there when they were read or mapped.
+    PageHits => "cache.hits",
+    /// Times that a page was not there.
+    PageMisses => "cache.misses",
+    /// Pages that came from the host.
+    PagesRead => "cache.pages_read",
+    /// Of these, pages that nobody had asked for yet.
+    PagesAhead => "cache.pages_read_ahead",
+    /// Pages thrown out, because they were no longer believed or the memory was needed.
+    PagesDropped => "cache.pages_dropped",
+    /// Pages written back to the host after stores through a shared mapping.
+    PagesWritten => "cache.pages_written_back",
     /// Times that the host had no descriptor left and got back all we held without need.
     LetGo => "fuse.times_out_of_descriptors",
     /// Bytes that came in READ replies.

@@ -9,6 +9,7 @@ use crate::limits::Limits;
 use crate::node::{Node, Table};
 use crate::ops::init::Agreement;
 use crate::ops::name::{Entry, Found, Lookup};
+use crate::pages::Pages;
 use crate::session::Session;
 use crate::window::Manager;
 use alloc::sync::Arc;
@@ -32,6 +33,7 @@ pub(crate) struct Fs {
     pub(crate) writable: bool,
     pub(crate) cache: CacheMode,
     pub(crate) window: Option<Arc<Manager>>,
+    pub(crate) pages: Option<Arc<Pages>>,
     pub(crate) table: Mutex<Table>,
     pub(crate) limits: Limits,
     pub(crate) dentries: Mutex<Dentries>,

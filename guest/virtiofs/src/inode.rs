@@ -16,6 +16,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::Ordering::Relaxed;
+use diolkos_common::cmdline::CacheMode;
 use diolkos_vfs::{
     Errno, File, FileType, Inode, InodeId, Metadata, Name, OpenFlags, RenameFlags, Result, SetMetadata, StatFs,
     XattrFlags, XattrName,
@@ -126,26 +127,39 @@ impl Node {
         let atomic = self.fs.agreement.features.contains(Features::ATOMIC_O_TRUNC);
         let sent = if atomic { wire_flags(flags) } else { wire_flags(flags) - OpenFlags::TRUNC };
         let request = Open::<REGULAR> { node: self.id, flags: sent.bits() };
+        let turn = if truncate { self.turn() } else { None };
         let opened = self.heed(self.fs.with_descriptors(|| self.fs.session.call(&request)))?;
         let open = OpenNode { node: self.id, handle: opened.handle, flags: sent.bits() };
-        let file = OpenFile::new(self.clone(), open, flags, opened.no_flush);
+        let file = OpenFile::new(self.clone(), open, flags, &opened);
         if truncate && atomic {
             self.emptied();
-        } else if truncate {
+        }
+        drop(turn);
+        if truncate && !atomic {
             let change = SetMetadata { size: Some(0), ..SetMetadata::default() };
             self.change(&change, Some(open))?;
+        } else if !truncate && self.cached.load(Relaxed) && !opened.keeps_cache && self.fs.cache != CacheMode::Always {
+            // Close-to-open: what another machine or the host wrote and closed before is seen from here on.
+            self.refresh(Some(open))?;
         }
         Ok(Arc::new(file))
     }
 
     fn change(&self, change: &SetMetadata, file: Option<OpenNode>) -> Result<Metadata> {
+        let turn = change.size.and_then(|_| self.turn());
+        if change.size.is_some() {
+            // The last page's stores behind the old end are not to appear in the file.
+            self.cut_pages(self.last_known().size);
+        }
         let call = SetAttr { node: self.id, handle: file.map(|f| f.handle), change };
         let reply = self.fs.session.call(&call)?;
         // The moment is now: what was asked while this was under way may not know of it.
         self.learn(&reply, self.fs.session.stamp())?;
         if let Some(size) = change.size {
+            self.cut_pages(size);
             self.drop_chunks_from(size);
         }
+        drop(turn);
         Ok(self.last_known())
     }
 }
@@ -244,7 +258,7 @@ impl Inode for Node {
                 let open = OpenNode { node: entry.node, handle: opened.handle, flags: sent };
                 let node = self.made(name, &entry)?;
                 // Made first, so that the handle is released whatever else happens.
-                let file = OpenFile::new(node.clone(), open, flags, opened.no_flush);
+                let file = OpenFile::new(node.clone(), open, flags, &opened);
                 if node.kind != FileType::Regular {
                     return Err(Errno::EIO);
                 }
@@ -273,7 +287,7 @@ impl Inode for Node {
         };
         let open = OpenNode { node: entry.node, handle: opened.handle, flags: sent };
         let node = self.fs.adopt(self, &entry, stamp)?;
-        let file = OpenFile::new(node.clone(), open, flags, opened.no_flush);
+        let file = OpenFile::new(node.clone(), open, flags, &opened);
         node.unlinked.store(true, Relaxed);
         if node.kind != FileType::Regular {
             return Err(Errno::EIO);
@@ -352,6 +366,9 @@ impl Inode for Node {
     }
 
     fn sync_fs(&self) -> Result<()> {
+        if let Some(pages) = &self.fs.pages {
+            pages.write_back_all();
+        }
         match self.fs.session.call(&SyncFs(self.id)) {
             // A server without it writes out in its own time, as Linux takes it (fuse_sync_fs).
             Err(Errno::ENOSYS) => Ok(()),

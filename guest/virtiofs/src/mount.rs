@@ -8,6 +8,7 @@ use crate::limits::Limits;
 use crate::node::{Node, Table};
 use crate::ops::Opcode;
 use crate::ops::init::{Agreement, Destroy, Init};
+use crate::pages::Pages;
 use crate::session::{Session, TraceLine};
 use crate::window::Manager;
 use crate::window::fuse::FuseWindow;
@@ -99,7 +100,9 @@ pub fn mount(
     let manager = window_manager(&session, &platform, window, (options.dax, options.dax_io), &agreement);
     let no_dax = manager.as_ref().err().copied();
     let buffer = limits.listing.max(agreement.max_read.max(agreement.max_write) as usize);
+    let pages = Pages::new(&platform, &session);
     let fs = Arc::new(Fs {
+        pages,
         session,
         platform,
         agreement,
@@ -173,6 +176,13 @@ impl Mount {
         }
     }
 
+    /// Gives `pages` pages of memory back or more, and says how many: what was not looked at lately and the host has too
+    /// goes first. With `may_wait`, stores that the host does not know are written back if that is not enough;
+    /// without, it waits for nobody. No spin lock may be held that [`Frames::revoke`](crate::Frames::revoke) takes.
+    pub fn reclaim(&self, pages: usize, may_wait: bool) -> usize {
+        self.fs.pages.as_ref().map_or(0, |cache| cache.reclaim(pages, may_wait))
+    }
+
     /// Sends what waits to be sent (forgotten inodes): for a machine with nothing else to do.
     pub fn idle(&self) {
         self.fs.session.flush_forgets();
@@ -183,6 +193,9 @@ impl Mount {
     pub fn unmount(&self) {
         if self.down.swap(true, Relaxed) {
             return;
+        }
+        if let Some(pages) = &self.fs.pages {
+            pages.write_back_all();
         }
         let names = self.fs.dentries.lock().clear();
         drop(names);

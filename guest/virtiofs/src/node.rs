@@ -7,13 +7,18 @@
 //! # Locking
 //! Dropping the last reference may wait for the host: not under a spin lock.
 
+use crate::PAGE;
 use crate::attrs::{AttrCache, Update, deadline};
 use crate::fs::Fs;
 use crate::ops::NodeId;
 use crate::ops::attr::{GetAttr, TimedAttributes};
 use crate::ops::data::OpenNode;
 use crate::ops::name::{Entry, Forgotten};
+use crate::pages::store::Which;
+use crate::pages::write_back::Turn;
+use crate::pages::{PageKey, Pages};
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use diolkos_vfs::{Errno, FileType, Metadata, Result};
 use hashbrown::HashMap;
@@ -38,6 +43,8 @@ pub(crate) struct Node {
     pub(crate) unmappable_for_writing: AtomicBool,
     /// It has had chunks in the window.
     pub(crate) windowed: AtomicBool,
+    /// It has had pages in the page cache.
+    pub(crate) cached: AtomicBool,
     /// Directories: the inode number of the one it was last found in, for `..`.
     pub(crate) parent_ino: AtomicU64,
     /// Directories: goes up when we change a name in it. A LOOKUP that was under way then says nothing certain.
@@ -69,6 +76,7 @@ impl Node {
             unmappable: AtomicBool::new(false),
             unmappable_for_writing: AtomicBool::new(false),
             windowed: AtomicBool::new(false),
+            cached: AtomicBool::new(false),
             parent_ino: AtomicU64::new(first.attributes.metadata.ino),
             changes: AtomicU64::new(0),
             looked_up: AtomicBool::new(false),
@@ -86,8 +94,15 @@ impl Node {
         }
         let until = deadline(self.fs.cache, self.fs.platform.now_ns(), new.valid);
         let update = self.attrs.lock().update(new, until, stamp);
-        if update == Update::Shrunk {
-            self.drop_chunks_from(new.attributes.metadata.size);
+        let size = new.attributes.metadata.size;
+        match update {
+            Update::Late | Update::Taken => {}
+            Update::Changed => self.distrust_pages(),
+            Update::Shrunk => {
+                self.distrust_pages();
+                self.cut_pages(size);
+                self.drop_chunks_from(size);
+            }
         }
         Ok(())
     }
@@ -99,6 +114,74 @@ impl Node {
         {
             window.drop_from(self.serial, size);
         }
+    }
+
+    /// The pages of the cache, if it may have some of this inode.
+    pub(crate) fn cached_pages(&self) -> Option<&Arc<Pages>> {
+        self.fs.pages.as_ref().filter(|_| self.cached.load(Relaxed))
+    }
+
+    /// The content may be another: what the host has too is thrown out. Stores it does not know stay, and win.
+    pub(crate) fn distrust_pages(&self) {
+        if let Some(pages) = self.cached_pages() {
+            pages.drop_range(self.serial, 0, u64::MAX, Which::Clean);
+        }
+    }
+
+    /// The file ends at `size` now: nothing behind that is left in the cache.
+    pub(crate) fn cut_pages(&self, size: u64) {
+        if let Some(pages) = self.cached_pages() {
+            pages.drop_range(self.serial, size.div_ceil(PAGE), u64::MAX, Which::All);
+            pages.zero_tail(self.serial, size);
+        }
+    }
+
+    /// Pages that hold bytes from `start` to `end` go; what mappings stored in them has been written back.
+    pub(crate) fn drop_pages(&self, start: u64, end: u64) {
+        if let Some(pages) = self.cached_pages() {
+            pages.drop_range(self.serial, start / PAGE, end.div_ceil(PAGE), Which::All);
+        }
+    }
+
+    /// The host has put other bytes from `start` to `end`, while nothing was written back ([`Node::turn`]). Pages go, but
+    /// for those that hold other bytes too, in which a program may just have stored something: these get what
+    /// `content` says is at a place now, so many bytes.
+    pub(crate) fn replaced(&self, start: u64, end: u64, content: &dyn Fn(u64, usize) -> Option<Vec<u8>>) {
+        let Some(pages) = self.cached_pages() else { return };
+        let (first, last) = (start.div_ceil(PAGE), end / PAGE);
+        pages.drop_range(self.serial, first, last, Which::All);
+        let head = (start, end.min(first * PAGE));
+        let tail = (start.max(last * PAGE), end);
+        for (from, to) in [head, tail] {
+            if from >= to {
+                continue;
+            }
+            pages.drop_range(self.serial, from / PAGE, from / PAGE + 1, Which::Clean);
+            if pages.has(PageKey { owner: self.serial, number: from / PAGE })
+                && let Some(bytes) = content(from, (to - from) as usize)
+            {
+                pages.patch(self.serial, from, &bytes);
+            }
+        }
+    }
+
+    /// Writes back what mappings stored in the bytes from `start` to `end`.
+    pub(crate) fn write_back(&self, start: u64, end: u64) {
+        if let Some(pages) = self.cached_pages() {
+            pages.write_back(self.serial, start / PAGE, end.div_ceil(PAGE));
+        }
+    }
+
+    /// # Errors
+    /// What the host said to writing back, if nobody has heard of it yet.
+    pub(crate) fn write_back_error(&self) -> Result<()> {
+        self.cached_pages().and_then(|pages| pages.take_error(self.serial)).map_or(Ok(()), Err)
+    }
+
+    /// Keeps others from writing back until it is dropped. For who makes the host change the content: an old page that
+    /// comes after that would undo it.
+    pub(crate) fn turn(&self) -> Option<Turn> {
+        self.cached_pages().map(|pages| pages.turn(self.serial))
     }
 
     /// Asks the host for the attributes, through an open file if there is one.
@@ -151,6 +234,7 @@ impl Node {
     pub(crate) fn emptied(&self) {
         let stamp = self.fs.session.stamp();
         self.attrs.lock().resized(0, stamp);
+        self.cut_pages(0);
         self.drop_chunks_from(0);
     }
 
@@ -185,6 +269,9 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.fs.table.lock().remove(self);
         self.drop_chunks_from(0);
+        // Dirty ones there are none: whoever has those keeps the inode.
+        self.drop_pages(0, u64::MAX);
+        let _ = self.write_back_error();
         if self.id != NodeId::ROOT {
             let forgotten = Forgotten { node: self.id, lookups: *self.lookups.get_mut() };
             self.fs.session.forget(forgotten, *self.unlinked.get_mut());

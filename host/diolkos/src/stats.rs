@@ -44,8 +44,8 @@ pub struct Summary<'a> {
 }
 
 /// Groups with a title, in the order they are shown; `time` and `window` are treated by themselves before these.
-const GROUPS: [(&str, &str); 3] =
-    [("fuse", "file requests to the host"), ("mm", "memory"), ("syscalls", "system calls")];
+const GROUPS: [(&str, &str); 4] =
+    [("fuse", "file requests to the host"), ("cache", "page cache"), ("mm", "memory"), ("syscalls", "system calls")];
 
 /// The moments of a run, in order: the counter that holds each, and what it is called.
 const MOMENTS: [(&str, &str); 4] = [

@@ -3,17 +3,18 @@
 use super::options;
 use crate::drivers::fs::{FsDevice, by_tag, tags};
 use crate::fs::{devfs, devices, procfs, sysfs, tty, waiting};
-use crate::mm::{forget, losses, window};
+use crate::mm::{forget, frames, losses, reclaim, revoke};
 use crate::{report, stats, task, time};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ptr::NonNull;
 use diolkos_common::cmdline::{Access, BootOptions, Share};
 use diolkos_vfs::overlay::{Mappings, Overlay, OverlayConfig};
 use diolkos_vfs::{Inode, InodeId, MountSpec, Namespace, NamespaceConfig};
-use diolkos_virtiofs::{INODES, Mount, MountOptions, Platform, mount as mount_share};
+use diolkos_virtiofs::{Frames, INODES, Mount, MountOptions, Platform, mount as mount_share};
 use spin::Mutex;
 
 /// Every mounted share, for the counters and the end.
@@ -28,7 +29,7 @@ impl Platform for Machine {
     }
 
     fn revoke(&self, phys: u64, len: u64) {
-        window::revoke(phys, len);
+        revoke::revoke(phys, len);
     }
 
     fn losses(&self) -> u64 {
@@ -37,6 +38,10 @@ impl Platform for Machine {
 
     fn heed_losses(&self) -> u64 {
         losses::heeded()
+    }
+
+    fn frames(&self) -> Option<&dyn Frames> {
+        Some(self)
     }
 
     fn pause(&self) {
@@ -54,6 +59,38 @@ impl Mappings for Machine {
 /// the pages that change. Most files that programs rewrite in part are smaller, and no longer depend on the host then.
 const COPIED_WHOLE: u64 = 128 << 10;
 
+// SAFETY: frames come from the allocator of physical memory, which gives each to one user, never frame 0, and are mapped in
+// the direct map for ever.
+unsafe impl Frames for Machine {
+    fn allocate(&self, order: usize) -> Option<u64> {
+        reclaim::allocate_for_cache(order)
+    }
+
+    fn release(&self, phys: u64, order: usize) {
+        reclaim::release_from_cache(phys, order);
+    }
+
+    fn at(&self, phys: u64) -> NonNull<u8> {
+        NonNull::new(frames::pointer(phys)).expect("the direct map does not begin at 0")
+    }
+
+    fn revoke(&self, frames: &[u64]) {
+        revoke::revoke_frames(frames);
+    }
+}
+
+/// Has the shares give back memory, one after the other.
+fn give_back(pages: usize, may_wait: bool) -> usize {
+    let mut given = 0;
+    for mount in shares() {
+        given += mount.reclaim(pages - given, may_wait);
+        if given >= pages {
+            break;
+        }
+    }
+    given
+}
+
 /// Mounts the shares and the memory file systems.
 ///
 /// # Errors
@@ -68,6 +105,7 @@ pub fn mount(options: &BootOptions) -> Result<Arc<Namespace>, String> {
         clock: Arc::new(crate::fs::anon::now),
         wait_queues: Arc::new(waiting::new_queue),
     };
+    reclaim::init(give_back);
     let inode = share_root(root, devices::FIRST_SHARE)?;
     let namespace =
         Namespace::new(inode, share_spec(root), config).map_err(|errno| format!("share '{}': {errno}", root.tag))?;

@@ -5,7 +5,7 @@
 use super::anon::{now, owner};
 use super::stat::join_device;
 use crate::mm::PHYS_BASE;
-use crate::mm::frames;
+use crate::mm::{frames, reclaim};
 use alloc::sync::Arc;
 use core::ptr::NonNull;
 use diolkos_vfs::Inode;
@@ -41,11 +41,18 @@ pub const FIRST_SHARE: u64 = join_device(0, 64);
 const LEFT_TO_PROGRAM: u64 = 8;
 
 fn allocate_page() -> Option<NonNull<u8>> {
-    let (free, total) = frames::usage();
-    if free < total / LEFT_TO_PROGRAM {
-        return None;
+    // What page caches hold is free for whoever asks. A file is locked here, so there is no waiting for the host.
+    loop {
+        let (free, total) = frames::usage();
+        if free >= total / LEFT_TO_PROGRAM
+            && let Some(frame) = frames::allocate_for_program(0)
+        {
+            return NonNull::new(frames::pointer(frame));
+        }
+        if !reclaim::reclaim(0, false) {
+            return None;
+        }
     }
-    NonNull::new(frames::pointer(frames::allocate_for_program(0)?))
 }
 
 /// # Safety

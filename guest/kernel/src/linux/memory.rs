@@ -150,7 +150,7 @@ fn of_file(file: &Arc<OpenFile>, prot: Prot, shared: bool, offset: u64) -> Resul
     let path = file.location().path();
     let name: Arc<str> = String::from_utf8_lossy(&path).into();
     if shared && prot.contains(Prot::WRITE) && offset < metadata.size {
-        let access = diolkos_vfs::Access::Write;
+        let access = diolkos_vfs::Access::WriteLater;
         if file.inner().map(offset, access)?.is_none() {
             refuse_shared(&name);
             return Err(Errno::ENODEV);
@@ -167,9 +167,7 @@ const DEV_ZERO: u64 = 0x105;
 fn refuse_shared(name: &str) {
     static SAID: AtomicBool = AtomicBool::new(false);
     if !SAID.swap(true, Ordering::Relaxed) {
-        report::warning(format_args!(
-            "mmap: {name}: a shared mapping for writing needs the DAX window, which is off for this file"
-        ));
+        report::warning(format_args!("mmap: {name}: this kind of file cannot be mapped to be written"));
     }
 }
 
@@ -280,8 +278,8 @@ fn mincore(call: &mut Call<'_>) -> Result<u64> {
     Ok(0)
 }
 
-/// msync(2). Shared memory of a file is the host's own page cache, so everybody sees it at once; what is left to do
-/// for `MS_SYNC` is to have it reach the disk.
+/// msync(2). Through a window shared memory of a file is the host's own page cache, and what is left to do for `MS_SYNC` is
+/// to have it reach the disk; without one fsync(2) writes it back first.
 fn msync(call: &mut Call<'_>) -> Result<u64> {
     let [start, len, flags, ..] = call.args;
     let flags = flags as u32;

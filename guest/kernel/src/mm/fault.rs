@@ -7,11 +7,10 @@
 //! A file's page may have to be fetched from the host, which sleeps; the space is not locked meanwhile. Afterwards the
 //! space's version tells whether its areas changed; if so, the fault starts over.
 
-use super::page_cache::PageCache;
-use super::paging::{self, ADDRESS, LARGE, NO_EXEC, OWNED, PRESENT, Slot, WRITE};
+use super::paging::{self, LARGE, NO_EXEC, OWNED, PRESENT, Slot, WRITE};
 use super::space::{AddressSpace, FaultError, Inner, rights};
 use super::vma::{Backing, Prot, Vma};
-use super::{LARGE_PAGE, PAGE_SIZE, USER_TOP, frames, losses, page_down};
+use super::{LARGE_PAGE, PAGE_SIZE, USER_TOP, frames, losses, page_down, reclaim};
 use crate::arch::copy_fallible;
 use crate::{stats, task};
 use alloc::sync::Arc;
@@ -72,6 +71,16 @@ pub fn page_fault(address: u64, touch: Touch) -> Result<(), FaultError> {
 /// Makes the page at `address` accessible for `touch`.
 pub(super) fn resolve(space: &AddressSpace, address: u64, touch: Touch) -> Result<(), FaultError> {
     let page = page_down(address);
+    loop {
+        match resolve_page(space, page, touch) {
+            // What page caches hold can be had back.
+            Err(FaultError::OutOfMemory) if reclaim::reclaim(0, true) => {}
+            result => return result,
+        }
+    }
+}
+
+fn resolve_page(space: &AddressSpace, page: u64, touch: Touch) -> Result<(), FaultError> {
     loop {
         let mut inner = space.inner.lock();
         let vma = find_area(&mut inner, page)?;
@@ -170,27 +179,9 @@ fn fill_anonymous(inner: &mut Inner, vma: &Vma, page: u64) -> Result<(), FaultEr
     Ok(())
 }
 
-/// Where a file's pages are.
-enum Pages {
-    /// In memory the file system has: a DAX window, or RAM of a memory file system. Pinned.
-    Memory(MappedRun),
-    /// In the page cache.
-    Cache(Arc<PageCache>),
-}
-
-impl Pages {
-    /// The frame that holds the page at file offset `at`, if it is in memory.
-    fn frame(&self, at: u64) -> Option<u64> {
-        match self {
-            Self::Memory(run) => (at >= run.offset && at - run.offset < run.len).then(|| run.phys + (at - run.offset)),
-            Self::Cache(cache) => cache.get(at / PAGE_SIZE),
-        }
-    }
-
-    /// Whether they are of a window, which may want them back.
-    fn are_lent(&self) -> bool {
-        matches!(self, Self::Memory(run) if !frames::is_ram(run.phys, run.phys + run.len))
-    }
+/// The frame that holds the page at file offset `at`, if it lies in the run.
+fn frame_of(run: &MappedRun, at: u64) -> Option<u64> {
+    (at >= run.offset && at - run.offset < run.len).then(|| run.phys + (at - run.offset))
 }
 
 /// Serves a fault in a mapping of a file. `Ok(false)`: the areas changed meanwhile; start over.
@@ -207,10 +198,11 @@ fn fill_file(
     let lost = losses::heeded();
     let mut size = file.inode().metadata().map_err(no_page)?.size;
     let write_through = vma.shared && vma.prot.contains(Prot::WRITE);
-    let access = match (write_through, vma.shared) {
-        (true, _) => Access::Write,
-        (false, true) => Access::Read,
-        (false, false) => Access::Copy,
+    let access = match (write_through, touch) {
+        (true, Touch::Write) => Access::Write,
+        (true, _) => Access::WriteLater,
+        (false, _) if vma.shared => Access::Read,
+        (false, _) => Access::Copy,
     };
     let run = file.map(offset, access).map_err(no_page)?;
     if offset >= size {
@@ -220,18 +212,11 @@ fn fill_file(
     if offset >= size {
         return Err(FaultError::NoPage);
     }
-    let pages = match run {
-        Some(run) => Pages::Memory(run),
+    let Some(run) = run else {
         // A chunk that lost content while it was being mapped may be whole the next time.
-        None if write_through && losses::sequence() != lost => return Ok(false),
-        None if write_through => return Err(FaultError::NoPage),
-        None => {
-            let cache = PageCache::of(&*file).map_err(no_page)?;
-            cache.load(&*file, offset / PAGE_SIZE).map_err(no_page)?;
-            Pages::Cache(cache)
-        }
+        return if losses::sequence() == lost { Err(FaultError::NoPage) } else { Ok(false) };
     };
-    let source = pages.frame(offset).ok_or(FaultError::NoPage)?;
+    let source = frame_of(&run, offset).ok_or(FaultError::NoPage)?;
     let copy = touch == Touch::Write && !vma.shared;
     let mut inner = space.inner.lock();
     // What was lost since may be this page.
@@ -243,14 +228,11 @@ fn fill_file(
             return Ok(false);
         }
     } else {
-        let writable = write_through && matches!(&pages, Pages::Memory(run) if run.writable);
-        map_around(&mut inner, vma, &pages, page, offset, size, writable)?;
+        let writable = write_through && run.writable;
+        map_around(&mut inner, vma, &run, page, offset, size, writable)?;
     }
-    match pages {
-        // A window takes its pages back by `revoke`; the pin only had to last until the entries were there.
-        pages if pages.are_lent() => {}
-        Pages::Memory(run) => inner.keep(run.phys, run.pin),
-        Pages::Cache(cache) => inner.keep(source, cache),
+    if !run.taken_back {
+        inner.keep(run.phys, run.pin);
     }
     Ok(true)
 }
@@ -281,7 +263,7 @@ fn copy_page(inner: &mut Inner, vma: &Vma, page: u64, source: u64, lost: u64) ->
 fn map_around(
     inner: &mut Inner,
     vma: &Vma,
-    pages: &Pages,
+    run: &MappedRun,
     page: u64,
     offset: u64,
     size: u64,
@@ -290,26 +272,28 @@ fn map_around(
     let bits = rights(vma.prot, writable);
     let low = (page & !(FILE_STEP - 1)).max(vma.start);
     let high = ((page & !(FILE_STEP - 1)) + FILE_STEP).min(vma.end);
-    let lent = pages.are_lent();
+    let of_window = !frames::is_ram(run.phys, run.phys + run.len);
     for at in (low..high).step_by(PAGE_SIZE as usize) {
         // Wrapping: offsets before the page's own are still offsets of this area.
         let file_offset = offset.wrapping_add(at.wrapping_sub(page));
         if file_offset >= size {
             break;
         }
-        let Some(frame) = pages.frame(file_offset) else { continue };
+        let Some(frame) = frame_of(run, file_offset) else { continue };
         let entry = inner.tables.small(at).map_err(out_of_memory)?;
         let old = entry.get();
-        if old == 0 {
-            if lent {
-                inner.reverse.note(frame, at);
-                stats::WINDOW_PAGES.count();
-            }
-            entry.set(frame | bits);
-        } else if at == page && old & OWNED == 0 {
-            // The same page with more rights than before.
-            entry.set(old & ADDRESS | bits);
+        let more_rights = at == page && old & OWNED == 0;
+        if old != 0 && !more_rights {
+            continue;
+        }
+        if run.taken_back {
+            inner.reverse.note(frame, at);
+        }
+        entry.set(frame | bits);
+        if old != 0 {
             paging::flush(page, 1);
+        } else if of_window {
+            stats::WINDOW_PAGES.count();
         }
     }
     inner.tidy_reverse();

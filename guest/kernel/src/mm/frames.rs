@@ -15,8 +15,9 @@ pub const MAX_ORDER: usize = 10;
 pub const LARGE_ORDER: usize = 9;
 const BLOCK: u64 = PAGE_SIZE << MAX_ORDER;
 const MAX_REGIONS: usize = 8;
-/// What the program may not take: the kernel must be able to clean up after it.
-const KERNEL_RESERVE: u64 = 8 << 20;
+/// What the program may not take, in whole blocks: the kernel must be able to clean up after it, and its heap needs memory in
+/// one piece.
+pub const KERNEL_RESERVE: u64 = 8 << 20;
 /// Marks in the map of frames.
 const USED: u8 = 0;
 const FREE: u8 = 1; // plus the order, in the first frame of a free block
@@ -36,6 +37,8 @@ struct Frames {
     regions: [Option<Region>; MAX_REGIONS],
     /// First free block of each order, by physical address; 0 ends a list (frame 0 is never given out).
     lists: [u64; MAX_ORDER + 1],
+    /// Bytes in free blocks of the largest order, and in all.
+    whole: u64,
     free: u64,
     total: u64,
 }
@@ -44,7 +47,7 @@ struct Frames {
 unsafe impl Send for Frames {}
 
 static FRAMES: Mutex<Frames> =
-    Mutex::new(Frames { regions: [None; MAX_REGIONS], lists: [0; MAX_ORDER + 1], free: 0, total: 0 });
+    Mutex::new(Frames { regions: [None; MAX_REGIONS], lists: [0; MAX_ORDER + 1], whole: 0, free: 0, total: 0 });
 
 /// The links of a free block, in its first bytes.
 #[repr(C)]
@@ -89,6 +92,7 @@ impl Frames {
             }
         }
         self.lists[order] = phys;
+        self.whole += if order == MAX_ORDER { BLOCK } else { 0 };
         self.set_mark(phys, FREE + order as u8);
     }
 
@@ -105,6 +109,7 @@ impl Frames {
                 self.lists[order] = next;
             }
         }
+        self.whole -= if order == MAX_ORDER { BLOCK } else { 0 };
         self.set_mark(phys, USED);
     }
 
@@ -113,6 +118,7 @@ impl Frames {
         let region = self.regions.iter_mut().flatten().find(|r| r.frontier + BLOCK <= r.end)?;
         let block = region.frontier;
         region.frontier += BLOCK;
+        self.whole -= BLOCK;
         let marks = region.mark(block);
         // SAFETY: the block's bytes lie in the map.
         unsafe { marks.write_bytes(USED, 1 << MAX_ORDER) };
@@ -135,6 +141,14 @@ impl Frames {
         }
         self.free -= PAGE_SIZE << order;
         Some(block)
+    }
+
+    /// As [`allocate_for_program`].
+    fn allocate_above_reserve(&mut self, order: usize) -> Option<u64> {
+        let breaks_one = self.lists[order..MAX_ORDER].iter().all(|list| *list == 0);
+        let spared = !breaks_one || self.whole >= KERNEL_RESERVE + BLOCK;
+        let enough = self.free >= KERNEL_RESERVE + (PAGE_SIZE << order);
+        if spared && enough { self.allocate(order) } else { None }
     }
 
     fn release(&mut self, mut phys: u64, mut order: usize) {
@@ -196,6 +210,7 @@ fn add_piece(start: u64, end: u64) {
     let bytes = last - first;
     if let Some(slot) = all.regions.iter_mut().find(|r| r.is_none()) {
         *slot = Some(Region { start: first, end: last, frontier: first, map: pointer(start) });
+        all.whole += bytes;
         all.free += bytes;
         all.total += bytes;
     }
@@ -208,11 +223,7 @@ pub fn allocate(order: usize) -> Option<u64> {
 
 /// The same for the program: refused when it would leave the kernel too little.
 pub fn allocate_for_program(order: usize) -> Option<u64> {
-    let mut frames = FRAMES.lock();
-    if frames.free < KERNEL_RESERVE + (PAGE_SIZE << order) {
-        return None;
-    }
-    frames.allocate(order)
+    FRAMES.lock().allocate_above_reserve(order)
 }
 
 /// Gives frames back. A block may be given back in pieces.
@@ -241,10 +252,12 @@ mod tests {
             mmap_anonymous(at, len as usize, ProtFlags::READ | ProtFlags::WRITE, flags)
         };
         assert_eq!(mapped.unwrap(), at);
-        let mut frames = Frames { regions: [None; MAX_REGIONS], lists: [0; MAX_ORDER + 1], free: 0, total: 0 };
+        let mut frames =
+            Frames { regions: [None; MAX_REGIONS], lists: [0; MAX_ORDER + 1], whole: 0, free: 0, total: 0 };
         let first = (start + len / PAGE_SIZE).next_multiple_of(BLOCK);
         let region = Region { start: first, end: start + len, frontier: first, map: pointer(start) };
         frames.free = region.end - region.start;
+        frames.whole = frames.free;
         frames.regions[0] = Some(region);
         frames
     }
@@ -281,8 +294,25 @@ mod tests {
     }
 
     #[test]
+    fn the_program_leaves_the_kernel_memory_in_one_piece() {
+        let mut frames = machine(0x30_0000_0000, 32 << 20);
+        let mut taken: Vec<u64> = core::iter::from_fn(|| frames.allocate_above_reserve(0)).collect();
+        assert_eq!((frames.free, frames.whole), (KERNEL_RESERVE, KERNEL_RESERVE));
+        // What comes back in single pages is the program's again, and does not break up what is whole.
+        for page in taken.iter().step_by(2) {
+            frames.release(*page, 0);
+        }
+        taken = core::iter::from_fn(|| frames.allocate_above_reserve(0)).collect();
+        assert!(taken.len() > 2500 && frames.allocate_above_reserve(1).is_none());
+        assert_eq!(frames.whole, KERNEL_RESERVE);
+        assert!(frames.allocate(MAX_ORDER).is_some() && frames.allocate(MAX_ORDER).is_some());
+        assert_eq!((frames.free, frames.whole), (0, 0));
+    }
+
+    #[test]
     fn an_allocator_without_memory_says_so() {
-        let mut frames = Frames { regions: [None; MAX_REGIONS], lists: [0; MAX_ORDER + 1], free: 0, total: 0 };
+        let mut frames =
+            Frames { regions: [None; MAX_REGIONS], lists: [0; MAX_ORDER + 1], whole: 0, free: 0, total: 0 };
         assert_eq!(frames.allocate(0), None);
     }
 }

@@ -8,7 +8,7 @@ use talc::base::Talc;
 use talc::base::binning::Binning;
 use talc::source::Source;
 
-/// How much the heap grows by at least: 1 MiB.
+/// How much the heap grows by at least, if there is so much in one piece: 1 MiB.
 const GROWTH_ORDER: usize = 8;
 
 #[derive(Debug)]
@@ -20,11 +20,11 @@ unsafe impl Source for FrameSource {
         // Room for the allocator's own bookkeeping at both ends.
         let bytes = layout.size() + layout.align() + PAGE_SIZE as usize;
         let order = (bytes as u64).div_ceil(PAGE_SIZE).next_power_of_two().trailing_zeros() as usize;
-        let order = order.max(GROWTH_ORDER);
         if order > frames::MAX_ORDER {
             return Err(());
         }
-        let phys = frames::allocate(order).ok_or(())?;
+        let mut orders = (order..=order.max(GROWTH_ORDER)).rev();
+        let (phys, order) = orders.find_map(|order| Some((frames::allocate(order)?, order))).ok_or(())?;
         // SAFETY: the frames were just allocated and nobody else uses them.
         unsafe { talc.claim(frames::pointer(phys), (PAGE_SIZE << order) as usize) }.map(|_| ()).ok_or(())
     }

@@ -15,14 +15,16 @@ mod heap;
 #[cfg(guest)]
 pub mod losses;
 #[cfg(guest)]
-pub mod page_cache;
-#[cfg(guest)]
 pub mod paging;
+#[cfg(guest)]
+pub mod reclaim;
 #[cfg(guest)]
 mod request;
 #[cfg(guest)]
 mod resize;
 mod reverse;
+#[cfg(guest)]
+pub mod revoke;
 #[cfg(guest)]
 pub mod space;
 #[cfg(guest)]
@@ -30,8 +32,6 @@ pub mod stack;
 #[cfg(guest)]
 pub mod user;
 pub mod vma;
-#[cfg(guest)]
-pub mod window;
 
 #[cfg(guest)]
 pub use space::AddressSpace;

@@ -100,7 +100,7 @@ impl Inner {
                     let value = entry.get();
                     if value != 0 {
                         let (to, frame) = (tables.small(new + at)?, value & ADDRESS);
-                        if value & OWNED == 0 && !frames::is_ram(frame, frame + PAGE_SIZE) {
+                        if value & OWNED == 0 {
                             self.reverse.note(frame, new + at);
                         }
                         to.set(value);

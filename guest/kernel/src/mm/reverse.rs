@@ -1,11 +1,11 @@
-//! The way back from window memory to the addresses that lead there.
+//! The way back from memory that others may want back (windows, page caches) to the addresses that lead there.
 //!
 //! A chunk that is to leave its window has to be taken out of the page tables first. The file mappings of a program may be
 //! many times larger than the window, and looking at all their entries for each chunk would cost more than all the rest; so
 //! an address space remembers where entries may lead: pairs of a [`GRAIN`] of guest-physical memory and a table's worth of
 //! addresses, some page of which is or was in the grain.
 //!
-//! Who is about to enter a page of a window into page tables notes it; nobody has to note that an entry is gone. Pairs that
+//! Pages of a page cache are treated the same way. Who is about to enter such a page into page tables notes it; nobody has to note that an entry is gone. Pairs that
 //! have become untrue go when their grain is taken back, or when there are twice as many pairs as were true the last time
 //! that all were looked at: so there are never many more than page tables have use for.
 

@@ -36,7 +36,7 @@ pub(super) struct Inner {
     /// What keeps RAM in place that entries lead to but do not own (cached pages, memory files), by its address.
     /// Kept until the space ends.
     pins: BTreeMap<u64, Arc<dyn Any + Send + Sync>>,
-    /// Where entries lead into windows.
+    /// Where entries lead into windows and page caches.
     pub(super) reverse: Reverse,
     /// Areas that were taken away. Dropping one may close its file, which may wait for the host: not under the lock.
     removed: Vec<Vma>,
@@ -185,6 +185,11 @@ impl AddressSpace {
         let result = act(&mut inner);
         let removed = mem::take(&mut inner.removed);
         drop(inner);
+        for vma in removed.iter().filter(|vma| vma.shared) {
+            if let Backing::File { file, .. } = &vma.backing {
+                file.write_back();
+            }
+        }
         drop(removed);
         result
     }
@@ -210,9 +215,11 @@ impl AddressSpace {
             if offset.checked_add(len).is_none_or(|end| end > i64::MAX as u64) {
                 return Err(Errno::EOVERFLOW);
             }
-            // Shared writing needs memory that is the file's own; copies cannot be written back yet.
+            // Shared writing needs memory that is the file's own, or that it writes back.
             let must_be_memory = shared && max_prot.contains(Prot::WRITE) && prot.contains(Prot::WRITE);
-            if must_be_memory && *offset < file.inode().metadata()?.size && file.map(*offset, Access::Write)?.is_none()
+            if must_be_memory
+                && *offset < file.inode().metadata()?.size
+                && file.map(*offset, Access::WriteLater)?.is_none()
             {
                 return Err(Errno::ENODEV);
             }

@@ -112,7 +112,8 @@ impl File for RegularFile {
     }
 
     fn map(&self, offset: u64, access: Access) -> Result<Option<MappedRun>> {
-        if !self.flags.reads() || access == Access::Write && !self.flags.writes() {
+        let writes = matches!(access, Access::Write | Access::WriteLater);
+        if !self.flags.reads() || writes && !self.flags.writes() {
             return Err(Errno::EACCES);
         }
         self.node.mapped.store(true, Ordering::Relaxed);
@@ -127,15 +128,21 @@ impl File for RegularFile {
                 return upper.map_page(offset);
             }
             if access != Access::Write {
-                // Pages that the kernel would copy for itself go stale at the next change; so once there was one, the
-                // lower file is asked for memory in earnest.
-                let run = self.map_shown(offset, if upper.is_some() { Access::Read } else { access })?;
+                // Pages that the kernel would copy for itself go stale at the next change; so once there was one, or may
+                // be one through this mapping, the lower file is asked for memory in earnest.
+                let wanted = if upper.is_none() && access == Access::Copy { access } else { Access::Read };
+                let run = self.map_shown(offset, wanted)?;
                 // Without a change the kernel makes pages of its own from what it reads.
-                if run.is_some() || upper.is_none() && self.node.upper().is_none() {
+                if run.is_some() || !writes && upper.is_none() && self.node.upper().is_none() {
                     return Ok(run);
                 }
             }
-            let Some(upper) = upper else { continue };
+            let Some(upper) = upper else {
+                if writes {
+                    self.change(|file| file.begin())?;
+                }
+                continue;
+            };
             self.node.copy_pages(&upper, &*self.lower()?, page..page + 1)?;
         }
     }

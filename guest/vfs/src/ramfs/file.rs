@@ -64,7 +64,8 @@ impl Node {
             false => Err(Errno::EINVAL),
         })??;
         let phys = (source.physical)(page.at(0));
-        Ok(Some(MappedRun { offset: number * PAGE as u64, phys, len: PAGE as u64, writable: true, pin: page }))
+        let (offset, len) = (number * PAGE as u64, PAGE as u64);
+        Ok(Some(MappedRun { offset, phys, len, writable: true, taken_back: false, pin: page }))
     }
 }
 

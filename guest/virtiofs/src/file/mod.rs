@@ -4,19 +4,23 @@
 //! it leaves through the window where a writable mapping is there and the file does not grow, else in WRITE messages
 //! (data and size then change together). The two agree at once: behind both is the host's page cache.
 
+mod cached;
+mod handle;
 mod lock;
 mod path;
 mod range;
 mod read;
 mod write;
 
+pub(crate) use handle::Handle;
 pub(crate) use path::PathOnly;
 
 use crate::PAGE;
 use crate::counters::Tally;
 use crate::node::Node;
 use crate::ops::Opcode;
-use crate::ops::data::{FSync, Flush, OpenNode, REGULAR, Release};
+use crate::ops::data::{FSync, Flush, OpenNode, Opened, REGULAR};
+use crate::pages::ahead::ReadAhead;
 use crate::window::ahead::Trace;
 use crate::window::{ChunkKey, Manager, Pin, Refusal, Want, Way};
 use alloc::sync::Arc;
@@ -26,6 +30,7 @@ use diolkos_vfs::{
     Access, Allocation, Errno, File, ForeignLock, Inode, LockRequest, MappedRun, OpenFlags, Result, Sink, Sought,
     Source,
 };
+use spin::Mutex;
 
 /// Largest offset a file can have (`off_t`).
 const MAX_OFFSET: u64 = i64::MAX as u64;
@@ -42,11 +47,31 @@ pub(crate) struct OpenFile {
     no_flush: bool,
     /// Which chunks were used, for the next ones.
     trace: Trace,
+    /// The server, or whoever opened the file, wants no copies between them.
+    direct: bool,
+    handle: Arc<Handle>,
+    /// The same file opened once more, see [`OpenFile::writer`].
+    second: Mutex<Option<Arc<Handle>>>,
+    /// Of read(2), and of faults in mappings.
+    read_ahead: Mutex<ReadAhead>,
+    fault_ahead: Mutex<ReadAhead>,
 }
 
 impl OpenFile {
-    pub(crate) fn new(node: Arc<Node>, open: OpenNode, flags: OpenFlags, no_flush: bool) -> Self {
-        Self { inode: node.clone(), node, open, flags, no_flush, trace: Trace::default() }
+    pub(crate) fn new(node: Arc<Node>, open: OpenNode, flags: OpenFlags, opened: &Opened) -> Self {
+        Self {
+            inode: node.clone(),
+            open,
+            flags,
+            no_flush: opened.no_flush,
+            trace: Trace::default(),
+            direct: opened.direct || flags.contains(OpenFlags::DIRECT),
+            handle: Arc::new(Handle::new(node.clone(), open)),
+            second: Mutex::default(),
+            node,
+            read_ahead: Mutex::default(),
+            fault_ahead: Mutex::default(),
+        }
     }
 
     /// The window, if this file may use it.
@@ -97,6 +122,14 @@ impl OpenFile {
             ahead: how.ahead,
         };
         node.windowed.store(true, Relaxed);
+        // A chunk and copies of its pages would not agree: what the copies have goes first, and they go if it is written.
+        if node.cached.load(Relaxed) {
+            let chunk = at - start;
+            node.write_back(chunk, chunk + window.chunk());
+            if how.writable {
+                node.drop_pages(chunk, chunk + window.chunk());
+            }
+        }
         let refusal = match window.pin(&want) {
             Ok(pin) => return Some(pin),
             Err(refusal) => refusal,
@@ -171,32 +204,37 @@ impl File for OpenFile {
     }
 
     fn map(&self, offset: u64, access: Access) -> Result<Option<MappedRun>> {
-        let writable = access == Access::Write;
+        let writable = matches!(access, Access::Write | Access::WriteLater);
         if !self.flags.reads() || (writable && !(self.flags.writes() && self.node.fs.writable)) {
             return Err(Errno::EACCES);
-        }
-        let Some(window) = self.window() else { return Ok(None) };
-        if writable && self.node.unmappable_for_writing.load(Relaxed) {
-            return Ok(None);
         }
         if offset >= self.node.size(Some(self.open))? && offset >= self.node.refresh(Some(self.open))?.size {
             return Err(Errno::EINVAL);
         }
+        let no = writable && self.node.unmappable_for_writing.load(Relaxed);
+        let Some(window) = self.window().filter(|_| !no) else { return self.map_cached(offset, access) };
         let page = offset - offset % PAGE;
         let copy_will_do = access == Access::Copy;
         let how = How { writable, hand_out: true, copy_will_do, ahead: self.ahead(window, page) };
-        Ok(self.pin(window, page, PAGE, how).map(|pin| MappedRun {
+        let Some(pin) = self.pin(window, page, PAGE, how) else { return self.map_cached(offset, access) };
+        Ok(Some(MappedRun {
             offset: offset - offset % window.chunk(),
             phys: pin.phys(),
             len: window.chunk(),
             writable,
+            taken_back: true,
             pin: Arc::new(pin),
         }))
     }
 
+    fn write_back(&self) {
+        self.node.write_back(0, u64::MAX);
+    }
+
     fn fsync(&self, data_only: bool) -> Result<()> {
+        self.write_back();
         match self.node.fs.session.call(&FSync::<REGULAR> { file: self.open, data_only }) {
-            Err(Errno::ENOSYS) => Ok(()),
+            Ok(()) | Err(Errno::ENOSYS) => self.node.write_back_error(),
             result => result,
         }
     }
@@ -222,8 +260,13 @@ impl File for OpenFile {
     }
 
     fn flush(&self) -> Result<()> {
+        self.write_back();
         // FLUSH reports what went wrong with writing; who only reads has nothing to hear.
-        if self.no_flush || !self.flags.writes() {
+        if !self.flags.writes() {
+            return Ok(());
+        }
+        self.node.write_back_error()?;
+        if self.no_flush {
             return Ok(());
         }
         match self.node.fs.session.call(&Flush(self.open)) {
@@ -239,7 +282,6 @@ impl File for OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        // close(2) has had its errors from `flush`; nobody is there for this one.
-        let _ = self.node.fs.session.call(&Release::<REGULAR> { file: self.open });
+        self.write_back();
     }
 }

@@ -5,8 +5,10 @@
 //! finds the new ones. Only collapsing makes a file shorter: the chunks past the new end are given back then.
 
 use super::OpenFile;
+use crate::ops::data::Read;
 use crate::ops::range::{CopyRange, FAllocate, LSeek};
 use alloc::sync::Arc;
+use alloc::vec;
 use diolkos_vfs::{Allocation, Errno, File, Result, Sought};
 
 /// Longest copy asked for in one message: the reply has 32 bits, and Linux' transfers end there (`MAX_RW_COUNT`).
@@ -16,7 +18,15 @@ impl OpenFile {
     pub(super) fn allocate_range(&self, what: Allocation, offset: u64, len: u64) -> Result<()> {
         self.need_writing()?;
         let end = offset.checked_add(len).filter(|end| i64::try_from(*end).is_ok()).ok_or(Errno::EFBIG)?;
-        match self.node.fs.session.call(&FAllocate { file: self.open, what, offset, len }) {
+        let changed = if what.moves() { u64::MAX } else { end };
+        self.node.write_back(offset, changed);
+        let turn = self.node.turn();
+        let result = self.node.fs.session.call(&FAllocate { file: self.open, what, offset, len });
+        if result.is_ok() && (what.zeroes() || what.moves()) {
+            self.node.replaced(offset, changed, &|_, len| what.zeroes().then(|| vec![0; len]));
+        }
+        drop(turn);
+        match result {
             Ok(()) if what.grows() => self.node.wrote(end),
             Ok(()) if what.moves() => self.moved()?,
             Ok(()) => self.node.touched(),
@@ -36,6 +46,7 @@ impl OpenFile {
 
     pub(super) fn seek_range(&self, what: Sought, offset: u64) -> Result<u64> {
         self.node.check()?;
+        self.node.write_back(0, u64::MAX);
         match self.node.fs.session.call(&LSeek { file: self.open, what, offset }) {
             // A server that knows no holes: everything up to the end is data.
             Err(Errno::ENOSYS) => match (what, self.node.refresh(Some(self.open))?.size) {
@@ -59,7 +70,22 @@ impl OpenFile {
         to.need_writing()?;
         let len = len.min(MAX_COPY) as u32;
         let call = CopyRange { from: self.open, offset, to: to.open, to_offset, len };
-        match self.node.fs.session.call(&call) {
+        self.node.write_back(offset, offset.saturating_add(len.into()));
+        let to_end = to_offset.saturating_add(len.into());
+        to.node.write_back(to_offset, to_end);
+        let turn = to.node.turn();
+        let result = self.node.fs.session.call(&call);
+        if let Ok(n) = result {
+            let copied = |at: u64, len| {
+                let mut bytes = vec![0; len];
+                let read = Read { file: self.open, offset: offset + (at - to_offset), size: len as u32 };
+                let n = self.node.fs.session.fetch(&read, &mut bytes);
+                (n == Ok(len)).then_some(bytes)
+            };
+            to.node.replaced(to_offset, to_offset.saturating_add(n as u64), &copied);
+        }
+        drop(turn);
+        match result {
             Ok(0) => Ok(0),
             Ok(n) => {
                 to.node.wrote(to_offset.saturating_add(n as u64));

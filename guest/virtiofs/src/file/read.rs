@@ -13,24 +13,27 @@ use diolkos_common::cmdline::CacheMode;
 use diolkos_vfs::{Errno, MemBytes, Result, Sink};
 
 /// The end of a file as far as we know.
-struct End {
-    size: u64,
+pub(super) struct End {
+    pub(super) size: u64,
     /// Asked for in this very call.
-    certain: bool,
+    pub(super) certain: bool,
 }
 
 /// What one step of a read brought.
-struct Step {
-    bytes: usize,
+pub(super) struct Step {
+    pub(super) bytes: usize,
     /// The file ends here.
-    ended: bool,
+    pub(super) ended: bool,
 }
 
 impl OpenFile {
     /// Reads until the sink is full or the file ends.
     pub(super) fn read(&self, offset: u64, sink: &mut dyn Sink) -> Result<usize> {
         let Some(window) = self.window() else {
-            return self.read_by_message(offset, usize::MAX, sink).map(|step| step.bytes);
+            return match self.read_cache() {
+                Some(pages) => self.read_cached(pages, offset, sink),
+                None => self.read_by_message(offset, usize::MAX, sink).map(|step| step.bytes),
+            };
         };
         let mut end = End { size: self.node.size(Some(self.open))?, certain: self.node.fs.cache == CacheMode::Always };
         if end.size == 0 {
@@ -101,9 +104,23 @@ impl OpenFile {
         }
     }
 
+    /// A READ says that the file ends at byte `end`: what we believed may be wrong.
+    pub(super) fn ends_at(&self, end: u64) {
+        let known = self.node.last_known().size;
+        if known != end {
+            self.node.expire();
+        }
+        // Mappings must not show what is gone.
+        if end < known && self.node.cached_pages().is_some() {
+            let _ = self.node.refresh(Some(self.open));
+        }
+    }
+
     /// Reads up to `limit` bytes in READ messages.
-    fn read_by_message(&self, offset: u64, limit: usize, sink: &mut dyn Sink) -> Result<Step> {
+    pub(super) fn read_by_message(&self, offset: u64, limit: usize, sink: &mut dyn Sink) -> Result<Step> {
         let fs = &self.node.fs;
+        // The host is to tell what mappings of ours have stored, too.
+        self.node.write_back(0, u64::MAX);
         let mut buffer = fs.buffers.take();
         let mut step = Step { bytes: 0, ended: false };
         loop {
@@ -118,9 +135,8 @@ impl OpenFile {
             let put = fs.session.fetch(&read, &mut buffer[..wanted]).and_then(|n| {
                 self.count(Tally::MessageRead, n);
                 step.ended = n < wanted;
-                // The host's word on where the file ends: what we believed may be wrong.
-                if step.ended && self.node.last_known().size != at + n as u64 {
-                    self.node.expire();
+                if step.ended {
+                    self.ends_at(at + n as u64);
                 }
                 if n == 0 { Ok(0) } else { sink.put(buffer[..n].into()) }
             });

@@ -65,12 +65,14 @@ impl OpenFile {
         if taken == 0 {
             return Ok(Sent { bytes: 0, all: false });
         }
+        let before = self.before_writing(at, taken, append);
         let bytes = fs.session.call(&Write { file: self.open, offset: at, data: &buffer[..taken], append })?;
         if bytes == 0 {
             return Err(Errno::EIO);
         }
         self.count(Tally::MessageWritten, bytes);
         self.node.wrote(at + bytes as u64);
+        self.after_writing(at, &buffer[..bytes], before, append);
         Ok(Sent { bytes, all: bytes == taken })
     }
 

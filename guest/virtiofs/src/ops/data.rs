@@ -10,11 +10,21 @@ pub(crate) struct Opened {
     pub(crate) handle: Handle,
     /// The server has nothing to do at close(2): FLUSH need not be sent.
     pub(crate) no_flush: bool,
+    /// The server wants every read and write for itself.
+    pub(crate) direct: bool,
+    /// What is cached of the file stays good across this open.
+    pub(crate) keeps_cache: bool,
 }
 
 impl Opened {
     pub(crate) fn parse(out: &abi::fuse_open_out) -> Self {
-        Self { handle: Handle(out.fh), no_flush: out.open_flags & abi::FOPEN_NOFLUSH != 0 }
+        let flag = |bit| out.open_flags & bit != 0;
+        Self {
+            handle: Handle(out.fh),
+            no_flush: flag(abi::FOPEN_NOFLUSH),
+            direct: flag(abi::FOPEN_DIRECT_IO),
+            keeps_cache: flag(abi::FOPEN_KEEP_CACHE),
+        }
     }
 }
 

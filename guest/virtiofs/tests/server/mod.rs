@@ -7,7 +7,7 @@ use diolkos_common::cmdline::{CacheMode, DaxIo, DaxPolicy};
 use diolkos_vfs::{
     DirEntry, Errno, File, Inode, MemBytes, Name, OpenFlags, Result, Sink, SliceSink, SliceSource, Source,
 };
-use diolkos_virtiofs::{INODES, Mount, MountOptions, Platform, Tally, Transport, WindowMemory, mount};
+use diolkos_virtiofs::{Frames, INODES, Mount, MountOptions, Platform, Tally, Transport, WindowMemory, mount};
 use fuse_backend_rs::abi::virtio_fs::RemovemappingOne;
 use fuse_backend_rs::api::server::Server;
 use fuse_backend_rs::passthrough::{Config, PassthroughFs};
@@ -116,6 +116,8 @@ pub struct InProcess {
     pub opens: Mutex<i64>,
     /// LOOKUP fails with ENFILE while more nodes than this are known.
     pub most_nodes: Mutex<Option<usize>>,
+    /// Messages of this opcode fail with this error.
+    pub refused: Mutex<Option<(u32, i32)>>,
     /// Answer INIT as the server does, without offering large messages.
     plain: bool,
 }
@@ -123,9 +125,9 @@ pub struct InProcess {
 impl InProcess {
     fn exchange(&self, request: &[&[u8]], reply: &mut [&mut [u8]]) -> usize {
         let mut message = request.concat();
-        if message[4] == 1 && self.most_nodes.lock().unwrap().is_some_and(|most| self.nodes_held() >= most) {
+        if let Some(errno) = self.refusal(message[4].into()) {
             let unique = &message[8..16];
-            reply[0].copy_from_slice(&[&16u32.to_le_bytes(), &(-libc::ENFILE).to_le_bytes(), unique].concat());
+            reply[0].copy_from_slice(&[&16u32.to_le_bytes(), &(-errno).to_le_bytes(), unique].concat());
             return 16;
         }
         let room: usize = reply.iter().map(|part| part.len()).sum();
@@ -152,6 +154,17 @@ impl InProcess {
         }
         self.keep_books(&message, &answer);
         answer.len()
+    }
+
+    /// The error that a message gets instead of an answer.
+    fn refusal(&self, opcode: u32) -> Option<i32> {
+        if let Some((refused, errno)) = *self.refused.lock().unwrap()
+            && refused == opcode
+        {
+            return Some(errno);
+        }
+        let full = opcode == 1 && self.most_nodes.lock().unwrap().is_some_and(|most| self.nodes_held() >= most);
+        full.then_some(libc::ENFILE)
     }
 
     /// Counts lookups as the server does, from what goes over the wire.
@@ -228,6 +241,7 @@ fn offer_large_messages(answer: &mut [u8]) {
 /// A machine whose clock the test turns and whose revocations it sees.
 #[derive(Default)]
 pub struct Machine {
+    pub frames: Memory,
     pub now: AtomicU64,
     pub revoked: Mutex<Vec<(u64, u64)>>,
     /// Ranges of guest-physical memory whose loss nobody has been told of.
@@ -251,8 +265,63 @@ impl Platform for Machine {
         self.losses()
     }
 
+    fn frames(&self) -> Option<&dyn Frames> {
+        self.frames.pages.is_some().then_some(&self.frames)
+    }
+
     fn pause(&self) {
         std::thread::yield_now();
+    }
+}
+
+/// Memory for the page cache: ordinary memory, at a physical address that is its own.
+#[derive(Default)]
+pub struct Memory {
+    /// How many pages there are; without this, no cache.
+    pub pages: Option<usize>,
+    pub used: AtomicU64,
+    /// Frames taken from page tables.
+    pub revoked: Mutex<Vec<u64>>,
+}
+
+impl Memory {
+    /// Pages in use.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn layout(order: usize) -> std::alloc::Layout {
+        std::alloc::Layout::from_size_align(4096 << order, 4096).unwrap()
+    }
+}
+
+// SAFETY: blocks come from the allocator. They are never given back to it, so that who looks at a page too late is seen:
+// given back pages are filled with a pattern.
+unsafe impl Frames for Memory {
+    fn allocate(&self, order: usize) -> Option<u64> {
+        let pages = 1 << order;
+        let taken = self.used.fetch_add(pages, Ordering::Relaxed) + pages;
+        if taken > self.pages.unwrap() as u64 {
+            self.used.fetch_sub(pages, Ordering::Relaxed);
+            return None;
+        }
+        // SAFETY: the layout has a size.
+        Some(unsafe { std::alloc::alloc(Self::layout(order)) } as u64)
+    }
+
+    fn release(&self, phys: u64, order: usize) {
+        // SAFETY: the frames were allocated and are nobody else's by now.
+        unsafe { (phys as *mut u8).write_bytes(0xdd, 4096 << order) };
+        self.used.fetch_sub(1 << order, Ordering::Relaxed);
+    }
+
+    fn at(&self, phys: u64) -> NonNull<u8> {
+        NonNull::new(phys as *mut u8).unwrap()
+    }
+
+    fn revoke(&self, frames: &[u64]) {
+        assert!(frames.is_sorted());
+        self.revoked.lock().unwrap().extend(frames);
     }
 }
 
@@ -266,6 +335,8 @@ pub struct Setup {
     pub timeout: Duration,
     /// Inodes kept without need.
     pub inodes: usize,
+    /// Pages of memory for the page cache; without it there is none.
+    pub memory: Option<usize>,
     /// Leave out the features that make messages large.
     pub plain: bool,
 }
@@ -280,6 +351,7 @@ impl Default for Setup {
             writable: true,
             timeout: Duration::from_secs(1),
             inodes: INODES,
+            memory: None,
             plain: false,
         }
     }
@@ -318,9 +390,11 @@ impl Setup {
             lookups: Mutex::default(),
             opens: Mutex::default(),
             most_nodes: Mutex::default(),
+            refused: Mutex::default(),
             plain: self.plain,
         });
-        let machine = Arc::new(Machine::default());
+        let frames = Memory { pages: self.memory, ..Memory::default() };
+        let machine = Arc::new(Machine { frames, ..Machine::default() });
         machine.now.store(1, Ordering::Relaxed);
         // SAFETY: the memory is reserved for good, and the tests read only what the server has mapped.
         let memory = unsafe { WindowMemory::new(PHYS, window.start, window.len as u64) }.unwrap();

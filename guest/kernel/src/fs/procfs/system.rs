@@ -130,7 +130,7 @@ fn cpuid(leaf: u32, sub: u32) -> cpuinfo::Leaf {
 
 fn meminfo() -> String {
     let (free, total) = frames::usage();
-    let cached = stats::CACHE_PAGES.get() * crate::mm::PAGE_SIZE;
+    let cached = crate::mm::reclaim::cached();
     let anonymous = asker().map_or(0, |thread| thread.process.space().usage().1);
     system_text::meminfo(&Memory { total, free, cached: cached.min(total - free), anonymous })
 }

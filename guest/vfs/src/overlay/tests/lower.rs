@@ -180,7 +180,7 @@ impl File for LowerFile {
             return Err(Errno::EINVAL);
         }
         let len = size.next_multiple_of(4096);
-        let run = MappedRun { offset: 0, phys: WINDOW, len, writable: false, pin: Arc::new(()) };
+        let run = MappedRun { offset: 0, phys: WINDOW, len, writable: false, taken_back: false, pin: Arc::new(()) };
         Ok(self.behaviour.has_window.then_some(run))
     }
 

@@ -1,15 +1,35 @@
-//! Pages of DAX windows in page tables: how they are taken out again before the window shows something else.
+//! Pages that others may want back, in page tables: how they are taken out again before a window shows something else there,
+//! or a page cache gives the memory away or must know of the next store.
 
 use super::paging::{self, ADDRESS, Entry, OWNED, Tables};
 use super::space::{self, Inner};
 use super::{LARGE_PAGE, PAGE_SIZE};
 use crate::stats;
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 
 /// Removes every page-table entry that leads into a range of guest-physical memory that is not ours (a DAX window):
 /// what was mapped there is about to be replaced. Programs fault it in again.
 pub fn revoke(phys: u64, len: u64) {
+    revoke_all(&[(phys, phys.saturating_add(len))]);
+}
+
+/// The same for frames of a page cache, which are sorted.
+pub fn revoke_frames(frames: &[u64]) {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for frame in frames {
+        match ranges.last_mut() {
+            Some((_, end)) if *end == *frame => *end += PAGE_SIZE,
+            _ => ranges.push((*frame, *frame + PAGE_SIZE)),
+        }
+    }
+    revoke_all(&ranges);
+}
+
+/// Ranges are sorted and do not meet.
+fn revoke_all(ranges: &[(u64, u64)]) {
     for space in space::all() {
-        let any = space.inner.lock().revoke(phys, phys.saturating_add(len));
+        let any = space.inner.lock().revoke(ranges);
         if any {
             paging::flush_all();
         }
@@ -25,13 +45,15 @@ impl Inner {
         }
     }
 
-    /// Clears the entries that lead to `phys..end`. Returns whether there were any.
-    fn revoke(&mut self, phys: u64, end: u64) -> bool {
+    /// Clears the entries that lead into the ranges. Returns whether there were any.
+    fn revoke(&mut self, ranges: &[(u64, u64)]) -> bool {
+        let led_from: BTreeSet<u64> = ranges.iter().flat_map(|(phys, end)| self.reverse.take(*phys, *end)).collect();
         let mut any = false;
-        for virt in self.reverse.take(phys, end) {
+        for virt in led_from {
             stats::REVOKE_LOOKS.add(LARGE_PAGE / PAGE_SIZE);
             each_lent(self.tables, virt, |entry, frame| {
-                if (phys..end).contains(&frame) {
+                let before = ranges.partition_point(|(phys, _)| *phys <= frame);
+                if before > 0 && frame < ranges[before - 1].1 {
                     entry.set(0);
                     any = true;
                 }

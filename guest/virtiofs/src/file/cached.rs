@@ -1,0 +1,248 @@
+//! Content that goes through the page cache: files that no window shows.
+
+use super::read::End;
+use super::{Handle, OpenFile};
+use crate::PAGE;
+use crate::counters::Tally;
+use crate::ops::data::{Open, OpenNode, REGULAR, Read};
+use crate::pages::store::{MOST, NotReserved, Which};
+use crate::pages::{Found, PageKey, Pages, Pins};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering::Relaxed;
+use diolkos_common::cmdline::CacheMode;
+use diolkos_vfs::{Access, Errno, MappedRun, OpenFlags, Result, Sink};
+
+/// How often a page is read without being there afterwards, before we do without the cache: others want the memory more,
+/// or the file changes all the time.
+const PATIENCE: u32 = 8;
+
+/// The same for a page fault, which cannot do without.
+const FAULT_PATIENCE: u32 = 1 << 10;
+
+/// What reading pages into the cache came to.
+enum Loaded {
+    /// Pages up to this byte of the file; it ends there if so many were not asked for.
+    Upto { end: u64, ended: bool },
+    /// Somebody else is reading them.
+    Elsewhere,
+    /// There is no memory.
+    NoMemory,
+    /// The file is not what its attributes said: it was cut just now, or claims a size that it does not have. Its content
+    /// cannot be kept.
+    Short,
+}
+
+impl OpenFile {
+    /// The cache, if read(2) may use it: not where the host is to be asked each time.
+    pub(super) fn read_cache(&self) -> Option<&Arc<Pages>> {
+        let asks = self.direct || self.node.fs.cache == CacheMode::None;
+        self.node.fs.pages.as_ref().filter(|_| !asks)
+    }
+
+    fn key(&self, at: u64) -> PageKey {
+        PageKey { owner: self.node.serial, number: at / PAGE }
+    }
+
+    /// Reads until the sink is full or the file ends.
+    pub(super) fn read_cached(&self, pages: &Arc<Pages>, offset: u64, sink: &mut dyn Sink) -> Result<usize> {
+        let mut end = End { size: self.node.size(Some(self.open))?, certain: self.node.fs.cache == CacheMode::Always };
+        if end.size == 0 {
+            self.count(Tally::FallbackEmpty, 1);
+            return self.read_by_message(offset, usize::MAX, sink).map(|step| step.bytes);
+        }
+        let (mut done, mut tries) = (0, 0);
+        while sink.room() > 0 {
+            let at = offset.saturating_add(done as u64);
+            match self.read_piece(pages, at, &mut end, &mut tries, sink) {
+                Ok(Some(bytes)) => done += bytes,
+                Ok(None) => break,
+                Err(errno) if done == 0 => return Err(errno),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    /// One step of reading: copies what is there, or sees to it that it is. `None` at the end.
+    fn read_piece(
+        &self,
+        pages: &Arc<Pages>,
+        at: u64,
+        end: &mut End,
+        tries: &mut u32,
+        sink: &mut dyn Sink,
+    ) -> Result<Option<usize>> {
+        let room = sink.room() as u64;
+        // A page that has to be read anyway brings the news of the end with it.
+        let reaches = at.saturating_add(room) > end.size && !end.certain;
+        if reaches && (at >= end.size || pages.has(self.key(end.size.saturating_sub(1)))) {
+            *end = End { size: self.node.refresh(Some(self.open))?.size, certain: true };
+        }
+        let len = end.size.saturating_sub(at).min(room);
+        if len == 0 {
+            return Ok(None);
+        }
+        let wanted = (at + len).div_ceil(PAGE) - at / PAGE;
+        match pages.find(self.key(at), wanted) {
+            Found::Pages(pins) => {
+                *tries = 0;
+                let bytes = pins.put(at % PAGE, at % PAGE + len, sink)?;
+                self.count(Tally::PageHits, (bytes as u64).div_ceil(PAGE) as usize);
+                return Ok((bytes > 0).then_some(bytes));
+            }
+            Found::Loading => {
+                self.node.fs.platform.pause();
+                return Ok(Some(0));
+            }
+            Found::Absent => {}
+        }
+        *tries += 1;
+        let loaded = match *tries {
+            ..PATIENCE => self.load(pages, at / PAGE, wanted, false)?,
+            _ => Loaded::Short,
+        };
+        match loaded {
+            Loaded::Upto { end: upto, ended } => {
+                if ended {
+                    *end = End { size: upto, certain: true };
+                }
+                Ok(Some(0))
+            }
+            Loaded::Elsewhere => Ok(Some(0)),
+            Loaded::NoMemory | Loaded::Short => {
+                let step = self.read_by_message(at, len as usize, sink)?;
+                if step.ended {
+                    *end = End { size: at + step.bytes as u64, certain: true };
+                }
+                Ok((step.bytes > 0).then_some(step.bytes))
+            }
+        }
+    }
+
+    /// Reads pages from number `first` on, as many as read-ahead thinks fit and at least one of the `wanted` ones.
+    fn load(&self, pages: &Arc<Pages>, first: u64, wanted: u64, fault: bool) -> Result<Loaded> {
+        let fs = &self.node.fs;
+        self.node.cached.store(true, Relaxed);
+        self.count(Tally::PageMisses, 1);
+        let size = self.node.last_known().size;
+        let most = size.div_ceil(PAGE).saturating_sub(first).clamp(1, u64::from(fs.agreement.max_read) / PAGE);
+        let ahead = if fault { &self.fault_ahead } else { &self.read_ahead };
+        let count = ahead.lock().plan(first, wanted.min(most), most);
+        let mut loading = match pages.reserve(PageKey { owner: self.node.serial, number: first }, count) {
+            Ok(loading) => loading,
+            Err(NotReserved::NoMemory) => return Ok(Loaded::NoMemory),
+            Err(NotReserved::Taken) => {
+                fs.platform.pause();
+                return Ok(Loaded::Elsewhere);
+            }
+        };
+        ahead.lock().took(first, loading.count());
+        let (start, memory) = (first * PAGE, loading.bytes());
+        let read = Read { file: self.open, offset: start, size: memory.len() as u32 };
+        let n = fs.session.fetch(&read, memory)?;
+        memory[n..].fill(0);
+        self.count(Tally::MessageRead, n);
+        let (end, ended) = (start + n as u64, n < memory.len());
+        let expected = size.saturating_sub(start).min(memory.len() as u64);
+        if ended {
+            self.ends_at(end);
+        }
+        if (n as u64) < expected || n == 0 {
+            return Ok(Loaded::Short);
+        }
+        let valid = (n as u64).div_ceil(PAGE);
+        loading.publish(valid);
+        self.count(Tally::PagesRead, valid as usize);
+        self.count(Tally::PagesAhead, valid.saturating_sub(wanted) as usize);
+        Ok(Loaded::Upto { end, ended })
+    }
+
+    /// What pages of mappings are written back through. The host would put what comes through a file that was opened with
+    /// `O_APPEND` at its end; such a file is opened once more without.
+    fn writer(&self) -> Result<Arc<Handle>> {
+        if !self.flags.contains(OpenFlags::APPEND) {
+            return Ok(self.handle.clone());
+        }
+        let known = self.second.lock().clone();
+        if let Some(handle) = known {
+            return Ok(handle);
+        }
+        let node = &self.node;
+        let flags = OpenFlags::RDWR.bits();
+        let open = Open::<REGULAR> { node: node.id, flags };
+        let opened = node.heed(node.fs.with_descriptors(|| node.fs.session.call(&open)))?;
+        let handle = Arc::new(Handle::new(node.clone(), OpenNode { node: node.id, handle: opened.handle, flags }));
+        // Another thread may have been faster. Its handle is as good; this one is released without the lock.
+        let replaced = self.second.lock().replace(handle.clone());
+        drop(replaced);
+        Ok(handle)
+    }
+
+    /// Memory of the cache for page tables. Only a page that is about to be written may be written.
+    pub(super) fn map_cached(&self, offset: u64, access: Access) -> Result<Option<MappedRun>> {
+        let Some(pages) = &self.node.fs.pages else { return Ok(None) };
+        let key = self.key(offset);
+        let writer = if access == Access::Write { Some(self.writer()?) } else { None };
+        for _ in 0..FAULT_PATIENCE {
+            let found = match &writer {
+                Some(writer) => pages.find_to_write(key, writer),
+                None => pages.find_around(key),
+            };
+            match found {
+                Found::Pages(pins) => {
+                    self.count(Tally::PageHits, 1);
+                    return Ok(Some(run(pins, access)));
+                }
+                Found::Loading => {
+                    while pages.is_loading(key) {
+                        self.node.fs.platform.pause();
+                    }
+                }
+                Found::Absent => {
+                    // What is around a fault is likely to be wanted soon, before it as well as behind it.
+                    let low = key.number - key.number % (MOST / 2);
+                    let first = if pages.has(PageKey { number: low, ..key }) { key.number } else { low };
+                    let wanted = low + MOST / 2 - first;
+                    match self.load(pages, first, wanted, true)? {
+                        Loaded::NoMemory => return Err(Errno::ENOMEM),
+                        // The page itself may still be there.
+                        Loaded::Short => _ = self.load(pages, key.number, 1, true)?,
+                        Loaded::Upto { .. } | Loaded::Elsewhere => {}
+                    }
+                }
+            }
+        }
+        Err(Errno::EIO)
+    }
+
+    /// Before `len` bytes go to the host in a message: what mappings stored there goes first. The moment, for
+    /// [`OpenFile::after_writing`].
+    pub(super) fn before_writing(&self, at: u64, len: usize, append: bool) -> u64 {
+        let Some(pages) = self.node.cached_pages() else { return 0 };
+        let end = if append { u64::MAX } else { at.saturating_add(len as u64) };
+        self.node.write_back(at, end);
+        pages.flushes()
+    }
+
+    /// The host has taken `bytes`: the cache gets them too.
+    pub(super) fn after_writing(&self, at: u64, bytes: &[u8], before: u64, append: bool) {
+        let Some(pages) = self.node.cached_pages() else { return };
+        if append {
+            // Where the end was, only the host knows for certain.
+            pages.drop_range(self.node.serial, at / PAGE, u64::MAX, Which::Clean);
+        } else {
+            pages.wrote(&self.handle, at, bytes, before);
+        }
+    }
+}
+
+fn run(pins: Pins, access: Access) -> MappedRun {
+    MappedRun {
+        offset: pins.first * PAGE,
+        phys: pins.phys(),
+        len: pins.len() as u64 * PAGE,
+        writable: access == Access::Write,
+        taken_back: true,
+        pin: Arc::new(pins),
+    }
+}

@@ -1,0 +1,218 @@
+//! Dirty pages on their way to the host, and what write(2) does to pages that are there.
+
+use super::{Content, Found, PageKey, Pages};
+use crate::PAGE;
+use crate::counters::Tally;
+use crate::file::Handle;
+use crate::ops::data::Write;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use diolkos_vfs::{Errno, Result};
+
+/// Dirty pages sent in one message, at most: 256 KiB.
+const MOST: u64 = 64;
+
+/// A run of dirty pages that is being written back.
+struct Batch {
+    first: u64,
+    slots: Vec<usize>,
+    revoked: Vec<u64>,
+    file: Arc<Handle>,
+}
+
+/// The right to write an inode's pages back, of which there is one. Without it two messages with one page could overtake
+/// each other, and one that reaches the host after the file was cut would make it longer again.
+pub(crate) struct Turn {
+    pages: Arc<Pages>,
+    owner: u64,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.pages.state.lock().turns.remove(&self.owner);
+    }
+}
+
+impl Pages {
+    /// Waits until nobody else is writing back pages of the inode.
+    pub(crate) fn turn(self: &Arc<Self>, owner: u64) -> Turn {
+        while !self.state.lock().turns.insert(owner) {
+            self.platform.pause();
+        }
+        Turn { pages: self.clone(), owner }
+    }
+
+    /// Writes the dirty pages from number `first` up to, not including, `end`, and waits until the host has them, with
+    /// those that somebody else is writing. What the host refuses stays in the cache and counts as clean, as on Linux;
+    /// why is there to be [taken](Pages::take_error).
+    pub(crate) fn write_back(self: &Arc<Self>, owner: u64, first: u64, end: u64) {
+        let turn = self.turn(owner);
+        let mut at = first;
+        while let Some(batch) = self.next_batch(owner, at, end) {
+            at = batch.first + batch.slots.len() as u64;
+            let outcome = self.write_batch(&batch);
+            let mut released = Vec::new();
+            let done_with = {
+                let mut state = self.state.lock();
+                for slot in &batch.slots {
+                    state.page(*slot).writing = false;
+                    released.extend(state.unpin(*slot));
+                }
+                if let Err(errno) = outcome {
+                    state.errors.insert(owner, errno);
+                }
+                state.done_with_writer(owner)
+            };
+            self.let_go(Vec::new(), released);
+            drop((done_with, batch));
+        }
+        drop(turn);
+    }
+
+    /// The last error of writing back that nobody has taken yet.
+    pub(crate) fn take_error(&self, owner: u64) -> Option<Errno> {
+        self.state.lock().errors.remove(&owner)
+    }
+
+    /// Finds the next dirty page at or after `at` and those that follow it, and marks them as being written.
+    fn next_batch(&self, owner: u64, at: u64, end: u64) -> Option<Batch> {
+        if at >= end {
+            return None;
+        }
+        let mut state = self.state.lock();
+        let range = PageKey { owner, number: at }..PageKey { owner, number: end };
+        let first = state.dirty.range(range).next()?.number;
+        let file = state.writers.get(&owner)?.clone();
+        state.flushes += 1;
+        let flushed = state.flushes;
+        let (mut slots, mut revoked) = (Vec::new(), Vec::new());
+        for number in first..end.min(first + MOST) {
+            let key = PageKey { owner, number };
+            if !state.dirty.contains(&key) {
+                break;
+            }
+            let Some(slot) = state.places.get(&key).copied() else { break };
+            let page = state.page(slot);
+            // A page that is pinned may be about to get an entry that allows writing: it stays dirty.
+            let stays = page.pins > 0;
+            page.dirty = stays;
+            (page.writing, page.flushed) = (true, flushed);
+            page.pins += 1;
+            if page.handed_out {
+                revoked.push(page.frame);
+                page.handed_out = stays;
+            }
+            if !stays {
+                state.dirty.remove(&key);
+            }
+            slots.push(slot);
+        }
+        Some(Batch { first, slots, revoked, file })
+    }
+
+    fn write_batch(&self, batch: &Batch) -> Result<()> {
+        self.revoke(batch.revoked.clone());
+        let frames: Vec<u64> = {
+            let mut state = self.state.lock();
+            batch.slots.iter().map(|slot| state.page(*slot).frame).collect()
+        };
+        let start = batch.first * PAGE;
+        // Nothing past the end of the file is sent: it would make the file longer.
+        let size = batch.file.node.last_known().size;
+        let len = size.saturating_sub(start).min(frames.len() as u64 * PAGE) as usize;
+        let mut data = vec![0; len];
+        for (frame, piece) in frames.iter().zip(data.chunks_mut(PAGE as usize)) {
+            let memory = self.frames().at(*frame).as_ptr();
+            // SAFETY: frames of the cache are mapped for ever, and this one is pinned; the program may be writing to it,
+            // and then it is dirty again.
+            unsafe { memory.copy_to_nonoverlapping(piece.as_mut_ptr(), piece.len()) };
+        }
+        let fs = &batch.file.node.fs;
+        let mut done = 0;
+        while done < len {
+            let piece = &data[done..len.min(done + fs.agreement.max_write as usize)];
+            let write = Write { file: batch.file.open, offset: start + done as u64, data: piece, append: false };
+            let bytes = fs.session.call(&write)?;
+            if bytes == 0 {
+                return Err(Errno::EIO);
+            }
+            done += bytes;
+        }
+        self.session.counters.add(Tally::MessageWritten, len as u64);
+        self.session.counters.add(Tally::PagesWritten, frames.len() as u64);
+        batch.file.node.touched();
+        Ok(())
+    }
+
+    /// A moment, for [`Pages::wrote`].
+    pub(crate) fn flushes(&self) -> u64 {
+        self.state.lock().flushes
+    }
+
+    /// The host has taken `bytes` at offset `at`, written through `file`: the pages that are there get them too, and what
+    /// is being read meanwhile does not count. A page that was written back after the moment `before` may have carried the
+    /// old bytes to the host, after these: it is written again.
+    pub(crate) fn wrote(self: &Arc<Self>, file: &Arc<Handle>, at: u64, bytes: &[u8], before: u64) {
+        let (owner, end) = (file.node.serial, at + bytes.len() as u64);
+        let mut number = at / PAGE;
+        self.doom(owner, number, end.div_ceil(PAGE));
+        while number < end.div_ceil(PAGE) {
+            let key = PageKey { owner, number };
+            let Found::Pages(pins) = self.find(key, end.div_ceil(PAGE) - number) else {
+                number += 1;
+                continue;
+            };
+            let (from, to) = (at.max(number * PAGE), end.min((number + pins.len() as u64) * PAGE));
+            pins.fill(from - number * PAGE, &bytes[(from - at) as usize..(to - at) as usize]);
+            let mut state = self.state.lock();
+            for (i, slot) in (0..).zip(&pins.slots) {
+                let page = state.page(*slot);
+                if (page.writing || page.flushed > before) && page.content == Content::Ready {
+                    page.dirty = true;
+                    state.dirty.insert(PageKey { owner, number: number + i });
+                    state.writers.entry(owner).or_insert_with(|| file.clone());
+                }
+            }
+            drop(state);
+            number += pins.len() as u64;
+        }
+    }
+
+    /// What is being read of these pages will not count.
+    fn doom(&self, owner: u64, first: u64, end: u64) {
+        let mut state = self.state.lock();
+        let range = PageKey { owner, number: first }..PageKey { owner, number: end };
+        let slots: Vec<usize> = state.places.range(range).map(|(_, slot)| *slot).collect();
+        for slot in slots {
+            if let Content::Loading { doomed } = &mut state.page(slot).content {
+                *doomed = true;
+            }
+        }
+    }
+
+    /// Zeroes what lies behind byte `size` in the page that holds it, if that page is there.
+    pub(crate) fn zero_tail(self: &Arc<Self>, owner: u64, size: u64) {
+        let (number, start) = (size / PAGE, size % PAGE);
+        if start != 0 && self.has(PageKey { owner, number }) {
+            self.patch(owner, size, &vec![0; (PAGE - start) as usize]);
+        }
+    }
+
+    /// Puts `bytes` at `at` into the page that holds them all, if it is there.
+    pub(crate) fn patch(self: &Arc<Self>, owner: u64, at: u64, bytes: &[u8]) {
+        let number = at / PAGE;
+        self.doom(owner, number, number + 1);
+        if let Found::Pages(pins) = self.find(PageKey { owner, number }, 1) {
+            pins.fill(at % PAGE, bytes);
+        }
+    }
+
+    /// Writes back everything of every inode.
+    pub(crate) fn write_back_all(self: &Arc<Self>) {
+        let owners: Vec<u64> = self.state.lock().writers.keys().copied().collect();
+        for owner in owners {
+            self.write_back(owner, 0, u64::MAX);
+        }
+    }
+}
