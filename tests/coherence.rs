@@ -1,10 +1,12 @@
 //! Two machines and the host with one directory, at the same time.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::data;
+use crate::dialogue::{Dialogue, outlive_beliefs};
 use crate::each_platform;
 use crate::linux_sources::{Libc, compiled, scripts};
 use crate::outcome::Outcome;
@@ -48,6 +50,75 @@ fn share_a_database(on: Platform, mode: &str, transactions: u32) {
     }
     let each = |me: u32| format!("({me}, {transactions}, 0, {})", transactions - 1);
     here("verify").expect_out(&format!("ok\n10000\n[{}, {}, {}]\n", each(1), each(2), each(3)));
+}
+
+/// Tells what it sees of the names and files it is asked for.
+const LOOK: &str = r#"
+import os, sys
+old = os.open('old', os.O_RDONLY)
+def content(name):
+    try:
+        with open(name) as file: return file.read()
+    except OSError as error: return os.strerror(error.errno)
+def mode(name):
+    try: return oct(os.stat(name).st_mode & 0o777)
+    except OSError as error: return os.strerror(error.errno)
+for line in sys.stdin:
+    print(*[f'{name}: {content(name)} {mode(name)};' for name in line.split()], sorted(os.listdir()),
+          os.pread(old, 20, 0).decode(), flush=True)
+"#;
+
+/// Names, contents and modes that the host changes show when the rule says so.
+fn changes_are_seen_by_the_rule(on: Platform, cache: &str, options: &[&str]) {
+    let folder = data::folder();
+    for name in ["gone", "old"] {
+        data::file(folder.path(), name, name.as_bytes());
+    }
+    let set_mode = |name: &str, mode| {
+        let path = folder.path().join(name);
+        fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    set_mode("gone", 0o644);
+    set_mode("old", 0o644);
+    let vm = on.run(&["/usr/bin/python3", "-uc", LOOK]).option(&["--cache", cache]).option(options);
+    let mut program = Dialogue::start(vm.data(folder.path()));
+    let all = "gone old new";
+    let nothing = "No such file or directory";
+    let first = format!("gone: gone 0o644; old: old 0o644; new: {nothing} {nothing}; ['gone', 'old'] old");
+    assert_eq!(program.ask(all), first, "{cache} {options:?}");
+
+    fs::remove_file(folder.path().join("gone")).unwrap();
+    data::file(folder.path(), "other", b"replaced");
+    fs::rename(folder.path().join("other"), folder.path().join("old")).unwrap();
+    set_mode("old", 0o600);
+    data::file(folder.path(), "new", b"made");
+    set_mode("new", 0o600);
+    outlive_beliefs(cache);
+    // A name that was not there is asked for again whatever the rule, and a directory is read each time; the descriptor
+    // stays with the file it was opened for.
+    let new = "new: made 0o600; ['new', 'old'] old";
+    let seen = program.ask(all);
+    if cache == "always" {
+        assert_eq!(seen, format!("gone: gone 0o644; old: old 0o644; {new}"), "{options:?}");
+    } else {
+        assert_eq!(seen, format!("gone: {nothing} {nothing}; old: replaced 0o600; {new}"), "{cache} {options:?}");
+        set_mode("new", 0o640);
+        outlive_beliefs(cache);
+        let seen = program.ask("new");
+        assert_eq!(seen, "new: made 0o640; ['new', 'old'] old", "{cache} {options:?}");
+    }
+    program.end();
+}
+
+each_platform! {
+    fn names_and_attributes_are_believed_as_long_as_the_rule_says(on) {
+        let settings: &[&[&str]] = if on == Platform::Kvm { &[&[], &["--dax-window", "0"]] } else { &[&[]] };
+        for options in settings {
+            for cache in ["none", "auto", "always"] {
+                changes_are_seen_by_the_rule(on, cache, options);
+            }
+        }
+    }
 }
 
 #[test]

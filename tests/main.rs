@@ -14,6 +14,7 @@ mod confinement;
 mod control;
 mod daemons;
 mod data;
+mod dialogue;
 mod exerciser;
 mod failures;
 mod file_operations;

@@ -2,12 +2,12 @@
 //! off for it; QEMU has none.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
 use crate::data;
+use crate::dialogue::{Dialogue, change, outlive_beliefs};
 use crate::each_platform;
 use crate::linux_sources::{Libc, compiled, same_c_in_own_folders_with};
 use crate::observation::figure;
@@ -41,49 +41,6 @@ for line in sys.stdin:
     print(look(new), flush=True)
     sys.exit() if line == 'end\n' else None
 "#;
-
-/// A program that answers a line with a line.
-struct Watcher<'a> {
-    vm: Vm<'a>,
-    child: std::process::Child,
-    output: BufReader<std::process::ChildStdout>,
-}
-
-impl<'a> Watcher<'a> {
-    fn start(vm: Vm<'a>) -> Self {
-        let mut child = vm.start();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        Self { vm, child, output }
-    }
-
-    fn ask(&mut self, question: &str) -> String {
-        writeln!(self.child.stdin.as_mut().unwrap(), "{question}").unwrap();
-        self.line()
-    }
-
-    fn line(&mut self) -> String {
-        let mut answer = String::new();
-        self.output.read_line(&mut answer).unwrap();
-        answer.trim().to_owned()
-    }
-
-    /// Ends its input; its statistics.
-    fn end(mut self) -> String {
-        drop(self.child.stdin.take());
-        let (mut out, mut err) = (String::new(), String::new());
-        self.output.read_to_string(&mut out).unwrap();
-        self.child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
-        assert!(self.child.wait().unwrap().success(), "{:?}: {out}{err}", self.vm);
-        err
-    }
-}
-
-/// A file of the host's, changed so that its time of modification shows it.
-fn change(path: &Path, act: impl FnOnce(&fs::File)) {
-    // The clock for times of files ticks every few milliseconds.
-    std::thread::sleep(std::time::Duration::from_millis(30));
-    act(&fs::OpenOptions::new().write(true).open(path).unwrap());
-}
 
 each_platform! {
     fn reading_in_order_takes_few_messages_and_reading_again_none(on) {
@@ -125,7 +82,7 @@ each_platform! {
         for way in ["msync", "fsync", "fdatasync", "munmap", "syncfs", "close", "again", "exit"] {
             let folder = compiled("store", Libc::Glibc);
             let path = data::file(folder.path(), "f", &[b'.'; 300 * PAGE]);
-            let mut program = Watcher::start(without_window(on, &["./store", "f", "300", way]).writable_data(folder.path()));
+            let mut program = Dialogue::start(without_window(on, &["./store", "f", "300", way]).writable_data(folder.path()));
             let check = |byte| {
                 let content = fs::read(&path).unwrap();
                 let stored = (0..300).all(|page| content[page * PAGE + page] == byte);
@@ -209,12 +166,11 @@ print(total, sum(memory[::4096]), memory[-9:].hex())
             let folder = data::folder();
             let path = data::file(folder.path(), "f", &[b'a'; 3 * PAGE]);
             let vm = without_window(on, &["/usr/bin/python3", "-uc", WATCHER]).option(&["--cache", cache]);
-            let mut program = Watcher::start(vm.data(folder.path()));
+            let mut program = Dialogue::start(vm.data(folder.path()));
             assert_eq!(program.ask("look"), "12288 aaa aaa aaa");
 
             change(&path, |file| file.write_all_at(b"bbb", 0).unwrap());
-            let wait = || if cache == "auto" { std::thread::sleep(std::time::Duration::from_millis(1100)) };
-            wait();
+            outlive_beliefs(cache);
             // The mapping that was made before is looked at last: fstat(2) has brought the news by then.
             let seen = if cache == "always" { "12288 aaa aaa aaa" } else { "12288 bbb bbb bbb" };
             assert_eq!(program.ask("look"), seen, "{cache}");
@@ -225,11 +181,11 @@ print(total, sum(memory[::4096]), memory[-9:].hex())
             assert_eq!(program.ask("new"), seen, "{cache}");
 
             change(&path, |file| file.set_len(5000).unwrap());
-            wait();
+            outlive_beliefs(cache);
             if cache != "always" {
                 assert_eq!(program.ask("look"), "5000 ccc ccc ccc", "{cache}");
                 change(&path, |file| file.set_len(20_000).unwrap());
-                wait();
+                outlive_beliefs(cache);
                 assert_eq!(program.ask("look"), "20000 ccc ccc ccc", "{cache}");
             }
             program.end();
@@ -250,7 +206,7 @@ memory[5 * 4096]
         let path = data::file(folder.path(), "f", &[b'a'; 6 * PAGE]);
         let vm = without_window(on, &["/usr/bin/python3", "-uc", TOUCH]).option(&["--cache", "none"]);
         let vm = vm.data(folder.path());
-        let mut program = Watcher::start(vm.clone());
+        let mut program = Dialogue::start(vm.clone());
         assert_eq!(program.line(), "b'aaa' b'aaa'");
         change(&path, |file| file.set_len(2 * PAGE as u64).unwrap());
         assert_eq!(program.ask("go"), "8192 0 b'aaa'");

@@ -3,7 +3,7 @@
 mod server;
 
 use diolkos_common::cmdline::CacheMode;
-use diolkos_vfs::{Access, Allocation, Errno, File, MappedRun, OpenFlags, SetMetadata};
+use diolkos_vfs::{Access, Allocation, Errno, File, MappedRun, OpenFlags, SetMetadata, SliceSource};
 use diolkos_virtiofs::Tally;
 use server::*;
 use std::io::Write;
@@ -176,7 +176,7 @@ fn a_mapping_of_a_file_opened_to_append_is_written_where_it_lies() {
     let file = rig.open("f", OpenFlags::RDWR | OpenFlags::APPEND).unwrap();
     store(&map(&file, PAGE as u64, Access::Write), PAGE as u64, b"here");
     store(&map(&file, 0, Access::Write), 0, b"there");
-    assert_eq!(write(&file, 0, b"end").unwrap(), 3);
+    assert_eq!(file.append(&mut SliceSource::new(b"end")).unwrap().0, 3);
     file.fsync(true).unwrap();
     let host = std::fs::read(path).unwrap();
     assert_eq!((&host[..5], &host[PAGE..PAGE + 4], &host[2 * PAGE..]), (&b"there"[..], &b"here"[..], &b"end"[..]));
@@ -359,7 +359,7 @@ fn our_own_changes_are_seen_at_once() {
     resize(3 * PAGE as u64);
     assert!(all(3 * PAGE)[2 * PAGE + 5..] == vec![0; PAGE - 5], "what was cut off does not come back");
     let appender = rig.open("f", OpenFlags::RDWR | OpenFlags::APPEND).unwrap();
-    write(&appender, 0, b"end").unwrap();
+    appender.append(&mut SliceSource::new(b"end")).unwrap();
     assert_eq!(&all(3 * PAGE + 3)[3 * PAGE..], b"end");
     let truncated = rig.open("f", OpenFlags::RDWR | OpenFlags::TRUNC).unwrap();
     assert_eq!(read(&truncated, 0, 10).unwrap(), b"");
