@@ -98,6 +98,61 @@ fn many_threads_share_a_small_window() {
     assert!(figure(&block, "evictions") > 100, "{block}");
 }
 
+/// `writers FILE ROUNDS`: threads write into the same pages of a private mapping at the same moment, each into its own byte.
+const WRITERS: &str = r#"
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+enum { THREADS = 8, PAGES = 1024 };
+static unsigned char *volatile memory;
+static pthread_barrier_t barrier;
+static long rounds;
+
+static void *run(void *number) {
+    for (long round = 0; round < rounds; round++) {
+        pthread_barrier_wait(&barrier);
+        for (long page = 0; page < PAGES; page += 16) memory[page * 4096 + (long)number] = 1;
+        pthread_barrier_wait(&barrier);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    int file = open(argv[1], O_RDONLY);
+    rounds = atol(argv[2]);
+    pthread_t ids[THREADS];
+    pthread_barrier_init(&barrier, 0, THREADS + 1);
+    for (long i = 0; i < THREADS; i++) pthread_create(&ids[i], 0, run, (void *)i);
+    long lost = 0;
+    for (long round = 0; round < rounds; round++) {
+        memory = mmap(0, PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
+        pthread_barrier_wait(&barrier);
+        pthread_barrier_wait(&barrier);
+        for (long page = 0; page < PAGES; page += 16)
+            for (long i = 0; i < THREADS; i++) lost += memory[page * 4096 + i] != 1;
+        munmap(memory, PAGES * 4096);
+    }
+    printf("%ld lost\n", lost);
+    return 0;
+}
+"#;
+
+#[test]
+fn threads_that_write_one_private_page_at_once_get_one_copy() {
+    let Some(kvm) = Platform::Kvm.here() else { return };
+    let folder = data::folder();
+    data::compile(folder.path(), "writers", "gcc", &["-pthread"], WRITERS);
+    data::file(folder.path(), "file", &vec![0; 4 << 20]);
+    // A chunk that has to come from the host first is where one thread overtakes another.
+    for window in ["2M", "0"] {
+        let vm = kvm.run(&["/data/writers", "/data/file", "20"]).data(folder.path()).option(&["--dax-window", window]);
+        assert_eq!(vm.outcome().expect_status(0).out(), "0 lost\n", "{window}");
+    }
+}
+
 #[test]
 fn a_scan_of_a_mapping_brings_several_chunks_by_one_message() {
     let Some(block) = map_and_change("64M", "clock", 48, "0", "1") else { return };

@@ -223,6 +223,10 @@ fn fill_file(
     if inner.version != version || losses::sequence() != lost {
         return Ok(false);
     }
+    // Another thread was faster, and may have written into the copy that it got: nobody gets a second one.
+    if is_served(&inner, page, touch) {
+        return Ok(true);
+    }
     if copy {
         if !copy_page(&mut inner, vma, page, source, lost)? {
             return Ok(false);
