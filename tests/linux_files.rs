@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::data;
 use crate::each_platform;
-use crate::linux_sources::{Libc, compiled, same_c_in_memory, same_c_in_own_folders};
+use crate::linux_sources::{Libc, compiled, same_c_in_memory, same_c_in_own_folders, same_c_on_an_overlay};
 
 each_platform! {
     fn notifications_are_linuxs_on_a_share(on) { same_c_in_own_folders(on, "inotify"); }
@@ -24,6 +24,8 @@ each_platform! {
     fn other_users_may_what_they_may_on_linux_on_a_share(on) { same_c_in_own_folders(on, "credentials"); }
 
     fn other_users_may_what_they_may_on_linux_in_memory(on) { same_c_in_memory(on, "credentials"); }
+
+    fn other_users_may_what_they_may_on_linux_on_an_overlay(on) { same_c_on_an_overlay(on, "credentials"); }
 
     fn a_read_only_share_refuses_every_change_as_linux_does(on) {
         let folder = compiled("read_only", Libc::Glibc);

@@ -57,6 +57,14 @@ pub fn same_c_in_own_folders_with(on: Platform, name: &str, options: &[&str]) {
     }
 }
 
+/// The same, in the machine over a folder that stays as it is.
+pub fn same_c_on_an_overlay(on: Platform, name: &str) {
+    let folders = [compiled(name, Libc::Glibc), compiled(name, Libc::Glibc)];
+    let command = [&*format!("./{name}")];
+    let host = on.run(&command).writable_data(folders[0].path()).on_host().expect_status(0);
+    on.run(&command).overlaid_data(folders[1].path()).outcome().expect_same(&host);
+}
+
 /// The same in memory: below /dev/shm on the host, in /tmp in the machine.
 pub fn same_c_in_memory(on: Platform, name: &str) {
     let folder = compiled(name, Libc::Glibc);

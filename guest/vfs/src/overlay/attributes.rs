@@ -84,6 +84,10 @@ impl Inode for Node {
         Ok(metadata)
     }
 
+    fn is_guarded(&self) -> bool {
+        true
+    }
+
     fn set_metadata(&self, change: &SetMetadata) -> Result<Metadata> {
         if let Some(size) = change.size {
             self.resize(size)?;
