@@ -56,7 +56,10 @@ int main(int count, char **arguments) {
     if (!strcmp(way, "jump-nowhere")) jump_to(0xdeadbeefdeadbeef);
     if (!strcmp(way, "jump-to-kernel")) jump_to(0xffffffff80000000);
     if (!strcmp(way, "kill")) raise(SIGKILL);
-    if (!strcmp(way, "hangup")) raise(SIGHUP);
+    if (!strcmp(way, "hangup")) {
+        signal(SIGHUP, SIG_DFL); /* whoever started us may have had it ignored (nohup) */
+        raise(SIGHUP);
+    }
     if (!strcmp(way, "realtime")) raise(SIGRTMIN + 3);
     if (!strcmp(way, "exit-300")) _exit(300);
     return 5;

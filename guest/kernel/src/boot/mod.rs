@@ -76,6 +76,7 @@ fn failed(reason: impl Display) -> ! {
 
 /// Ends the machine: what the program wrote is handed to the host, the numbers are reported, and the verdict last.
 pub fn finish(end: End) -> ! {
+    task::sched::stop_others();
     stats::EXIT.set(rdtsc());
     drivers::console::flush();
     root::unmount();

@@ -242,6 +242,7 @@ pub fn end_others(process: &Process, own: &UserThread) -> Result<()> {
 
 /// exit_group(2).
 fn exit_group(call: &mut Call<'_>) -> Result<u64> {
+    task::sched::stop_others();
     let status = call.args[0] as u8;
     call.process.files.close_all(call.process.pid);
     crate::boot::finish(End::Exited(status))

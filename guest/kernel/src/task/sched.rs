@@ -7,7 +7,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use diolkos_vfs::Result;
-use spin::Mutex;
+use spin::{Mutex, Once};
 
 /// How long a thread runs while others wait.
 const SLICE_NS: u64 = 4_000_000;
@@ -63,6 +63,29 @@ pub fn tick() {
 pub fn reschedule_if_needed() {
     if WANTED.swap(false, Ordering::Relaxed) && !SCHEDULER.lock().ready.is_empty() {
         yield_now();
+    }
+    stop_if_ending();
+}
+
+/// The thread that ends the machine, by its address; 0 if it was none.
+static ENDER: Once<u64> = Once::new();
+
+/// The machine is about to end, for which its last messages have to be waited for: meanwhile no other thread goes back to
+/// the program, whose files and memory are being taken away. Whoever comes here second does not come back.
+pub fn stop_others() {
+    ENDER.call_once(percpu::current);
+    stop_if_ending();
+}
+
+/// Keeps the running thread from running ever again if another one ends the machine.
+pub fn stop_if_ending() {
+    if ENDER.get().is_none_or(|ender| *ender == percpu::current()) {
+        return;
+    }
+    let thread = current();
+    loop {
+        thread.awake.store(false, Ordering::SeqCst);
+        sleep();
     }
 }
 

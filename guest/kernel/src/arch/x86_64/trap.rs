@@ -76,6 +76,7 @@ fn unmask() {
 
 /// Unmasks for a context that has no frame of its own on the stack yet: a program's first instruction.
 pub fn leave_to_program() {
+    task::sched::stop_if_ending();
     unmask();
 }
 
