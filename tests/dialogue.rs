@@ -32,7 +32,11 @@ impl<'a> Dialogue<'a> {
     /// What it says by itself.
     pub fn line(&mut self) -> String {
         let mut answer = String::new();
-        self.output.read_line(&mut answer).unwrap();
+        if self.output.read_line(&mut answer).unwrap() == 0 {
+            let mut err = String::new();
+            self.child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+            panic!("{:?} said nothing and ended: {}: {err}", self.vm, self.child.wait().unwrap());
+        }
         answer.trim().to_owned()
     }
 
