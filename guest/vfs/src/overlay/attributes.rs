@@ -155,13 +155,7 @@ impl Inode for Node {
     }
 
     fn mknod(&self, name: Name<'_>, mode: u32, rdev: u64) -> Result<Arc<dyn Inode>> {
-        let (body, rdev) = match FileType::from_mode(mode).ok_or(Errno::EINVAL)? {
-            FileType::Regular => (Body::Regular(Content::default()), 0),
-            FileType::Directory => (Body::directory(), 0),
-            FileType::Symlink => return Err(Errno::EINVAL),
-            FileType::CharDevice | FileType::BlockDevice => (Body::Special, rdev),
-            FileType::Fifo | FileType::Socket => (Body::Special, 0),
-        };
+        let (body, rdev) = Body::for_mknod(mode, rdev)?;
         Ok(self.make(name, mode, rdev, body)?)
     }
 

@@ -64,6 +64,20 @@ impl Body {
     pub(crate) fn directory() -> Self {
         Self::Directory(Directory::new())
     }
+
+    /// What mknod(2) makes with this mode, and the device number that it has then.
+    ///
+    /// # Errors
+    /// `EINVAL` for a link or an unknown type.
+    pub(crate) fn for_mknod(mode: u32, rdev: u64) -> Result<(Self, u64)> {
+        Ok(match FileType::from_mode(mode).ok_or(Errno::EINVAL)? {
+            FileType::Regular => (Self::Regular(Content::default()), 0),
+            FileType::Directory => (Self::directory(), 0),
+            FileType::Symlink => return Err(Errno::EINVAL),
+            FileType::CharDevice | FileType::BlockDevice => (Self::Special, rdev),
+            FileType::Fifo | FileType::Socket => (Self::Special, 0),
+        })
+    }
 }
 
 /// User and group of what is made now.
@@ -348,13 +362,7 @@ impl Inode for Node {
     }
 
     fn mknod(&self, name: Name<'_>, mode: u32, rdev: u64) -> Result<Arc<dyn Inode>> {
-        let (body, rdev) = match FileType::from_mode(mode).ok_or(Errno::EINVAL)? {
-            FileType::Regular => (Body::Regular(Content::default()), 0),
-            FileType::Directory => (Body::directory(), 0),
-            FileType::Symlink => return Err(Errno::EINVAL),
-            FileType::CharDevice | FileType::BlockDevice => (Body::Special, rdev),
-            FileType::Fifo | FileType::Socket => (Body::Special, 0),
-        };
+        let (body, rdev) = Body::for_mknod(mode, rdev)?;
         Ok(self.make(name, mode, rdev, body)?)
     }
 

@@ -3,107 +3,29 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this harness")]
 
+mod machine;
+mod window;
+
 use diolkos_common::cmdline::{CacheMode, DaxIo, DaxPolicy};
 use diolkos_vfs::{
     DirEntry, Errno, File, Inode, MemBytes, Name, OpenFlags, Result, Sink, SliceSink, SliceSource, Source,
 };
-use diolkos_virtiofs::{Frames, INODES, Mount, MountOptions, Platform, Tally, Transport, WindowMemory, mount};
-use fuse_backend_rs::abi::virtio_fs::RemovemappingOne;
+use diolkos_virtiofs::{INODES, Mount, MountOptions, Tally, Transport, WindowMemory, mount};
 use fuse_backend_rs::api::server::Server;
 use fuse_backend_rs::passthrough::{Config, PassthroughFs};
 use fuse_backend_rs::transport::{FsCacheReqHandler, FuseBuf, FuseDevWriter, Reader};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{Read, Seek};
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::path::{Path, PathBuf};
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+pub use machine::{Machine, Memory};
+pub use window::{Mapper, PHYS, Window};
+
 pub const CHUNK: usize = 2 << 20;
-
-/// Memory that stands for the window. The guest-physical address is made up.
-pub struct Window {
-    pub start: NonNull<u8>,
-    pub len: usize,
-}
-
-pub const PHYS: u64 = 1 << 40;
-
-// SAFETY: plain memory that lives as long as the process; all accesses go through raw copies.
-unsafe impl Send for Window {}
-// SAFETY: as above.
-unsafe impl Sync for Window {}
-
-impl Window {
-    pub fn new(len: usize) -> Self {
-        // SAFETY: a fresh anonymous mapping, never unmapped.
-        let start = unsafe {
-            libc::mmap(std::ptr::null_mut(), len, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
-        };
-        assert_ne!(start, libc::MAP_FAILED);
-        Self { start: NonNull::new(start.cast()).unwrap(), len }
-    }
-
-    fn place(&self, offset: u64, len: u64) -> std::io::Result<*mut libc::c_void> {
-        let fits = offset.checked_add(len).is_some_and(|end| end <= self.len as u64) && offset.is_multiple_of(4096);
-        if !fits || len == 0 || !len.is_multiple_of(4096) {
-            return Err(std::io::Error::from_raw_os_error(libc::EINVAL));
-        }
-        Ok(self.start.as_ptr().wrapping_add(offset as usize).cast())
-    }
-}
-
-/// What the server does with the window: real mmap calls.
-#[derive(Clone)]
-pub struct Mapper {
-    window: Arc<Window>,
-    /// The error that mapping fails with, for files that cannot be mapped.
-    pub refuse: Arc<Mutex<Option<i32>>>,
-    /// Window offsets of the pages mapped now.
-    pub mapped: Arc<Mutex<BTreeSet<u64>>>,
-}
-
-impl Mapper {
-    /// Stores bytes into the window, as a program with a writable mapping does.
-    pub fn poke(&self, at: usize, bytes: &[u8]) {
-        assert!(at + bytes.len() <= self.window.len);
-        let to = self.window.start.as_ptr().wrapping_add(at);
-        // SAFETY: inside the window, and the test has had it mapped writable.
-        unsafe { to.copy_from(bytes.as_ptr(), bytes.len()) };
-    }
-}
-
-impl FsCacheReqHandler for Mapper {
-    fn map(&mut self, foffset: u64, moffset: u64, len: u64, flags: u64, fd: RawFd) -> std::io::Result<()> {
-        if let Some(errno) = *self.refuse.lock().unwrap() {
-            return Err(std::io::Error::from_raw_os_error(errno));
-        }
-        let place = self.window.place(moffset, len)?;
-        let prot = if flags & 1 != 0 { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
-        // SAFETY: the range is inside our own reservation, which only tests look into.
-        let got =
-            unsafe { libc::mmap(place, len as usize, prot, libc::MAP_SHARED | libc::MAP_FIXED, fd, foffset as i64) };
-        if got == libc::MAP_FAILED {
-            return Err(std::io::Error::last_os_error());
-        }
-        self.mapped.lock().unwrap().extend((moffset..moffset + len).step_by(4096));
-        Ok(())
-    }
-
-    fn unmap(&mut self, requests: Vec<RemovemappingOne>) -> std::io::Result<()> {
-        for one in requests {
-            let place = self.window.place(one.moffset, one.len)?;
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-            // SAFETY: the range is inside our own reservation.
-            let got = unsafe { libc::mmap(place, one.len as usize, libc::PROT_NONE, flags, -1, 0) };
-            assert_ne!(got, libc::MAP_FAILED);
-            self.mapped.lock().unwrap().retain(|page| !(one.moffset..one.moffset + one.len).contains(page));
-        }
-        Ok(())
-    }
-}
 
 type Served = PassthroughFs<()>;
 
@@ -236,93 +158,6 @@ fn offer_large_messages(answer: &mut [u8]) {
     body[12..16].copy_from_slice(&(flags | 1 << 5 | 1 << 22).to_le_bytes());
     body[20..24].copy_from_slice(&(1u32 << 20).to_le_bytes());
     body[28..30].copy_from_slice(&256u16.to_le_bytes());
-}
-
-/// A machine whose clock the test turns and whose revocations it sees.
-#[derive(Default)]
-pub struct Machine {
-    pub frames: Memory,
-    pub now: AtomicU64,
-    pub revoked: Mutex<Vec<(u64, u64)>>,
-    /// Ranges of guest-physical memory whose loss nobody has been told of.
-    pub lost: Mutex<Vec<(u64, u64)>>,
-    mount: OnceLock<Weak<Mount>>,
-}
-
-impl Platform for Machine {
-    fn now_ns(&self) -> u64 {
-        self.now.load(Ordering::Relaxed)
-    }
-
-    fn revoke(&self, phys: u64, len: u64) {
-        self.revoked.lock().unwrap().push((phys, len));
-    }
-
-    fn heed_losses(&self) -> u64 {
-        let lost = std::mem::take(&mut *self.lost.lock().unwrap());
-        let mount = self.mount.get().and_then(Weak::upgrade).unwrap();
-        lost.into_iter().for_each(|(phys, len)| mount.lose(phys, len));
-        self.losses()
-    }
-
-    fn frames(&self) -> Option<&dyn Frames> {
-        self.frames.pages.is_some().then_some(&self.frames)
-    }
-
-    fn pause(&self) {
-        std::thread::yield_now();
-    }
-}
-
-/// Memory for the page cache: ordinary memory, at a physical address that is its own.
-#[derive(Default)]
-pub struct Memory {
-    /// How many pages there are; without this, no cache.
-    pub pages: Option<usize>,
-    pub used: AtomicU64,
-    /// Frames taken from page tables.
-    pub revoked: Mutex<Vec<u64>>,
-}
-
-impl Memory {
-    /// Pages in use.
-    pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    fn layout(order: usize) -> std::alloc::Layout {
-        std::alloc::Layout::from_size_align(4096 << order, 4096).unwrap()
-    }
-}
-
-// SAFETY: blocks come from the allocator. They are never given back to it, so that who looks at a page too late is seen:
-// given back pages are filled with a pattern.
-unsafe impl Frames for Memory {
-    fn allocate(&self, order: usize) -> Option<u64> {
-        let pages = 1 << order;
-        let taken = self.used.fetch_add(pages, Ordering::Relaxed) + pages;
-        if taken > self.pages.unwrap() as u64 {
-            self.used.fetch_sub(pages, Ordering::Relaxed);
-            return None;
-        }
-        // SAFETY: the layout has a size.
-        Some(unsafe { std::alloc::alloc(Self::layout(order)) } as u64)
-    }
-
-    fn release(&self, phys: u64, order: usize) {
-        // SAFETY: the frames were allocated and are nobody else's by now.
-        unsafe { (phys as *mut u8).write_bytes(0xdd, 4096 << order) };
-        self.used.fetch_sub(1 << order, Ordering::Relaxed);
-    }
-
-    fn at(&self, phys: u64) -> NonNull<u8> {
-        NonNull::new(phys as *mut u8).unwrap()
-    }
-
-    fn revoke(&self, frames: &[u64]) {
-        assert!(frames.is_sorted());
-        self.revoked.lock().unwrap().extend(frames);
-    }
 }
 
 /// How to build a [`Rig`].
