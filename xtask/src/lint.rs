@@ -1,12 +1,14 @@
 //! `cargo xtask lint`.
 
 use crate::cargo::{cargo, target};
+use crate::compatibility;
 
 /// Checks everything that can be checked without running anything.
 ///
 /// # Errors
 /// The first check that failed.
 pub fn run() -> Result<(), String> {
+    compatibility::check()?;
     cargo(&["fmt", "--all", "--check"], &[])?;
     cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])?;
     // Most of the kernel exists only in the guest's build, which the line above does not see.

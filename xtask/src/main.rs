@@ -2,6 +2,7 @@
 
 mod boot_time;
 mod cargo;
+mod compatibility;
 mod exercise;
 mod lint;
 mod map;
@@ -23,7 +24,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Check format, lints (of the host's build and of the guest's) and documentation, as continuous integration does
+    /// Check format, lints (of the host's build and of the guest's), documentation, and docs/linux-compatibility.md against
+    /// the kernel's calls, as continuous integration does
     Lint,
     /// Measure the time from command to first program instruction and to exit, on each platform and on the host
     BootTime(boot_time::Options),
