@@ -31,6 +31,7 @@ mod losses;
 mod machine;
 mod memory;
 mod outcome;
+mod patience;
 mod pci;
 mod run;
 mod shadow;

@@ -21,8 +21,10 @@ use diolkos_virtio::{Device, DmaBuf, Error, Hal, PhysAddr, QueueError, Used};
 use diolkos_virtiofs::{Transport, WindowMemory};
 use spin::Mutex;
 
-/// How long to poll for a reply before sleeping.
+/// How long to poll for a reply before sleeping, and how much longer for each 8 bytes that it may carry: a host copies that
+/// much in a nanosecond.
 const POLL_NS: u64 = 60_000;
+const BYTES_PER_NS: u64 = 8;
 /// Parts up to this many bytes are copied into the request's own buffer.
 const SMALL: usize = 512;
 
@@ -236,9 +238,10 @@ impl FsDevice {
         }
     }
 
-    fn wait(&self, pending: &Pending) -> Result<usize> {
+    /// Waits for the reply to a request that carries so many bytes, there and back.
+    fn wait(&self, pending: &Pending, bytes: u64) -> Result<usize> {
         let done = || pending.0.load(Ordering::Acquire) != WAITING;
-        let polled = spin_until(POLL_NS, || {
+        let polled = spin_until(POLL_NS + bytes / BYTES_PER_NS, || {
             if self.device.lock().requests()[0].has_used() {
                 self.collect(false);
             }
@@ -282,7 +285,8 @@ impl Transport for FsDevice {
         let (answer, direct) = Gather::build(&writable, false)?;
         let pending = Arc::new(Pending(AtomicU64::new(WAITING)));
         self.submit(&question.buffers, &answer.buffers, &pending)?;
-        let len = self.wait(&pending)?;
+        let bytes = readable.iter().chain(&writable).map(|(_, len)| *len as u64).sum();
+        let len = self.wait(&pending, bytes)?;
         let mut at = 0;
         for (part, phys) in reply.iter_mut().zip(direct) {
             if phys.is_none() {

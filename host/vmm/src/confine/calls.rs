@@ -23,7 +23,7 @@ const MEMORY: [i64; 8] = [
 ];
 
 /// Threads, their signals, their ends.
-const THREADS: [i64; 17] = [
+const THREADS: [i64; 18] = [
     libc::SYS_futex,
     libc::SYS_set_robust_list,
     libc::SYS_rseq,
@@ -34,6 +34,8 @@ const THREADS: [i64; 17] = [
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
     libc::SYS_gettid,
+    // How often others wanted the processor (`patience`).
+    libc::SYS_getrusage,
     libc::SYS_getpid,
     libc::SYS_getuid,
     libc::SYS_geteuid,

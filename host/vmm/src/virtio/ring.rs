@@ -5,6 +5,7 @@ use super::interrupt::Interrupter;
 use crate::memory::Ram;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
@@ -77,22 +78,37 @@ impl Ring {
         self.queue.enable_notification(ram.memory())
     }
 
-    /// Serves every chain there is: `serve` returns the number of bytes it wrote to the chain. Afterwards the driver
-    /// rings for the next one.
+    /// Serves every chain there is: `serve` returns the number of bytes it wrote to the chain. Whether the driver rings for
+    /// the next one is not said: [`Ring::rearm`] asks it to.
+    ///
+    /// # Errors
+    /// The ring makes no sense.
+    pub fn serve_ready(&mut self, mut serve: impl FnMut(&Chain<'_>) -> u32) -> Result<(), virtio_queue::Error> {
+        let ram = self.ram.clone();
+        while let Some(chain) = self.pop(ram.memory())? {
+            let written = serve(&chain);
+            self.push(chain.head_index(), written)?;
+        }
+        Ok(())
+    }
+
+    /// Serves as [`Ring::serve_ready`]. Afterwards the driver rings for the next chain.
     ///
     /// # Errors
     /// The ring makes no sense.
     pub fn serve(&mut self, mut serve: impl FnMut(&Chain<'_>) -> u32) -> Result<(), virtio_queue::Error> {
-        let ram = self.ram.clone();
         loop {
-            while let Some(chain) = self.pop(ram.memory())? {
-                let written = serve(&chain);
-                self.push(chain.head_index(), written)?;
-            }
+            self.serve_ready(&mut serve)?;
             if !self.rearm()? {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether the driver has made a chain available. A ring that makes no sense has one: to take it will say so.
+    pub fn is_ready(&self) -> bool {
+        let next = self.queue.next_avail();
+        self.queue.avail_idx(self.ram.memory(), Ordering::Acquire).map_or(true, |available| available.0 != next)
     }
 
     /// Tells the driver that this device is broken.

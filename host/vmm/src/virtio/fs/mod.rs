@@ -18,12 +18,14 @@ pub mod window;
 
 use super::ring::Ring;
 use super::{Activation, Device, Kind};
+use crate::patience::Patience;
 use crate::worker::{Control, Mode, Worker};
 use rustix::event::PollFlags;
 use server::FileServer;
 use share::MAX_TAG;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 const HIPRIO_SIZE: u16 = 128;
 const REQUEST_SIZE: u16 = 256;
@@ -85,28 +87,52 @@ impl Device for Fs {
 
 fn run(control: &Control, mut rings: Vec<Ring>, server: &FileServer) {
     let mut last = false;
+    let mut patience = Patience::default();
     loop {
         rings.iter().for_each(Ring::clear_kick);
-        for ring in &mut rings {
-            let ram = ring.ram();
-            if let Err(error) = ring.serve(|chain| server.serve(ram.memory(), chain)) {
-                ring.fail(&error);
-                return;
-            }
+        if let Err((ring, error)) = serve(&mut rings, server, &mut patience) {
+            rings[ring].fail(&error);
+            return;
         }
         if last {
             return;
         }
+        let began = Instant::now();
         match &rings[..] {
             [] => control.wait([]).len(),
             [one] => control.wait([(one.kicked(), PollFlags::IN)]).len(),
             [one, two, ..] => control.wait([one, two].map(|ring| (ring.kicked(), PollFlags::IN))).len(),
         };
+        patience.slept(began.elapsed());
         match control.mode() {
             Mode::Run => {}
             // Once more, for what came before the guest stopped.
             Mode::Drain => last = true,
             Mode::Stop => return,
+        }
+    }
+}
+
+/// Serves what is in the rings, in their order, and what comes while it is worth looking for. Afterwards the driver rings
+/// for more.
+///
+/// # Errors
+/// Which ring makes no sense, and why.
+fn serve(rings: &mut [Ring], server: &FileServer, patience: &mut Patience) -> Result<(), (usize, virtio_queue::Error)> {
+    loop {
+        for (number, ring) in rings.iter_mut().enumerate() {
+            let ram = ring.ram();
+            ring.serve_ready(|chain| server.serve(ram.memory(), chain)).map_err(|error| (number, error))?;
+        }
+        if patience.spin(|| rings.iter().any(Ring::is_ready)) {
+            continue;
+        }
+        let mut more = false;
+        for (number, ring) in rings.iter_mut().enumerate() {
+            more |= ring.rearm().map_err(|error| (number, error))?;
+        }
+        if !more {
+            return Ok(());
         }
     }
 }
