@@ -1,13 +1,18 @@
-//! Signals to diolkos itself: the machine stops, and nothing stays behind.
+//! Signals to diolkos itself: they reach the program, which may handle them; a machine that heeds none is stopped; and
+//! nothing stays behind.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::process::Child;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::each_platform;
+use crate::linux_sources::scripts;
 use crate::outcome::Outcome;
+use crate::platform::Platform;
 
 /// Processes whose environment has `mark`, which children inherit.
 fn marked(mark: &str) -> Vec<String> {
@@ -20,7 +25,7 @@ fn marked(mark: &str) -> Vec<String> {
 }
 
 /// Starts a program that waits for ever and, once it runs, sends `signal` to diolkos.
-fn stop_with(on: crate::platform::Platform, signal: Signal, status: i32) {
+fn stop_with(on: Platform, signal: Signal, status: i32) {
     let mark = format!("DIOLKOS_TEST_MARK={}-{on:?}-{}", std::process::id(), signal.as_raw());
     let (key, value) = mark.split_once('=').unwrap();
     let mut command = on.run(&["/bin/sh", "-c", "echo ready; read line"]).command();
@@ -51,7 +56,53 @@ fn gone(mark: &str) {
     }
 }
 
+fn send(to: &Child, signal: Signal) {
+    kill_process(Pid::from_child(to), signal).unwrap();
+}
+
+/// The program's lines, one by one, from the pipe that is its stdout.
+fn lines(child: &mut Child) -> impl FnMut() -> String + use<> {
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    move || {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+}
+
 each_platform! {
+    fn signals_reach_the_programs_handlers(on) {
+        let folder = scripts(&["host_signals.py"]);
+        let mut child = on.run(&["/usr/bin/python3", "host_signals.py"]).data(folder.path()).start();
+        let mut line = lines(&mut child);
+        assert_eq!(line(), "ready");
+        for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::HUP, "SIGHUP"), (Signal::TERM, "SIGTERM")] {
+            send(&child, signal);
+            assert_eq!(line(), format!("handled {name} from 0"));
+        }
+        send(&child, Signal::USR1);
+        assert_eq!(line(), "waited for SIGUSR1 from 0");
+        // Ignored by the program: the next one finds it alive.
+        send(&child, Signal::QUIT);
+        send(&child, Signal::USR2);
+        assert_eq!(line(), "read SIGUSR2 from 0");
+        send(&child, Signal::INT);
+        assert_eq!(line(), "interrupted");
+        let outcome = Outcome::of(child, on.patience()).expect_status(7);
+        assert_eq!(outcome.err(), "");
+    }
+
+    fn a_signal_at_any_moment_of_the_start_ends_the_run(on) {
+        for milliseconds in [0, 1, 3, 6, 10, 15, 20, 30, 60, 100] {
+            let child = on.run(&["/bin/sleep", "100"]).start();
+            thread::sleep(Duration::from_millis(milliseconds));
+            send(&child, Signal::TERM);
+            // Until env(1) has become diolkos it is env that dies, by the signal itself: the same status here.
+            let outcome = Outcome::of(child, on.patience()).expect_status(143);
+            assert_eq!(outcome.err(), "", "after {milliseconds} ms");
+        }
+    }
+
     fn ctrl_c_stops_the_machine(on) { stop_with(on, Signal::INT, 130); }
 
     fn sigterm_stops_the_machine(on) { stop_with(on, Signal::TERM, 143); }

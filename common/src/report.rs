@@ -44,6 +44,10 @@ pub enum Record {
     Trace(String),
     /// Counters and times as lines of `name=value`, value in decimal; see `docs/stats.md`.
     Counters(String),
+    /// The kernel has passed this signal of the host's to the program, which does with it what it likes.
+    SignalTaken(u8),
+    /// The program is about to die of this signal of the host's. What it has written is still on its way.
+    SignalKills(u8),
     /// The end of the run. Nothing after it is read.
     End(End),
 }
@@ -52,6 +56,8 @@ const TAG_WARNING: u8 = 1;
 const TAG_VERBOSE: u8 = 2;
 const TAG_TRACE: u8 = 3;
 const TAG_COUNTERS: u8 = 4;
+const TAG_SIGNAL_TAKEN: u8 = 5;
+const TAG_SIGNAL_KILLS: u8 = 6;
 const TAG_EXITED: u8 = 16;
 const TAG_KILLED: u8 = 17;
 const TAG_NOT_STARTED: u8 = 18;
@@ -84,23 +90,25 @@ impl core::fmt::Display for DecodeError {
 impl Record {
     /// The record as bytes on the wire. A payload over [`MAX_PAYLOAD`] is cut there.
     pub fn encode(&self) -> Vec<u8> {
-        let (tag, status, text): (u8, Option<u8>, &str) = match self {
+        let (tag, byte, text): (u8, Option<u8>, &str) = match self {
             Self::Warning(s) => (TAG_WARNING, None, s),
             Self::Verbose(s) => (TAG_VERBOSE, None, s),
             Self::Trace(s) => (TAG_TRACE, None, s),
             Self::Counters(s) => (TAG_COUNTERS, None, s),
+            Self::SignalTaken(number) => (TAG_SIGNAL_TAKEN, Some(*number), ""),
+            Self::SignalKills(number) => (TAG_SIGNAL_KILLS, Some(*number), ""),
             Self::End(End::Exited(status)) => (TAG_EXITED, Some(*status), ""),
             Self::End(End::Killed(signal)) => (TAG_KILLED, Some(*signal), ""),
             Self::End(End::NotStarted { status, message }) => (TAG_NOT_STARTED, Some(*status), message),
             Self::End(End::Panicked(message)) => (TAG_PANICKED, None, message),
         };
-        let room = MAX_PAYLOAD - status.iter().len();
+        let room = MAX_PAYLOAD - byte.iter().len();
         let text = &text.as_bytes()[..text.len().min(room)];
-        let length = (status.iter().len() + text.len()) as u32;
+        let length = (byte.iter().len() + text.len()) as u32;
         let mut bytes = Vec::with_capacity(HEADER + length as usize);
         bytes.push(tag);
         bytes.extend_from_slice(&length.to_le_bytes());
-        bytes.extend(status);
+        bytes.extend(byte);
         bytes.extend_from_slice(text);
         bytes
     }
@@ -116,6 +124,8 @@ impl Record {
             TAG_VERBOSE => Self::Verbose(text(payload)),
             TAG_TRACE => Self::Trace(text(payload)),
             TAG_COUNTERS => Self::Counters(text(payload)),
+            TAG_SIGNAL_TAKEN => Self::SignalTaken(one(payload)?),
+            TAG_SIGNAL_KILLS => Self::SignalKills(one(payload)?),
             TAG_EXITED => Self::End(End::Exited(one(payload)?)),
             TAG_KILLED => Self::End(End::Killed(one(payload)?)),
             TAG_NOT_STARTED => {
@@ -199,6 +209,8 @@ mod tests {
             Record::Verbose(String::new()),
             Record::Trace("read(0, …) = 3".into()),
             Record::Counters("fuse.LOOKUP=3\n".into()),
+            Record::SignalTaken(15),
+            Record::SignalKills(2),
             Record::End(End::Exited(7)),
             Record::End(End::Killed(11)),
             Record::End(End::NotStarted { status: 127, message: "nope: not found".into() }),

@@ -254,6 +254,10 @@ Examples:
   diolkos run --stats --dax-window 64M / cat /usr/bin/python3 >/dev/null
       How many bytes came through a small DAX window, and what it cost.
 
+Signals:
+  SIGINT (Ctrl-C), SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 sent to diolkos are the program's, to handle or to die of.
+  SIGKILL ends program, machine and diolkos at once.
+
 Exit status:
   The program's own. 127 if PROGRAM was not found, 126 if it cannot be executed, 128+N if signal N killed it
   (or ended diolkos), 125 if diolkos itself failed; the reason is one line on stderr that starts with 'diolkos: '.

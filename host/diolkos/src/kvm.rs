@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::io;
+use std::os::unix::net::UnixStream;
 
 use diolkos_vmm::{
     Confined, Files, Machine, MachineConfig, MachineStats, MemoryFault, Outcome, ShareConfig, ShareStats, Stdio,
@@ -39,7 +40,13 @@ impl Platform for Kvm {
         None
     }
 
-    fn start(&self, mut plan: Plan, listener: Listener, began: Reading) -> Result<Box<dyn Running>, String> {
+    fn start(
+        &self,
+        mut plan: Plan,
+        listener: Listener,
+        signals: UnixStream,
+        began: Reading,
+    ) -> Result<Box<dyn Running>, String> {
         // One process serves them all.
         plan.boot.inodes = Some(descriptors::inodes(descriptors::limit(), plan.shares.len()));
         let share = |share: crate::plan::Share| ShareConfig {
@@ -55,7 +62,7 @@ impl Platform for Kvm {
             kernel: Cow::Borrowed(kernel::ELF),
             shares: plan.shares.into_iter().map(share).collect(),
             boot: plan.boot,
-            stdio: standard_streams().map_err(|error| format!("cannot take over the standard streams: {error}"))?,
+            stdio: streams(signals).map_err(|error| format!("cannot take over the standard streams: {error}"))?,
             on_record: Box::new(move |record| listener.hear(record)),
         };
         let machine = Machine::new(config).map_err(|error| chain(&error))?;
@@ -81,12 +88,13 @@ pub fn describe_confinement(confined: Confined) -> &'static str {
     }
 }
 
-/// Copies of our own, for the machine closes what it is given.
-fn standard_streams() -> io::Result<Stdio> {
+/// Copies of our own, for the machine closes what it is given, and `signals`.
+fn streams(signals: UnixStream) -> io::Result<Stdio> {
     Ok(Stdio {
         stdin: stdin().try_clone_to_owned()?,
         stdout: stdout().try_clone_to_owned()?,
         stderr: stderr().try_clone_to_owned()?,
+        signals: signals.into(),
     })
 }
 

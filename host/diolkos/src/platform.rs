@@ -1,5 +1,6 @@
 //! What a machine runs on: the seam between the command line and the hypervisors.
 
+use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use crate::args::{FsDaemon, PlatformChoice, RunOptions};
@@ -19,12 +20,18 @@ pub trait Platform {
     /// Why it has no DAX window; `None` if it has one.
     fn no_window(&self) -> Option<&'static str>;
 
-    /// Starts a machine. `listener` hears the report but its end; `began` is a reading of the clocks taken when the
-    /// command began.
+    /// Starts a machine. `listener` hears the report but its end; numbers of signals for the program are read from
+    /// `signals`, a byte each; `began` is a reading of the clocks taken when the command began.
     ///
     /// # Errors
     /// One line that names the option, file or program at fault.
-    fn start(&self, plan: Plan, listener: Listener, began: Reading) -> Result<Box<dyn Running>, String>;
+    fn start(
+        &self,
+        plan: Plan,
+        listener: Listener,
+        signals: UnixStream,
+        began: Reading,
+    ) -> Result<Box<dyn Running>, String>;
 }
 
 /// A machine at work.

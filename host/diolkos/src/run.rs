@@ -7,7 +7,7 @@ use crate::clock::Reading;
 use crate::plan::Plan;
 use crate::platform;
 use crate::report::Listener;
-use crate::signals::Signals;
+use crate::signals::{self, Signals};
 use crate::stats::{self, Summary};
 use crate::verdict::{Ending, OWN_FAILURE, Verdict, say};
 
@@ -43,13 +43,15 @@ fn supervise(options: &RunOptions, began: Reading) -> Result<Verdict, String> {
         None => Ok(windows),
     };
     let program = options.program[0].display().to_string();
-    let listener = Listener::default();
-    let machine = platform.start(plan, listener.clone(), began)?;
-    let caught = signals.stops(machine.stopper()).map_err(|error| format!("cannot watch for signals: {error}"))?;
+    let listener = Listener::new(signals.events());
+    let (guest, guest_far) = signals::channel().map_err(|error| format!("cannot make a socket: {error}"))?;
+    let machine = platform.start(plan, listener.clone(), guest_far, began)?;
+    let caught =
+        signals.relay(guest, machine.stopper()).map_err(|error| format!("cannot watch for signals: {error}"))?;
     let finished = machine.wait();
     // A machine that fell over while we were stopping it was stopped.
     let told = matches!(finished.ending, Ending::Told(_));
-    let ending = if caught.signal().is_some() && !told { Ending::Stopped } else { finished.ending };
+    let ending = if caught.stopped() && !told { Ending::Stopped } else { finished.ending };
     let verdict = Verdict::new(&ending, &program, caught.signal());
     if options.stats {
         let summary = Summary {

@@ -30,11 +30,15 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Judges `ending` of `program`; `signal` is the one that told us to stop, if any did.
+    /// Judges `ending` of `program`; `signal` is the last that came to us, if any did.
     pub fn new(ending: &Ending, program: &str, signal: Option<i32>) -> Self {
         let with = |status: u8, line: String| Self { status, line: Some(line) };
         match ending {
             Ending::Told(End::Exited(status)) => Self { status: *status, line: None },
+            // The user knows: the signal was theirs.
+            Ending::Told(End::Killed(number)) if signal == Some((*number).into()) => {
+                Self { status: 128 + (number & 0x7f), line: None }
+            }
             Ending::Told(End::Killed(signal)) => killed(*signal, program),
             Ending::Told(End::NotStarted { status, message }) => {
                 // The guest chooses the number; only these three mean what we promise.
@@ -50,7 +54,6 @@ impl Verdict {
                     .to_owned(),
             ),
             Ending::Stopped => match signal.and_then(|signal| u8::try_from(signal).ok()) {
-                // The user knows: the signal was theirs.
                 Some(signal) => Self { status: 128 + (signal & 0x7f), line: None },
                 None => with(OWN_FAILURE, "the machine was stopped".to_owned()),
             },
@@ -106,6 +109,7 @@ mod tests {
         assert_eq!(verdict(Ending::Told(End::Exited(7))), (7, String::new()));
         assert_eq!(verdict(Ending::Told(End::Killed(11))), (139, "prog: killed by signal 11 (SIGSEGV)".into()));
         assert_eq!(verdict(Ending::Told(End::Killed(13))), (141, String::new()));
+        assert_eq!(verdict(Ending::Told(End::Killed(15))), (143, String::new()), "it came from us");
         assert_eq!(verdict(Ending::Stopped), (143, String::new()));
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A [`MachineConfig`] says what to build, [`Machine::new`] builds it, [`Machine::run`] runs it to its
 //! [`Outcome`]. The guest gets RAM, one processor, and virtio devices on a PCI bus: a file system for each share, with
-//! a DAX window into the host's page cache; a console that is three plain streams; and a source of entropy.
+//! a DAX window into the host's page cache; a console that is plain streams; and a source of entropy.
 //!
 //! ```text
 //!   machine, run ── who builds, who runs, how it ends

@@ -30,7 +30,7 @@ fn kvm() -> bool {
 
 fn null() -> Stdio {
     let open = || File::options().read(true).write(true).open("/dev/null").unwrap().into();
-    Stdio { stdin: open(), stdout: open(), stderr: open() }
+    Stdio { stdin: open(), stdout: open(), stderr: open(), signals: open() }
 }
 
 fn config(source: &str) -> MachineConfig {
@@ -200,7 +200,7 @@ fn a_device_is_negotiated_and_reset_through_its_registers() {
          movl $1, R + 12
          movb $11, R + 20
          expect_byte R+20, 11
-         expect R+0x104, 4
+         expect R+0x104, 5
          movw $9, R + 22
          expect R+24, 0xffff0080
          movb $0, R + 20

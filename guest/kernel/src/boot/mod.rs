@@ -78,6 +78,7 @@ fn failed(reason: impl Display) -> ! {
 pub fn finish(end: End) -> ! {
     task::sched::stop_others();
     stats::EXIT.set(rdtsc());
+    linux::signal::host::ending(&end);
     drivers::console::flush();
     root::unmount();
     if OPTIONS.get().is_some_and(|options| options.stats) {

@@ -1,4 +1,4 @@
-//! The console: the program's standard streams.
+//! The console: the program's standard streams, and the signals that the host sends it.
 //!
 //! What goes to one output stream is in the host's hands before anything goes to the other, so that two streams that
 //! end at one terminal or file keep their order.
@@ -6,11 +6,12 @@
 use super::hal::KernelHal;
 use crate::fs::readiness;
 use crate::fs::tty::ConsoleStream;
+use crate::linux::signal::host;
 use crate::task::WaitQueue;
 use alloc::sync::Arc;
 use alloc::vec;
 use diolkos_vfs::{Errno, Poll, Result, Sink, Source};
-use diolkos_virtio::console::{Received, Sent, Stream, VirtioConsole};
+use diolkos_virtio::console::{Events, Received, Sent, Stream, VirtioConsole};
 use diolkos_virtio::{Device, Error};
 use spin::Mutex;
 
@@ -34,25 +35,34 @@ pub(super) fn interrupt() {
     }
 }
 
-/// Deals with what the device brought; returns whether there was anything.
+/// Deals with what the device brought; returns whether there was anything for those who wait.
 fn process() -> bool {
-    let mut console = CONSOLE.lock();
-    let Some(device) = console.as_mut() else { return false };
-    match device.process() {
-        Ok(events) => !events.is_empty(),
-        Err(error) => {
+    let events = match with_device(VirtioConsole::process) {
+        None => return false,
+        Some(Ok(events)) => events,
+        Some(Err(error)) => {
             crate::report::warning(format_args!("the console is broken: {error}"));
-            *console = None;
-            true
+            *CONSOLE.lock() = None;
+            return true;
+        }
+    };
+    if events.contains(Events::SIGNALS) {
+        // A queue that breaks here is found broken, and told of, the next time.
+        while let Some(Ok(Some(number))) = with_device(VirtioConsole::take_signal) {
+            host::arrived(number);
         }
     }
+    !events.difference(Events::SIGNALS).is_empty()
+}
+
+/// The lock is not held after `act`: who gets a signal may have something to write.
+fn with_device<T>(act: impl FnOnce(&mut VirtioConsole<KernelHal>) -> T) -> Option<T> {
+    CONSOLE.lock().as_mut().map(act)
 }
 
 /// Runs `act` on the console; without one, or when it breaks, `EIO`.
 fn with<T>(act: impl FnOnce(&mut VirtioConsole<KernelHal>) -> core::result::Result<T, Error>) -> Result<T> {
-    let mut console = CONSOLE.lock();
-    let device = console.as_mut().ok_or(Errno::EIO)?;
-    act(device).map_err(|_| Errno::EIO)
+    with_device(act).ok_or(Errno::EIO)?.map_err(|_| Errno::EIO)
 }
 
 /// Waits until `ready` gives something.

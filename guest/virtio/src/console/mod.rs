@@ -1,20 +1,20 @@
-//! The console device (section 5.3): the program's standard streams, each a port of its own.
+//! The console device (section 5.3): the program's standard streams, each a port of its own, and signals from the host.
 //!
-//! With MULTIPORT the host names its ports `stdin`, `stdout` and `stderr`, and says when its end of one opens and
-//! closes. The handshake is a conversation that [`VirtioConsole::process`] carries on whenever there
+//! With MULTIPORT the host names its ports `stdin`, `stdout`, `stderr` and, if it has signals to send, `signals`, and says
+//! when its end of one opens and closes. The handshake is a conversation that [`VirtioConsole::process`] carries on whenever there
 //! is news:
 //!
 //! ```text
 //!   driver                                host
 //!   DEVICE_READY ────────────────────────►
-//!                ◄──────────────────────── DEVICE_ADD 1, 2, 3 …
+//!                ◄──────────────────────── DEVICE_ADD 1, 2, 3, 4 …
 //!   PORT_READY n ────────────────────────►
 //!                ◄──────────────────────── PORT_NAME n "stdout", PORT_OPEN n
 //!   PORT_OPEN n  ────────────────────────►  (for a name that we know)
 //! ```
 //!
-//! Ports with other names, port 0 and those beyond 3 are left alone. Without MULTIPORT there is one port, for all
-//! three streams, and it never ends.
+//! Ports with other names, port 0 and those beyond 4 are left alone. Port 4 is for input alone, which saves the host the
+//! setting up of a queue. Without MULTIPORT there is one port, for all three streams, and it never ends.
 //!
 //! The hard idea is the end of a stream: data and PORT_OPEN travel on different queues. The host puts data on
 //! its ring before it says that it closed, so we look at what it said first, and then empty the ring.
@@ -36,8 +36,10 @@ use port::{HostEnd, Port};
 const MULTIPORT: Features = Features::from_bits_retain(1 << 1);
 /// Offset of `max_nr_ports` in the configuration.
 const MAX_NR_PORTS: usize = 4;
-/// Ports 1 to this have queues set up; each pair costs two dozen exits.
-const LAST_PORT: u32 = 3;
+/// Ports 1 to this have both queues set up; each queue costs a dozen exits.
+const LAST_PAIR: u32 = 3;
+/// Ports from there to this have one for input alone.
+const LAST_PORT: u32 = 4;
 /// Control messages that the host can have under way; QEMU drops what finds no buffer.
 const CONTROL_RX_SLOTS: u16 = 32;
 /// Answers under way: an announcement, and two a port.
@@ -71,6 +73,9 @@ impl Stream {
     }
 }
 
+/// The name of the port for signals.
+const SIGNALS: &str = "signals";
+
 /// What a read of standard input came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
@@ -101,6 +106,8 @@ bitflags::bitflags! {
         const INPUT = 2;
         /// An output has room again, or fewer buffers in flight, or was closed.
         const OUTPUT = 4;
+        /// [`VirtioConsole::take_signal`] has something to take.
+        const SIGNALS = 8;
     }
 }
 
@@ -121,6 +128,8 @@ pub struct VirtioConsole<H: Hal> {
     ports: Vec<Port>,
     /// For each stream the place of its port in `ports`.
     streams: [Option<usize>; 3],
+    /// That of the port for signals, which a host need not have.
+    signals: Option<usize>,
 }
 
 impl<H: Hal> VirtioConsole<H> {
@@ -140,9 +149,13 @@ impl<H: Hal> VirtioConsole<H> {
             Ok(plan(multiport, last, &mut ports))
         })?;
         let streams = if multiport { [None; 3] } else { [Some(0); 3] };
-        let mut console = Self { live, control: None, ports, streams };
+        let mut console = Self { live, control: None, ports, streams, signals: None };
         if multiport {
             console.start_handshake()?;
+        }
+        // Nobody waits for a signal, so it must be able to come unasked.
+        for port in console.ports.iter_mut().filter(|port| port.is_input_alone()) {
+            port.listen(&mut console.live)?;
         }
         Ok(console)
     }
@@ -191,7 +204,21 @@ impl<H: Hal> VirtioConsole<H> {
         if self.port(Stream::Stdin).is_some_and(|port| port.input_pending(&self.live)) {
             events |= Events::INPUT;
         }
+        if self.signals.is_some_and(|port| self.ports[port].has_bytes(&self.live)) {
+            events |= Events::SIGNALS;
+        }
         Ok(events)
+    }
+
+    /// The next signal's number, as the host sent it; [`Events::SIGNALS`] follows `None`. Interrupt-safe.
+    ///
+    /// # Errors
+    /// As [`VirtioConsole::process`].
+    pub fn take_signal(&mut self) -> Result<Option<u8>, Error> {
+        let Some(port) = self.signals else { return Ok(None) };
+        let mut byte = [0];
+        let received = self.ports[port].receive(&mut self.live, &mut byte)?;
+        Ok(matches!(received, Received::Bytes(1)).then_some(byte[0]))
     }
 
     /// Reads from standard input. Starts reception the first time, and allocates then.
@@ -296,18 +323,25 @@ impl<H: Hal> VirtioConsole<H> {
     }
 
     fn name(&mut self, place: usize, name: &[u8]) -> Result<Events, Error> {
-        let Some(stream) = Stream::ALL.into_iter().find(|stream| stream.name().as_bytes() == name) else {
-            return Ok(Events::empty());
+        let stream = Stream::ALL.into_iter().find(|stream| stream.name().as_bytes() == name);
+        let role = match stream {
+            Some(stream) => &mut self.streams[stream as usize],
+            None if name == SIGNALS.as_bytes() => &mut self.signals,
+            None => return Ok(Events::empty()),
         };
-        if self.streams[stream as usize] == Some(place) {
+        if *role == Some(place) {
             return Ok(Events::empty());
         }
-        if self.streams[stream as usize].is_some() || self.streams.contains(&Some(place)) {
+        let named_already = role.replace(place).is_some();
+        let roles = self.streams.iter().chain([&self.signals]);
+        if named_already || roles.filter(|role| **role == Some(place)).count() > 1 {
             return Err(Error::Console("the host gives a name to two ports, or a port two names"));
         }
-        self.streams[stream as usize] = Some(place);
+        if matches!(stream, Some(Stream::Stdout | Stream::Stderr)) && self.ports[place].is_input_alone() {
+            return Err(Error::Console("the host wants output through a port that we use for input alone"));
+        }
         self.say(Say::Open(self.ports[place].id))?;
-        Ok(if self.ready() { Events::READY } else { Events::empty() })
+        Ok(if stream.is_some() && self.ready() { Events::READY } else { Events::empty() })
     }
 
     /// Puts a message on the control queue; whoever calls kicks it.
@@ -341,9 +375,13 @@ fn plan(multiport: bool, last: u32, ports: &mut Vec<Port>) -> Vec<QueuePlan> {
         return pair(0).into();
     }
     let mut plans = Vec::from([queue(2, CONTROL_RX_SLOTS), queue(3, CONTROL_TX_SLOTS)]);
-    for id in 1..=last {
+    for id in 1..=last.min(LAST_PAIR) {
         ports.push(Port::new(id, plans.len(), HostEnd::Unknown));
         plans.extend(pair(2 * id + 2));
+    }
+    for id in LAST_PAIR + 1..=last {
+        ports.push(Port::for_input(id, plans.len()));
+        plans.push(queue(2 * id + 2, port::SHORT_QUEUE));
     }
     plans
 }

@@ -17,6 +17,8 @@ pub(super) const TX_SLOT: usize = 16 * 1024;
 /// Descriptors a port's queues need.
 pub(super) const RX_QUEUE: u16 = RX_SLOTS;
 pub(super) const TX_QUEUE: u16 = TX_SLOTS;
+/// The same for a port for input alone, whose bytes are few.
+pub(super) const SHORT_QUEUE: u16 = 2;
 
 /// The host's end of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +45,8 @@ pub(super) struct Port {
     pub(super) announced: bool,
     /// Places in `LiveDevice::queues`.
     rx_queue: usize,
-    tx_queue: usize,
+    /// Of a port for input alone there is none.
+    tx_queue: Option<usize>,
     /// Places in `LiveDevice::pools`, once allocated.
     rx_pool: Option<usize>,
     tx_pool: Option<usize>,
@@ -63,7 +66,7 @@ impl Port {
             host,
             announced: false,
             rx_queue,
-            tx_queue: rx_queue + 1,
+            tx_queue: Some(rx_queue + 1),
             rx_pool: None,
             tx_pool: None,
             chunk: None,
@@ -71,6 +74,19 @@ impl Port {
             tx_waiting: false,
             tx_returned: false,
         }
+    }
+
+    /// A port without a transmit queue.
+    pub(super) fn for_input(id: u32, rx_queue: usize) -> Self {
+        Self { tx_queue: None, ..Self::new(id, rx_queue, HostEnd::Unknown) }
+    }
+
+    pub(super) fn is_input_alone(&self) -> bool {
+        self.tx_queue.is_none()
+    }
+
+    fn tx_queue(&self) -> usize {
+        self.tx_queue.expect("outputs are joined to ports with both queues only")
     }
 
     fn post<H: Hal>(&self, live: &mut LiveDevice<H, u16>, pool: usize, slot: u16) -> Result<(), Error> {
@@ -99,7 +115,12 @@ impl Port {
 
     /// Whether a read would not wait: bytes or the end are there. Only right after [`Port::listen`].
     pub(super) fn input_pending<H: Hal>(&self, live: &LiveDevice<H, u16>) -> bool {
-        self.host == HostEnd::Closed || self.chunk.is_some() || live.queues[self.rx_queue].has_used()
+        self.host == HostEnd::Closed || self.has_bytes(live)
+    }
+
+    /// Whether bytes are there. Only right after [`Port::listen`].
+    pub(super) fn has_bytes<H: Hal>(&self, live: &LiveDevice<H, u16>) -> bool {
+        self.chunk.is_some() || live.queues[self.rx_queue].has_used()
     }
 
     pub(super) fn receive<H: Hal>(&mut self, live: &mut LiveDevice<H, u16>, out: &mut [u8]) -> Result<Received, Error> {
@@ -147,7 +168,7 @@ impl Port {
 
     /// Takes back the slots that the device is done with.
     fn reclaim<H: Hal>(&mut self, live: &mut LiveDevice<H, u16>) -> Result<(), Error> {
-        while let Some(used) = live.queues[self.tx_queue].pop_used()? {
+        while let Some(used) = live.queues[self.tx_queue()].pop_used()? {
             self.tx_free |= 1 << used.owner;
             self.tx_returned = true;
         }
@@ -156,7 +177,7 @@ impl Port {
 
     /// Arms an interrupt for the next slot that comes back. `false`: one has come back already, reclaim it first.
     fn wait_for_return<H: Hal>(&mut self, live: &mut LiveDevice<H, u16>) -> bool {
-        if !live.queues[self.tx_queue].enable_interrupts() {
+        if !live.queues[self.tx_queue()].enable_interrupts() {
             return false;
         }
         // What somebody else is waiting for may have been reclaimed, but not reported yet.
@@ -171,10 +192,10 @@ impl Port {
         let pool = match self.tx_pool {
             Some(pool) => pool,
             None => {
-                let slots = TX_SLOTS.min(live.queues[self.tx_queue].size());
+                let slots = TX_SLOTS.min(live.queues[self.tx_queue()].size());
                 let pool = live.add_pool(usize::from(slots) * TX_SLOT)?;
                 self.tx_free = (1 << slots) - 1;
-                live.queues[self.tx_queue].disable_interrupts();
+                live.queues[self.tx_queue()].disable_interrupts();
                 *self.tx_pool.insert(pool)
             }
         };
@@ -195,11 +216,11 @@ impl Port {
             let buffer = live.pools[pool].buffer(at, now.len());
             // SAFETY: the pool lives until the device was reset; the slot was free and is marked as taken
             // until it comes back.
-            unsafe { live.queues[self.tx_queue].submit(&[buffer], &[], slot) }.map_err(|refused| refused.reason)?;
+            unsafe { live.queues[self.tx_queue()].submit(&[buffer], &[], slot) }.map_err(|refused| refused.reason)?;
             self.tx_free &= !(1 << slot);
             rest = later;
         }
-        live.queues[self.tx_queue].kick();
+        live.queues[self.tx_queue()].kick();
         Ok(bytes.len() - rest.len())
     }
 
@@ -207,7 +228,7 @@ impl Port {
     pub(super) fn in_flight<H: Hal>(&mut self, live: &mut LiveDevice<H, u16>) -> Result<u16, Error> {
         loop {
             self.reclaim(live)?;
-            let outstanding = live.queues[self.tx_queue].outstanding();
+            let outstanding = live.queues[self.tx_queue()].outstanding();
             if outstanding == 0 || self.wait_for_return(live) {
                 return Ok(outstanding);
             }
@@ -227,10 +248,10 @@ impl Port {
             if self.tx_returned {
                 self.tx_returned = false;
                 self.tx_waiting = false;
-                live.queues[self.tx_queue].disable_interrupts();
+                live.queues[self.tx_queue()].disable_interrupts();
                 return Ok(true);
             }
-            if live.queues[self.tx_queue].enable_interrupts() {
+            if live.queues[self.tx_queue()].enable_interrupts() {
                 return Ok(false);
             }
         }

@@ -68,8 +68,12 @@ impl Rig {
 
     /// The host sends bytes on port 1; true if the guest gets an interrupt.
     fn host_sends(&self, bytes: &[u8]) -> bool {
-        let chain = self.machine.take(rx(1)).expect("a receive buffer");
-        self.machine.answer(rx(1), chain, bytes)
+        self.host_sends_on(1, bytes)
+    }
+
+    fn host_sends_on(&self, port: u32, bytes: &[u8]) -> bool {
+        let chain = self.machine.take(rx(port)).expect("a receive buffer");
+        self.machine.answer(rx(port), chain, bytes)
     }
 
     fn receive(&mut self, len: usize) -> (Received, Vec<u8>) {
@@ -214,6 +218,46 @@ fn nobody_waits_for_buffers_of_an_output_that_the_host_closed() {
     rig.host_says(2, 6, 0, b"");
     rig.console.process().unwrap();
     assert_eq!(rig.console.tx_in_flight(Stream::Stdout), Ok(0));
+}
+
+#[test]
+fn signals_come_unasked_and_one_by_one() {
+    let mut rig = Rig::with(FakeDevice::console(5));
+    for (id, name) in [(1, "stdin"), (2, "stdout"), (3, "stderr")] {
+        rig.connect(id, name);
+    }
+    assert!(rig.console.ready(), "a host need not have them");
+    assert_eq!(rig.console.take_signal(), Ok(None));
+    assert_eq!(rig.connect(4, "signals"), Events::empty());
+    for round in 0..100 {
+        assert!(rig.host_sends_on(4, &[15, round]), "an interrupt is due");
+        assert_eq!(rig.console.process(), Ok(Events::SIGNALS));
+        assert_eq!(rig.console.take_signal(), Ok(Some(15)));
+        assert_eq!(rig.console.process(), Ok(Events::SIGNALS), "there is one more");
+        assert_eq!(rig.console.take_signal(), Ok(Some(round)));
+        assert_eq!(rig.console.take_signal(), Ok(None));
+        assert_eq!(rig.console.process(), Ok(Events::empty()));
+    }
+    let transmit = rig.machine.device(|d| d.queues[usize::from(tx(4))].enabled);
+    assert!(!transmit, "nothing is ever sent there");
+}
+
+#[test]
+fn a_port_of_signals_that_closes_is_no_news() {
+    let mut rig = Rig::with(FakeDevice::console(5));
+    rig.connect(4, "signals");
+    rig.host_says(4, 6, 0, b"");
+    rig.console.process().unwrap();
+    assert_eq!(rig.console.process(), Ok(Events::empty()));
+    assert_eq!(rig.console.take_signal(), Ok(None));
+}
+
+#[test]
+fn a_port_for_input_alone_is_no_output() {
+    let mut rig = Rig::with(FakeDevice::console(5));
+    rig.host_says(4, 1, 1, b"");
+    rig.host_says(4, 7, 1, b"stderr");
+    assert!(matches!(rig.console.process(), Err(Error::Console(_))));
 }
 
 #[test]

@@ -28,8 +28,8 @@ pub struct Parts<'a> {
     pub append: &'a str,
     /// Tag and daemon of each share.
     pub shares: Vec<(&'a str, &'a UnixStream)>,
-    /// Standard input, output and error.
-    pub streams: [&'a UnixStream; 3],
+    /// The console's ports: each by its name.
+    pub ports: [(&'static str, &'a UnixStream); 4],
     /// The report.
     pub report: &'a UnixStream,
 }
@@ -79,8 +79,8 @@ impl<'a> Parts<'a> {
     }
 
     fn console(&self, line: &mut Line<'a>) {
-        line.add("-device virtio-serial-pci,id=console,max_ports=4,disable-legacy=on");
-        for (number, (name, stream)) in (1..).zip(["stdin", "stdout", "stderr"].into_iter().zip(self.streams)) {
+        line.add("-device virtio-serial-pci,id=console,max_ports=5,disable-legacy=on");
+        for (number, (name, stream)) in (1..).zip(self.ports) {
             line.socket(name, stream);
             line.add(&format!("-device virtserialport,bus=console.0,nr={number},chardev={name},name={name}"));
         }

@@ -50,6 +50,7 @@ impl Machine {
         accelerator: Accelerator,
         mut plan: Plan,
         listener: Listener,
+        signals: UnixStream,
         began: Reading,
     ) -> Result<Self, String> {
         if plan.shares.len() > MOST_SHARES {
@@ -80,7 +81,7 @@ impl Machine {
                 .map(|share| &*share.tag)
                 .zip(daemons.iter().map(|daemon| &daemon.client))
                 .collect(),
-            streams: [&streams[0], &streams[1], &streams[2]],
+            ports: [("stdin", &streams[0]), ("stdout", &streams[1]), ("stderr", &streams[2]), ("signals", &signals)],
             report: &report_far,
         };
         let (command, inherited) = parts.command()?;

@@ -15,6 +15,8 @@ mod sockets;
 mod streams;
 mod tools;
 
+use std::os::unix::net::UnixStream;
+
 use self::machine::Machine;
 use self::tools::{Accelerator, Tools};
 use crate::args::FsDaemon;
@@ -46,7 +48,13 @@ impl Platform for Qemu {
         Some("QEMU has none; files are read by messages")
     }
 
-    fn start(&self, plan: Plan, listener: Listener, began: Reading) -> Result<Box<dyn Running>, String> {
-        Ok(Box::new(Machine::start(&self.tools, self.accelerator, plan, listener, began)?))
+    fn start(
+        &self,
+        plan: Plan,
+        listener: Listener,
+        signals: UnixStream,
+        began: Reading,
+    ) -> Result<Box<dyn Running>, String> {
+        Ok(Box::new(Machine::start(&self.tools, self.accelerator, plan, listener, signals, began)?))
     }
 }

@@ -9,6 +9,7 @@ mod load;
 use super::fs_context::FsContext;
 use super::identity::Credentials;
 use super::process::{Process, Start, short_name};
+use super::signal::host;
 use super::signal::state::ThreadSignals;
 use super::table::Calls;
 use super::{Call, system, thread, tracing};
@@ -77,6 +78,7 @@ pub fn start(options: &BootOptions, namespace: Arc<Namespace>) -> core::result::
     let kernel = task::spawn(Some(space), Some(first.clone()), body)
         .map_err(|_| own("no memory for the program's first thread".into()))?;
     first.attach(&kernel);
+    host::attend(&first.process);
     Ok(())
 }
 

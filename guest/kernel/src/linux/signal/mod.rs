@@ -10,6 +10,7 @@
 pub mod calls;
 pub mod deliver;
 pub mod fd;
+pub mod host;
 pub mod state;
 pub mod wait;
 

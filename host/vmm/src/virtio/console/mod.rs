@@ -1,10 +1,11 @@
-//! The console device (section 5.3), multiport: stdin, stdout and stderr as three byte-exact streams.
+//! The console device (section 5.3), multiport: stdin, stdout and stderr as three byte-exact streams, and a fourth for
+//! signals, a byte each, which the kernel passes to the program.
 //!
-//! A thread each for the control queues and the three streams: a stream that blocks holds up nobody else, as
-//! between three pipes. Bytes are read from stdin only when the driver has given memory for them, so none are lost
+//! A thread each for the control queues and the streams: a stream that blocks holds up nobody else, as
+//! between pipes. Bytes are read from stdin only when the driver has given memory for them, so none are lost
 //! when the machine ends.
 //!
-//! Queues are laid out as in the specification (and as in QEMU's virtio-serial with `nr=1` to `3`): 0 and 1 belong to
+//! Queues are laid out as in the specification (and as in QEMU's virtio-serial with `nr=1` to `4`): 0 and 1 belong to
 //! port 0, which is not used; 2 and 3 are for control; port n has 2n+2 and 2n+3.
 
 mod control;
@@ -25,10 +26,10 @@ const QUEUE_SIZE: u16 = 128;
 const CONTROL_RX: usize = 2;
 const CONTROL_TX: usize = 3;
 
-/// `struct virtio_console_config`: columns and rows 0 (no `F_SIZE`), four ports, no emergency write.
+/// `struct virtio_console_config`: columns and rows 0 (no `F_SIZE`), five ports, no emergency write.
 const CONFIG: [u8; 12] = [0, 0, 0, 0, NAMES.len() as u8 + FIRST_PORT as u8, 0, 0, 0, 0, 0, 0, 0];
 
-/// The three files behind the ports.
+/// The files behind the ports.
 #[derive(Debug)]
 pub struct Stdio {
     /// Read until its end.
@@ -37,6 +38,8 @@ pub struct Stdio {
     pub stdout: OwnedFd,
     /// Written to.
     pub stderr: OwnedFd,
+    /// Signal numbers are read from it, a byte each.
+    pub signals: OwnedFd,
 }
 
 /// What the threads share.
@@ -71,7 +74,7 @@ impl Console {
     /// When the process has no descriptor left.
     pub fn new(stdio: Stdio) -> io::Result<Self> {
         Ok(Self {
-            files: [stdio.stdin, stdio.stdout, stdio.stderr].map(Arc::new),
+            files: [stdio.stdin, stdio.stdout, stdio.stderr, stdio.signals].map(Arc::new),
             shared: Arc::new(Shared { protocol: Mutex::default(), news: eventfd()? }),
             workers: Vec::new(),
         })
@@ -90,7 +93,7 @@ impl Console {
             let port = FIRST_PORT + index as u32;
             let (rx, tx) = (activation.ring(2 * port as usize + 2), activation.ring(2 * port as usize + 3));
             let (file, shared) = (file.clone(), self.shared.clone());
-            let input = index == 0;
+            let input = matches!(name, "stdin" | "signals");
             let Some(ring) = (if input { rx } else { tx }) else { continue };
             let thread = format!("console-{name}");
             self.workers.push(Worker::spawn(&thread, move |control| {

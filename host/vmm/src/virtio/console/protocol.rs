@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// The ports, by number from [`FIRST_PORT`]. Port 0, the console of old, is not used.
-pub const NAMES: [&str; 3] = ["stdin", "stdout", "stderr"];
+pub const NAMES: [&str; 4] = ["stdin", "stdout", "stderr", "signals"];
 /// Number of the first of [`NAMES`].
 pub const FIRST_PORT: u32 = 1;
 
@@ -132,7 +132,7 @@ mod tests {
     fn the_conversation_of_a_driver_that_starts() {
         let mut protocol = Protocol::default();
         protocol.receive(&message(0, DEVICE_READY, 1));
-        assert_eq!(answers(&mut protocol), [(1, PORT_ADD, 1), (2, PORT_ADD, 1), (3, PORT_ADD, 1)]);
+        assert_eq!(answers(&mut protocol), [1, 2, 3, 4].map(|port| (port, PORT_ADD, 1)));
         protocol.receive(&message(2, PORT_READY, 1));
         assert_eq!(protocol.next().unwrap().bytes(), b"\x02\0\0\0\x07\0\x01\0stdout");
         assert_eq!(answers(&mut protocol), [(2, PORT_NAME, 1), (2, PORT_OPEN, 1)]);
@@ -161,17 +161,17 @@ mod tests {
             protocol.receive(&message(0, DEVICE_READY, 1));
             protocol.receive(&message(3, PORT_READY, 1));
         }
-        assert_eq!(answers(&mut protocol).len(), 5);
+        assert_eq!(answers(&mut protocol).len(), 6);
     }
 
     #[test]
     fn nonsense_is_ignored() {
         let mut protocol = Protocol::default();
-        for bytes in [&[][..], &[1; 7], &message(0, PORT_READY, 1), &message(4, PORT_READY, 1), &[0xff; 40]] {
+        for bytes in [&[][..], &[1; 7], &message(0, PORT_READY, 1), &message(5, PORT_READY, 1), &[0xff; 40]] {
             protocol.receive(bytes);
         }
         protocol.receive(&message(1, PORT_READY, 0));
-        for port in [0, 4, u32::MAX] {
+        for port in [0, 5, u32::MAX] {
             protocol.close(port);
         }
         assert!(protocol.next().is_none());

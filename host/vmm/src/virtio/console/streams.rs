@@ -1,4 +1,4 @@
-//! The threads of the three streams.
+//! The threads of the streams.
 
 use super::Shared;
 use crate::virtio::ring::{Chain, Ring};
@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use vm_memory::{GuestMemory, GuestMemoryMmap, ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 
-/// Most bytes read from stdin at once.
+/// Most bytes read at once.
 const MAX_READ: usize = 1 << 20;
 
 /// One stream: a file and the queue it is joined to.
@@ -97,7 +97,7 @@ impl Stream<'_> {
                 Ok(n) => return Ok(Some(n as u32)),
                 Err(error) if again(&error) => {}
                 Err(error) => {
-                    tracing::warn!("cannot read stdin: {error}");
+                    tracing::warn!("cannot read for port {}: {error}", self.port);
                     return Ok(None);
                 }
             }

@@ -9,23 +9,33 @@ const READY: &[u8] = &[0, 0, 0, 0, 0, 0, 1, 0];
 const STDIN: usize = 4;
 const STDOUT: usize = 7;
 const STDERR: usize = 9;
+const SIGNALS: usize = 10;
 
 struct Bench {
     driver: Driver,
     stdin: Option<File>,
     stdout: Option<File>,
     stderr: File,
+    signals: File,
 }
 
 fn bench() -> Bench {
     let (stdin_reader, stdin) = pipe().unwrap();
     let (stdout, stdout_writer) = pipe().unwrap();
     let (stderr, stderr_writer) = pipe().unwrap();
+    let (signals_reader, signals) = pipe().unwrap();
     fcntl_setpipe_size(&stdout_writer, 4096).unwrap();
-    let console = Console::new(Stdio { stdin: stdin_reader, stdout: stdout_writer, stderr: stderr_writer }).unwrap();
+    let files = Stdio { stdin: stdin_reader, stdout: stdout_writer, stderr: stderr_writer, signals: signals_reader };
+    let console = Console::new(files).unwrap();
     let mut driver = Driver::new(console, None);
     driver.start(F_MULTIPORT);
-    Bench { driver, stdin: Some(stdin.into()), stdout: Some(stdout.into()), stderr: stderr.into() }
+    Bench {
+        driver,
+        stdin: Some(stdin.into()),
+        stdout: Some(stdout.into()),
+        stderr: stderr.into(),
+        signals: signals.into(),
+    }
 }
 
 /// Sends a control message and takes `answers` of the device's.
@@ -41,16 +51,16 @@ fn next_message(driver: &mut Driver) -> Vec<u8> {
 #[test]
 fn the_ports_introduce_themselves() {
     let mut driver = bench().driver;
-    assert_eq!(driver.read::<4>(0x104), [4, 0, 0, 0]);
-    let added = control(&mut driver, READY, 3);
-    assert_eq!(added, [1, 2, 3].map(|port| vec![port, 0, 0, 0, 1, 0, 1, 0]));
+    assert_eq!(driver.read::<4>(0x104), [5, 0, 0, 0]);
+    let added = control(&mut driver, READY, 4);
+    assert_eq!(added, [1, 2, 3, 4].map(|port| vec![port, 0, 0, 0, 1, 0, 1, 0]));
     let answers = control(&mut driver, &[3, 0, 0, 0, 3, 0, 1, 0], 2);
     assert_eq!(answers, [b"\x03\0\0\0\x07\0\x01\0stderr".to_vec(), vec![3, 0, 0, 0, 6, 0, 1, 0]]);
 }
 
 #[test]
 fn every_byte_goes_through_unchanged() {
-    let Bench { mut driver, stdin, stdout, mut stderr } = bench();
+    let Bench { mut driver, stdin, stdout, mut stderr, mut signals } = bench();
     let (mut stdin, mut stdout) = (stdin.unwrap(), stdout.unwrap());
     let bytes: Vec<u8> = (0..=255).collect();
     for (queue, reader) in [(STDOUT, &mut stdout), (STDERR, &mut stderr)] {
@@ -62,6 +72,8 @@ fn every_byte_goes_through_unchanged() {
     stdin.write_all(&bytes).unwrap();
     assert_eq!(driver.call(STDIN, &[Part::In(100)]), bytes[..100]);
     assert_eq!(driver.call(STDIN, &[Part::In(4096)]), bytes[100..]);
+    signals.write_all(&[15]).unwrap();
+    assert_eq!(driver.call(SIGNALS, &[Part::In(8)]), [15]);
 }
 
 #[test]
@@ -135,7 +147,7 @@ fn a_console_survives_a_reset_with_its_files() {
     let Bench { mut driver, mut stderr, .. } = bench();
     driver.reset();
     driver.start(F_MULTIPORT);
-    assert_eq!(control(&mut driver, READY, 3).len(), 3);
+    assert_eq!(control(&mut driver, READY, 4).len(), 4);
     driver.call(STDERR, &[Part::Out(b"again")]);
     let mut read = [0; 5];
     stderr.read_exact(&mut read).unwrap();
