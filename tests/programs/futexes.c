@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -52,6 +53,27 @@ static void operations(void) {
     REFUSED(futex(&first, WAKE_BITSET, 1, 0, NULL, 0), EINVAL);
 }
 
+static int *views[2];
+
+static void *wait_in_one_view(void *unused) {
+    futex(views[0], WAIT, 0, 0, NULL, 0);
+    return unused;
+}
+
+/* Two mappings of one page of a file: the same word, unless the program says that it is private. */
+static void shared(void) {
+    pthread_t thread;
+    int file = syscall(SYS_memfd_create, "word", 0), woken = 0;
+    CHECK(ftruncate(file, 4096) == 0);
+    for (int i = 0; i < 2; i++) views[i] = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    pthread_create(&thread, NULL, wait_in_one_view, NULL);
+    usleep(20 * 1000);
+    CHECK(futex(views[1], WAKE | PRIVATE, 1, 0, NULL, 0) == 0);
+    for (; woken == 0; usleep(1000)) woken = futex(views[1], WAKE, 1, 0, NULL, 0);
+    CHECK(woken == 1);
+    pthread_join(thread, NULL);
+}
+
 static void refusals(void) {
     struct timespec moment = {0, 10 * 1000 * 1000}, wrong = {0, 1000000000}, past = {1, 0};
     REFUSED(futex(&first, WAIT, 1, 0, NULL, 0), EAGAIN);
@@ -68,6 +90,7 @@ static void refusals(void) {
 int main(void) {
     waiters();
     operations();
+    shared();
     refusals();
     return verdict();
 }

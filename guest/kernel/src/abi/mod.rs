@@ -5,6 +5,7 @@
 
 pub mod elf;
 pub mod futex_op;
+pub mod pi_word;
 pub mod script;
 pub mod siginfo;
 pub mod signal_frame;

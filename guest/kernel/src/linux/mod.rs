@@ -58,7 +58,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 use diolkos_vfs::{Errno, Result};
 use process::{Process, UserThread};
-use signal::state::Interrupted;
+use signal::state::{Interrupted, Restart};
 use syscalls::Sysno;
 
 /// One system call in progress.
@@ -102,17 +102,8 @@ pub fn syscall(frame: &mut Frame) {
 /// Remembers that a signal ended a call, so that [`before_user`] can make it again where signal(7) says so.
 fn interrupted(thread: &UserThread, number: u64, args: &[u64; 6]) {
     let Some(rule) = restart_rule(number, args) else { return };
-    thread.signals.lock().interrupted = Some(Interrupted { number, after_handler: rule == Restart::Flag });
+    thread.signals.lock().interrupted = Some(Interrupted { number, rule });
     thread.attention.store(true, Ordering::SeqCst);
-}
-
-/// When an interrupted call is made again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Restart {
-    /// After a handler with `SA_RESTART`, or when no handler ran.
-    Flag,
-    /// Only when no handler ran.
-    NoHandler,
 }
 
 /// signal(7), "Interruption of system calls". `None`: never.
@@ -127,6 +118,7 @@ fn restart_rule(number: u64, args: &[u64; 6]) -> Option<Restart> {
         | Sysno::pselect6
         | Sysno::nanosleep
         | Sysno::clock_nanosleep => Some(Restart::NoHandler),
+        Sysno::futex if futex::takes_lock(args[1]) => Some(Restart::Always),
         // With a timeout the call could not be made again as it was.
         Sysno::futex if args[3] != 0 => Some(Restart::NoHandler),
         _ => Some(Restart::Flag),

@@ -255,6 +255,8 @@ pub fn end_current() -> ! {
         let thread = kernel.user.as_ref().expect("called on a program's thread");
         leave_memory(thread);
         let left = thread.process.remove_thread(thread.tid);
+        // Nobody can begin to wait for a lock of this thread any more.
+        futex::pi::release_all(&thread.process, thread.tid);
         if left == 0 {
             // Two threads passed the check in `exit` together.
             crate::boot::finish(End::Exited(0));

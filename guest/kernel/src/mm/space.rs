@@ -410,6 +410,16 @@ impl AddressSpace {
             .collect()
     }
 
+    /// The file and the offset in it that an address shows, if it is mapped shared there.
+    pub fn shared_place(&self, address: u64) -> Option<(Arc<dyn File>, u64)> {
+        let inner = self.inner.lock();
+        let vma = inner.areas.find(address).filter(|vma| vma.shared)?;
+        match &vma.backing {
+            Backing::File { file, offset, .. } => Some((file.clone(), offset + (address - vma.start))),
+            Backing::Anonymous => None,
+        }
+    }
+
     /// Bytes mapped, and bytes of RAM in use by anonymous and copied pages (for `/proc/self/status`, getrusage).
     pub fn usage(&self) -> (u64, u64) {
         let inner = self.inner.lock();

@@ -1,6 +1,6 @@
 //! Delivery: what is due before a thread runs on in its program, and the way back from a handler.
 
-use super::state::{Action, ActionFlags, Disposition};
+use super::state::{Action, ActionFlags, Disposition, Restart};
 use super::{force, kill_now};
 use crate::abi::siginfo::SigInfo;
 use crate::abi::signal_frame::{
@@ -92,7 +92,11 @@ fn next(thread: &UserThread) -> Option<(Signal, SigInfo, Action)> {
 /// Makes an interrupted call again, if that is due: `handler` is the action about to run, if one is.
 fn restart(thread: &UserThread, frame: &mut Frame, handler: Option<&Action>) {
     let Some(call) = thread.signals.lock().interrupted.take() else { return };
-    let again = handler.is_none_or(|action| call.after_handler && action.flags().contains(ActionFlags::RESTART));
+    let again = handler.is_none_or(|action| match call.rule {
+        Restart::Always => true,
+        Restart::Flag => action.flags().contains(ActionFlags::RESTART),
+        Restart::NoHandler => false,
+    });
     if again {
         frame.rax = call.number;
         frame.rip -= SYSCALL_LEN;

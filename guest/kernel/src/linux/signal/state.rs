@@ -121,8 +121,19 @@ impl ProcessSignals {
 pub struct Interrupted {
     /// Its number.
     pub number: u64,
-    /// Whether it is made again after a handler with `SA_RESTART`; otherwise only if no handler ran at all.
-    pub after_handler: bool,
+    /// When it is.
+    pub rule: Restart,
+}
+
+/// When an interrupted call is made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    /// Whatever handler ran.
+    Always,
+    /// After a handler with `SA_RESTART`, or when no handler ran.
+    Flag,
+    /// Only when no handler ran.
+    NoHandler,
 }
 
 /// A thread's signal state.

@@ -3,9 +3,14 @@
 //! A waiter first queues itself and then looks at the word. A waker has changed the word before it calls. So either
 //! the waiter sees the change, or the waker sees the waiter. The word is read with no lock held, since that may fault.
 //!
-//! Words are known by address space and address, private and shared alike: nothing maps a word at two places yet.
+//! A word in a file that is mapped shared is known by its place in the file, so that every mapping of it is the same word; any
+//! other by address space and address ([`Key`]). Locks with priority inheritance are in [`pi`].
+//!
 //! Changing a word in two steps (`FUTEX_WAKE_OP`, robust locks) relies on the kernel not being preempted; more than
 //! one processor will need a compare-and-exchange that survives a fault.
+
+mod key;
+pub mod pi;
 
 use super::clock::{self, read_timespec};
 use super::process::{Process, UserThread};
@@ -23,15 +28,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use diolkos_vfs::{Errno, Result};
+use key::{Key, Sharing};
 use linux_raw_sys::general as raw;
 use spin::Mutex;
 use syscalls::Sysno;
 
 /// The calls of this family.
 pub const CALLS: Calls = &[(Sysno::futex, futex)];
-
-/// A word: address space and address.
-type Key = (usize, u64);
 
 struct Waiter {
     /// Where it waits now; a requeue changes it.
@@ -45,16 +48,6 @@ static WAITERS: Mutex<BTreeMap<Key, VecDeque<Arc<Waiter>>>> = Mutex::new(BTreeMa
 
 /// Robust locks that are released for a dying thread (`ROBUST_LIST_LIMIT`): the list may be circular.
 const ROBUST_LIMIT: u32 = 2048;
-
-fn key(process: &Process, address: u64) -> Result<Key> {
-    if !address.is_multiple_of(4) {
-        return Err(Errno::EINVAL);
-    }
-    if address >= crate::mm::USER_TOP {
-        return Err(Errno::EFAULT);
-    }
-    Ok((Arc::as_ptr(&process.space()) as usize, address))
-}
 
 fn forget(waiter: &Arc<Waiter>) {
     let mut table = WAITERS.lock();
@@ -93,7 +86,7 @@ fn wake(key: Key, n: usize, bitset: u32) -> u64 {
 
 /// Wakes one waiter at `address`, which may be anything.
 pub fn wake_one(process: &Process, address: u64) {
-    if let Ok(key) = key(process, address) {
+    if let Ok(key) = Key::new(process, address, Sharing::Shared) {
         wake(key, 1, u32::MAX);
     }
 }
@@ -102,27 +95,35 @@ pub fn wake_one(process: &Process, address: u64) {
 fn futex(call: &mut Call<'_>) -> Result<u64> {
     let [address, op, value, fourth, second, last] = call.args;
     let realtime = op as u32 & raw::FUTEX_CLOCK_REALTIME != 0;
+    let sharing = if op as u32 & raw::FUTEX_PRIVATE_FLAG != 0 { Sharing::Private } else { Sharing::Shared };
     let value = value as u32;
+    let key = |address| Key::new(call.process, address, sharing);
     // Counts are ints; Linux wakes one even for zero and negative ones.
     let count = |n: u64| (n as i32).max(1) as usize;
     match op as u32 & raw::FUTEX_CMD_MASK as u32 {
         raw::FUTEX_WAIT => {
             let deadline = deadline(fourth, false, false)?;
-            wait(call, address, value, u32::MAX, deadline)
+            wait(call, key(address)?, address, value, u32::MAX, deadline)
         }
         raw::FUTEX_WAIT_BITSET => {
             let deadline = deadline(fourth, true, realtime)?;
-            wait(call, address, value, last as u32, deadline)
+            wait(call, key(address)?, address, value, last as u32, deadline)
         }
+        raw::FUTEX_LOCK_PI2 => pi::lock(call, key(address)?, address, deadline(fourth, true, realtime)?),
         _ if realtime => Err(Errno::ENOSYS),
-        raw::FUTEX_WAKE => Ok(wake(key(call.process, address)?, count(value.into()), u32::MAX)),
+        raw::FUTEX_LOCK_PI => pi::lock(call, key(address)?, address, deadline(fourth, true, true)?),
+        raw::FUTEX_TRYLOCK_PI => pi::try_lock(call, key(address)?, address),
+        raw::FUTEX_UNLOCK_PI => pi::unlock(call, key(address)?, address),
+        raw::FUTEX_WAKE => Ok(wake(key(address)?, count(value.into()), u32::MAX)),
         raw::FUTEX_WAKE_BITSET if last as u32 == 0 => Err(Errno::EINVAL),
-        raw::FUTEX_WAKE_BITSET => Ok(wake(key(call.process, address)?, count(value.into()), last as u32)),
-        raw::FUTEX_REQUEUE => requeue(call, address, second, value, fourth as u32, None),
-        raw::FUTEX_CMP_REQUEUE => requeue(call, address, second, value, fourth as u32, Some(last as u32)),
+        raw::FUTEX_WAKE_BITSET => Ok(wake(key(address)?, count(value.into()), last as u32)),
+        raw::FUTEX_REQUEUE => requeue(address, [key(address)?, key(second)?], value, fourth as u32, None),
+        raw::FUTEX_CMP_REQUEUE => {
+            requeue(address, [key(address)?, key(second)?], value, fourth as u32, Some(last as u32))
+        }
         raw::FUTEX_WAKE_OP => {
             let op = WakeOp::decode(last as u32).ok_or(Errno::ENOSYS)?;
-            let (first, other) = (key(call.process, address)?, key(call.process, second)?);
+            let (first, other) = (key(address)?, key(second)?);
             let old = modify(call.process, second, |old| op.apply(old))?;
             let mut woken = wake(first, count(value.into()), u32::MAX);
             if op.matches(old) {
@@ -130,8 +131,14 @@ fn futex(call: &mut Call<'_>) -> Result<u64> {
             }
             Ok(woken)
         }
+        // FUTEX_WAIT_REQUEUE_PI and FUTEX_CMP_REQUEUE_PI among them: C libraries of today do without.
         _ => Err(Errno::ENOSYS),
     }
+}
+
+/// Whether an operation takes a lock, which a signal never keeps it from doing in the end.
+pub fn takes_lock(op: u64) -> bool {
+    matches!(op as u32 & raw::FUTEX_CMD_MASK as u32, raw::FUTEX_LOCK_PI | raw::FUTEX_LOCK_PI2)
 }
 
 /// The monotonic time at which a wait ends.
@@ -147,11 +154,10 @@ fn deadline(address: u64, absolute: bool, realtime: bool) -> Result<Option<u64>>
     }))
 }
 
-fn wait(call: &Call<'_>, address: u64, expected: u32, bitset: u32, deadline: Option<u64>) -> Result<u64> {
+fn wait(call: &Call<'_>, key: Key, address: u64, expected: u32, bitset: u32, deadline: Option<u64>) -> Result<u64> {
     if bitset == 0 {
         return Err(Errno::EINVAL);
     }
-    let key = key(call.process, address)?;
     let waiter =
         Arc::new(Waiter { key: Mutex::new(key), bitset, woken: AtomicBool::new(false), bell: WaitQueue::new() });
     WAITERS.lock().entry(key).or_default().push_back(waiter.clone());
@@ -174,11 +180,10 @@ fn wait(call: &Call<'_>, address: u64, expected: u32, bitset: u32, deadline: Opt
     }
 }
 
-fn requeue(call: &Call<'_>, from: u64, to: u64, wakes: u32, moves: u32, expected: Option<u32>) -> Result<u64> {
+fn requeue(from: u64, [from_key, to_key]: [Key; 2], wakes: u32, moves: u32, expected: Option<u32>) -> Result<u64> {
     if (wakes as i32) < 0 || (moves as i32) < 0 {
         return Err(Errno::EINVAL);
     }
-    let (from_key, to_key) = (key(call.process, from)?, key(call.process, to)?);
     if let Some(expected) = expected
         && UserPtr::<u32>::new(from).read()? != expected
     {
@@ -220,33 +225,45 @@ fn modify(process: &Process, address: u64, change: impl FnOnce(u32) -> u32) -> R
 pub fn release_robust(thread: &UserThread, head: u64) {
     // head: first entry, offset of the word from an entry, the entry being worked on.
     let Ok(fields) = UserPtr::<u64>::new(head).read_vec(3) else { return };
-    let (offset, pending) = (fields[1], fields[2] & !1);
-    // Bit 0 of a link says "priority inheritance", which we do not have; such a lock is released all the same.
-    let mut entry = fields[0] & !1;
+    let (offset, pending) = (fields[1], fields[2]);
+    let mut entry = fields[0];
     for _ in 0..ROBUST_LIMIT {
-        if entry == head & !1 || entry == 0 {
+        if entry & !IS_PI == head & !IS_PI || entry & !IS_PI == 0 {
             break;
         }
-        let next = UserPtr::<u64>::new(entry).read();
-        if entry != pending {
-            release_one(thread, entry.wrapping_add(offset));
+        let next = UserPtr::<u64>::new(entry & !IS_PI).read();
+        if entry & !IS_PI != pending & !IS_PI {
+            release_one(thread, entry, offset, false);
         }
         let Ok(next) = next else { break };
-        entry = next & !1;
+        entry = next;
     }
-    if pending != 0 {
-        release_one(thread, pending.wrapping_add(offset));
+    if pending & !IS_PI != 0 {
+        release_one(thread, pending, offset, true);
     }
 }
 
-fn release_one(thread: &UserThread, address: u64) {
+/// The bit of a link that says "priority inheritance": who waits for such a lock inherits it ([`pi::release_all`]).
+const IS_PI: u64 = 1;
+
+/// `handle_futex_death` in Linux' kernel/futex/core.c. `pending` is the lock the thread was just taking or giving back.
+fn release_one(thread: &UserThread, entry: u64, offset: u64, pending: bool) {
+    let (address, is_pi) = ((entry & !IS_PI).wrapping_add(offset), entry & IS_PI != 0);
     let word = UserPtr::<u32>::new(address);
     let Ok(value) = word.read() else { return };
-    if !address.is_multiple_of(4) || value & raw::FUTEX_TID_MASK != thread.tid {
+    if !address.is_multiple_of(4) {
+        return;
+    }
+    if pending && !is_pi && value == 0 {
+        // Given back, but who waits was not woken.
+        wake_one(&thread.process, address);
+    }
+    if value & raw::FUTEX_TID_MASK != thread.tid {
         return;
     }
     let died = |old: u32| old & raw::FUTEX_WAITERS | raw::FUTEX_OWNER_DIED;
     if let Ok(old) = modify(&thread.process, address, died)
+        && !is_pi
         && old & raw::FUTEX_WAITERS != 0
     {
         wake_one(&thread.process, address);
