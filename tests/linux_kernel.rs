@@ -14,6 +14,8 @@ each_platform! {
 
     fn futexes_are_linuxs(on) { same_c(on, "futexes"); }
 
+    fn locks_with_priority_inheritance_are_linuxs(on) { same_c(on, "pi_futexes"); }
+
     fn sockets_are_linuxs(on) { same_c(on, "sockets"); }
 
     fn signal_descriptors_and_processor_timers_are_linuxs(on) { same_c(on, "signalfd"); }
@@ -21,6 +23,8 @@ each_platform! {
     fn memory_is_linuxs(on) { same_c(on, "memory"); }
 
     fn the_process_is_linuxs(on) { same_c(on, "process"); }
+
+    fn what_a_process_does_to_itself_is_linuxs(on) { same_c(on, "own_process"); }
 
     fn a_thread_may_execute_another_program(on) { same_c(on, "exec_from_thread"); }
 

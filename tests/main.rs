@@ -22,6 +22,7 @@ mod files;
 mod linux_files;
 mod linux_guest;
 mod linux_kernel;
+mod linux_limits;
 mod linux_load;
 mod linux_scripts;
 mod linux_sources;

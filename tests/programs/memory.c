@@ -60,6 +60,116 @@ static void moving(void) {
     CHECK(low != MAP_FAILED && (uintptr_t)low < 0x80000000);
 }
 
+/* By the call itself where musl would be in the way. */
+static char *remap(void *old, size_t old_len, size_t new_len, int flags, void *where) {
+    return (char *)syscall(SYS_mremap, old, old_len, new_len, flags, where);
+}
+
+static void leaving_the_old(void) {
+    enum { DONTUNMAP = 4 };
+    char *area = map(4);
+    memset(area, 'o', 4 * PAGE);
+    REFUSED(remap(area, 4 * PAGE, 4 * PAGE, DONTUNMAP, NULL), EINVAL);
+    REFUSED(remap(area, 4 * PAGE, 8 * PAGE, MREMAP_MAYMOVE | DONTUNMAP, NULL), EINVAL);
+    char *moved = remap(area, 4 * PAGE, 4 * PAGE, MREMAP_MAYMOVE | DONTUNMAP, NULL);
+    CHECK(moved != MAP_FAILED && moved != area && moved[3 * PAGE] == 'o');
+    CHECK(area[0] == 0 && area[3 * PAGE] == 0);
+    area[0] = 'n';
+    CHECK(moved[0] == 'o');
+    /* A second view of what is shared. */
+    int file = syscall(SYS_memfd_create, "views", 0);
+    CHECK(ftruncate(file, 4 * PAGE) == 0);
+    char *view = mmap(NULL, 4 * PAGE, RW, MAP_SHARED, file, 0);
+    char *second = remap(view + PAGE, 0, 2 * PAGE, MREMAP_MAYMOVE, NULL);
+    CHECK(second != MAP_FAILED && second != view + PAGE);
+    view[PAGE + 5] = 'v';
+    CHECK(second[5] == 'v');
+    REFUSED(remap(view, 0, PAGE, 0, NULL), ENOMEM);
+    REFUSED(remap(area, 0, PAGE, MREMAP_MAYMOVE, NULL), EINVAL);
+}
+
+static void advice(void) {
+    enum { POPULATE_READ = 22, POPULATE_WRITE = 23 };
+    unsigned char in_core[4];
+    char *area = map(4);
+    CHECK(madvise(area, 4 * PAGE, POPULATE_WRITE) == 0 && mincore(area, 4 * PAGE, in_core) == 0);
+    CHECK((in_core[0] & in_core[3] & 1) == 1);
+    CHECK(mprotect(area + PAGE, PAGE, PROT_READ) == 0);
+    CHECK(madvise(area, 4 * PAGE, POPULATE_READ) == 0);
+    REFUSED(madvise(area, 4 * PAGE, POPULATE_WRITE), EINVAL);
+    CHECK(mprotect(area + PAGE, PAGE, PROT_NONE) == 0);
+    REFUSED(madvise(area, 4 * PAGE, POPULATE_READ), EINVAL);
+    munmap(area + 2 * PAGE, PAGE);
+    REFUSED(madvise(area + 2 * PAGE, 2 * PAGE, POPULATE_READ), ENOMEM);
+    int file = syscall(SYS_memfd_create, "short", 0);
+    CHECK(ftruncate(file, PAGE) == 0);
+    char *beyond = mmap(NULL, 2 * PAGE, RW, MAP_SHARED, file, 0);
+    REFUSED(madvise(beyond, 2 * PAGE, POPULATE_READ), EFAULT);
+    /* What only page tables hold must not be lost. */
+    char *shared = mmap(NULL, 4 * PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    memset(shared, 's', 4 * PAGE);
+    CHECK(madvise(shared, 4 * PAGE, MADV_DONTNEED) == 0 && shared[0] == 's' && shared[3 * PAGE] == 's');
+    REFUSED(madvise(shared, PAGE, MADV_FREE), EINVAL);
+    CHECK(madvise(map(2), 2 * PAGE, MADV_FREE) == 0);
+}
+
+static void locking(void) {
+    unsigned char in_core[4];
+    char *area = map(4);
+    CHECK(mlock(area + 100, PAGE) == 0 && mincore(area, 4 * PAGE, in_core) == 0);
+    CHECK((in_core[0] & in_core[1] & 1) == 1);
+    CHECK(munlock(area, 4 * PAGE) == 0);
+    CHECK(syscall(SYS_mlock2, area, PAGE, 1) == 0);
+    REFUSED(syscall(SYS_mlock2, area, PAGE, 2), EINVAL);
+    munmap(area + 2 * PAGE, PAGE);
+    REFUSED(mlock(area, 4 * PAGE), ENOMEM);
+    REFUSED(munlock(area, 4 * PAGE), ENOMEM);
+    CHECK(mprotect(area, PAGE, PROT_NONE) == 0);
+    REFUSED(mlock(area, PAGE), ENOMEM);
+    REFUSED(mlockall(0), EINVAL);
+    REFUSED(mlockall(4), EINVAL);
+    CHECK(munlockall() == 0);
+}
+
+static void growing_down(void) {
+    char *room = mmap(NULL, 1024 * PAGE, PROT_NONE, ANONYMOUS | MAP_NORESERVE, -1, 0), *end = room + 1024 * PAGE;
+    munmap(room, 1024 * PAGE);
+    char *stack = mmap(end - 2 * PAGE, 2 * PAGE, RW, ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED, -1, 0);
+    CHECK(stack == end - 2 * PAGE);
+    int wrong = 0;
+    for (char *at = end - 1; at > end - 200 * PAGE; at -= PAGE) wrong += *at != 0, *at = 'g';
+    for (char *at = end - 1; at > end - 200 * PAGE; at -= PAGE) wrong += *at != 'g';
+    CHECK(wrong == 0);
+    munmap(room, 1024 * PAGE);
+}
+
+/* Reservations: address space without memory, of which a little is used. */
+static void reservations(void) {
+    size_t whole = 1UL << 44;
+    char *none = mmap(NULL, whole, PROT_NONE, ANONYMOUS, -1, 0);
+    char *unbacked = mmap(NULL, whole, RW, ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(none != MAP_FAILED && unbacked != MAP_FAILED);
+    int wrong = 0;
+    for (size_t at = 0; at < whole; at += whole / 64) unbacked[at + 123] = (char)(at / (whole / 64));
+    for (size_t at = 0; at < whole; at += whole / 64) wrong += unbacked[at + 123] != (char)(at / (whole / 64));
+    CHECK(wrong == 0);
+    CHECK(mprotect(none + whole / 2, 16 * PAGE, RW) == 0);
+    memset(none + whole / 2, 'r', 16 * PAGE);
+    CHECK(none[whole / 2 + 15 * PAGE] == 'r');
+    CHECK(mmap(none + whole / 4, PAGE, RW, ANONYMOUS | MAP_FIXED, -1, 0) == none + whole / 4);
+    CHECK(munmap(none, whole) == 0 && munmap(unbacked, whole) == 0);
+}
+
+/* Each page differs from the next, so each is an area; there is an end to that. */
+static void many_areas(void) {
+    enum { MANY = 70000 };
+    char *area = mmap(NULL, (size_t)MANY * PAGE, PROT_NONE, ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int changed = 0;
+    while (changed < MANY && mprotect(area + (size_t)changed * PAGE, PAGE, PROT_READ) == 0) changed += 2;
+    CHECK(changed > 60000 && changed < MANY && errno == ENOMEM);
+    CHECK(munmap(area, (size_t)MANY * PAGE) == 0);
+}
+
 static void heap(void) {
     /* musl's sbrk refuses all but 0, so by malloc and realloc, small and large. */
     unsigned char *block = NULL;
@@ -116,6 +226,12 @@ int main(void) {
     refusals();
     holes();
     moving();
+    leaving_the_old();
+    advice();
+    locking();
+    growing_down();
+    reservations();
+    many_areas();
     heap();
     files();
     execution();

@@ -15,15 +15,13 @@ pub fn fault(frame: &mut Frame, page: Option<FaultError>) {
     let Some(thread) = task::try_current().and_then(|thread| thread.user.as_ref()) else {
         panic!("exception {} at {:#x} in a thread without a program", frame.vector, frame.rip);
     };
-    if page == Some(FaultError::OutOfMemory) {
-        report::warning(format_args!("the program needs more memory than the machine has; give it more with --memory"));
-        crate::boot::finish(End::Killed(Signal::KILL.number()));
-    }
     let info = match page {
         Some(FaultError::NotMapped) => SigInfo::fault(Signal::SEGV, raw::SEGV_MAPERR as i32, frame.cr2),
         Some(FaultError::Forbidden) => SigInfo::fault(Signal::SEGV, raw::SEGV_ACCERR as i32, frame.cr2),
         Some(FaultError::NoPage) => SigInfo::fault(Signal::BUS, raw::BUS_ADRERR as i32, frame.cr2),
-        Some(FaultError::OutOfMemory) | None => exception(frame),
+        // The program ends on the way out (`out_of_memory`).
+        Some(FaultError::OutOfMemory) => return,
+        None => exception(frame),
     };
     if let Some(signal) = Signal::new(info.signo as u64) {
         crate::verbose!(
@@ -37,6 +35,14 @@ pub fn fault(frame: &mut Frame, page: Option<FaultError>) {
         );
         signal::force(thread, signal, info);
     }
+}
+
+/// Ends a program for which there is no memory left.
+pub fn out_of_memory() -> ! {
+    // First, so that it is said once.
+    task::sched::stop_others();
+    report::warning(format_args!("the program needs more memory than the machine has; give it more with --memory"));
+    crate::boot::finish(End::Killed(Signal::KILL.number()))
 }
 
 /// The signal for an exception other than a page fault, with Linux' codes (arch/x86/kernel/traps.c).

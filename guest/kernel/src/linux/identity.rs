@@ -115,8 +115,13 @@ impl Credentials {
         self.asking(self.uid.real, self.gid.real, capabilities)
     }
 
+    /// Whether a capability is in force.
+    pub fn has(&self, capability: u32) -> bool {
+        self.capabilities.effective & 1 << capability != 0
+    }
+
     fn privileged(&self) -> bool {
-        self.capabilities.effective & 1 << CAP_SETUID != 0
+        self.has(CAP_SETUID)
     }
 
     /// Capabilities follow the user ids (capabilities(7), "Effect of user ID changes").
@@ -134,6 +139,8 @@ impl Credentials {
 }
 
 const CAP_SETUID: u32 = 7;
+/// To be nicer to oneself than others (capabilities(7)).
+pub const CAP_SYS_NICE: u32 = 23;
 
 /// The capabilities about files, which setfsuid(2) takes and gives back (`CAP_FS_SET` in Linux' include/linux/capability.h):
 /// CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, LINUX_IMMUTABLE, MKNOD, MAC_OVERRIDE.

@@ -3,10 +3,10 @@
 use super::Call;
 use super::open_file::OpenFile;
 use super::table::Calls;
-use crate::mm::space::{Advice, MapRequest, Place};
+use crate::mm::space::{Advice, MapRequest, Place, Remap};
 use crate::mm::user::UserPtr;
 use crate::mm::vma::{Backing, Prot};
-use crate::mm::{PAGE_SIZE, USER_TOP, frames, page_up};
+use crate::mm::{PAGE_SIZE, USER_TOP, frames, page_down, page_up};
 use crate::report;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -27,8 +27,8 @@ pub const CALLS: Calls = &[
     (Sysno::mincore, mincore),
     (Sysno::msync, msync),
     (Sysno::mlock, mlock),
-    (Sysno::mlock2, mlock),
-    (Sysno::munlock, mlock),
+    (Sysno::mlock2, mlock2),
+    (Sysno::munlock, munlock),
     (Sysno::mlockall, mlockall),
     (Sysno::munlockall, munlockall),
     (Sysno::brk, brk),
@@ -197,30 +197,26 @@ fn mprotect(call: &mut Call<'_>) -> Result<u64> {
     // PROT_GROWSDOWN reaches down to the start of the area: the whole stack, from the page a library knows.
     let from = match bits & GROWSDOWN {
         0 => start,
-        _ => space
-            .areas()
-            .iter()
-            .find(|area| (area.range.0..area.range.1).contains(&start))
-            .map(|area| area.range.0)
-            .ok_or(Errno::EINVAL)?,
+        _ => space.start_of_area(start).ok_or(Errno::EINVAL)?,
     };
     space.protect(from, end - from, prot_of(bits))?;
     Ok(0)
 }
 
-/// mremap(2). `MREMAP_DONTUNMAP`, and an old length of 0 (a second view of shared memory), are refused.
+/// mremap(2).
 fn mremap(call: &mut Call<'_>) -> Result<u64> {
     let [old, old_len, new_len, flags, new, _] = call.args;
-    let may_move = flags & u64::from(raw::MREMAP_MAYMOVE) != 0;
-    let fixed = flags & u64::from(raw::MREMAP_FIXED) != 0;
-    let known = u64::from(raw::MREMAP_MAYMOVE | raw::MREMAP_FIXED);
-    if flags & !known != 0 || fixed && !may_move || !old.is_multiple_of(PAGE_SIZE) || old_len == 0 {
+    let has = |flag: u32| flags & u64::from(flag) != 0;
+    let known = u64::from(raw::MREMAP_MAYMOVE | raw::MREMAP_FIXED | raw::MREMAP_DONTUNMAP);
+    let (may_move, keep_old) = (has(raw::MREMAP_MAYMOVE), has(raw::MREMAP_DONTUNMAP));
+    let fixed = has(raw::MREMAP_FIXED).then_some(new);
+    if flags & !known != 0 || (fixed.is_some() || keep_old) && !may_move || keep_old && old_len != new_len {
         return Err(Errno::EINVAL);
     }
-    if fixed && !new.is_multiple_of(PAGE_SIZE) {
+    if !old.is_multiple_of(PAGE_SIZE) || fixed.is_some_and(|new| !new.is_multiple_of(PAGE_SIZE)) {
         return Err(Errno::EINVAL);
     }
-    call.process.space().remap(old, old_len, new_len, may_move, fixed.then_some(new))
+    call.process.space().remap(old, old_len, new_len, Remap { may_move, keep_old, fixed })
 }
 
 /// madvise(2). Advice that would only make something faster is taken and forgotten.
@@ -231,7 +227,8 @@ fn madvise(call: &mut Call<'_>) -> Result<u64> {
     }
     let len = page_up(len).ok_or(Errno::EINVAL)?;
     let advice = match advice as u32 {
-        raw::MADV_DONTNEED | raw::MADV_DONTNEED_LOCKED | raw::MADV_FREE => Advice::DontNeed,
+        raw::MADV_DONTNEED | raw::MADV_DONTNEED_LOCKED => Advice::DontNeed,
+        raw::MADV_FREE => Advice::Free,
         raw::MADV_POPULATE_READ => Advice::Populate(false),
         raw::MADV_POPULATE_WRITE => Advice::Populate(true),
         raw::MADV_NORMAL
@@ -300,25 +297,36 @@ fn msync(call: &mut Call<'_>) -> Result<u64> {
 /// Fails for holes, as the calls do that change nothing else.
 fn check_mapped(call: &Call<'_>, start: u64, len: u64) -> Result<()> {
     let end = start.checked_add(len).ok_or(Errno::ENOMEM)?;
-    let mut at = start;
-    for area in call.process.space().areas() {
-        if at >= end {
-            break;
-        }
-        if area.range.0 > at {
-            return Err(Errno::ENOMEM);
-        }
-        at = at.max(area.range.1);
-    }
-    if at < end { Err(Errno::ENOMEM) } else { Ok(()) }
+    if call.process.space().covers(start, end) { Ok(()) } else { Err(Errno::ENOMEM) }
 }
 
-/// mlock(2), mlock2(2), munlock(2): nothing is ever paged out.
-fn mlock(call: &mut Call<'_>) -> Result<u64> {
+/// The whole pages that mlock(2) and munlock(2) mean.
+fn lock_range(call: &Call<'_>) -> Result<(u64, u64)> {
     let [start, len, ..] = call.args;
-    let first = crate::mm::page_down(start);
     let end = start.checked_add(len).and_then(page_up).ok_or(Errno::EINVAL)?;
-    check_mapped(call, first, end - first)?;
+    Ok((page_down(start), end))
+}
+
+/// mlock(2): brings the pages in. Nothing is ever paged out that the program cannot have back by touching it.
+fn mlock(call: &mut Call<'_>) -> Result<u64> {
+    let (start, end) = lock_range(call)?;
+    call.process.space().fill(start, end)?;
+    Ok(0)
+}
+
+/// mlock2(2).
+fn mlock2(call: &mut Call<'_>) -> Result<u64> {
+    match call.args[2] as u32 {
+        0 => mlock(call),
+        raw::MLOCK_ONFAULT => munlock(call),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// munlock(2).
+fn munlock(call: &mut Call<'_>) -> Result<u64> {
+    let (start, end) = lock_range(call)?;
+    check_mapped(call, start, end - start)?;
     Ok(0)
 }
 

@@ -7,6 +7,7 @@ use super::fd::FdTable;
 use super::fs_context::FsContext;
 use super::identity::Credentials;
 use super::limits::Limits;
+use super::policy::Schedule;
 use super::posix_timer::ProcessTimers;
 use super::signal::state::{ProcessSignals, ThreadSignals};
 use crate::arch::Frame;
@@ -71,6 +72,8 @@ pub struct Process {
     pub dumpable: AtomicU32,
     /// `PR_SET_NO_NEW_PRIVS`; only remembered, there are no privileges to gain.
     pub no_new_privs: AtomicBool,
+    /// What it announced to membarrier(2), as commands.
+    pub barriers: AtomicU32,
     /// Monotonic time of its start, nanoseconds.
     pub started_ns: u64,
     /// Processor time of threads that have ended, nanoseconds.
@@ -96,6 +99,7 @@ impl Process {
             timers: ProcessTimers::default(),
             dumpable: AtomicU32::new(1),
             no_new_privs: AtomicBool::new(false),
+            barriers: AtomicU32::new(0),
             started_ns: time::monotonic_ns(),
             ended_ns: AtomicU64::new(0),
             ended_bell: WaitQueue::new(),
@@ -164,6 +168,7 @@ impl Process {
             exiting: AtomicBool::new(false),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
+            schedule: Mutex::new(Schedule::ORDINARY),
             asks_as: Mutex::new(None),
             start: Mutex::new(None),
             kernel: Mutex::new(Weak::new()),
@@ -226,6 +231,8 @@ pub struct UserThread {
     pub clear_child_tid: AtomicU64,
     /// Address of its list of robust futexes; 0 for none.
     pub robust_list: AtomicU64,
+    /// What it was told about its scheduling.
+    pub schedule: Mutex<Schedule>,
     /// As whom it asks file systems for the length of a call, if not as its process.
     pub asks_as: Mutex<Option<Option<Arc<Caller>>>>,
     /// How it begins; taken when it does.

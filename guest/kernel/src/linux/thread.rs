@@ -153,6 +153,7 @@ fn make(call: &mut Call<'_>, request: &CloneRequest) -> Result<u64> {
     let mask = call.thread.signals.lock().mask;
     let signals = ThreadSignals { mask, ..ThreadSignals::default() };
     let child = call.process.add_thread(signals, *call.thread.name.lock())?;
+    *child.schedule.lock() = call.thread.schedule.lock().inherited();
     let set = |flag, address| match flags.contains(flag) {
         true => UserPtr::<u32>::new(address).write(child.tid),
         false => Ok(()),

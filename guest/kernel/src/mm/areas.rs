@@ -8,10 +8,26 @@ use alloc::vec::Vec;
 /// Room left free below an area that grows down (`stack_guard_gap`, 256 pages).
 pub const GUARD_GAP: u64 = 1 << 20;
 
+/// Most areas of a program (`/proc/sys/vm/max_map_count`): each costs memory of the kernel's.
+pub const MOST: usize = 65_530;
+
+/// Areas taken out at once: a list of all of them would be larger than what the kernel's heap has in one piece.
+const PIECE: usize = 512;
+
 /// Areas by start address; they never overlap.
 #[derive(Default)]
 pub struct Areas {
     map: BTreeMap<u64, Vma>,
+    searched: Searched,
+}
+
+/// What the last search for room has shown: between `from` and `top` there is none for `len` bytes or more. So the next
+/// search need not look at all areas again, of which there may be tens of thousands.
+#[derive(Default)]
+struct Searched {
+    from: u64,
+    top: u64,
+    len: u64,
 }
 
 impl Areas {
@@ -23,6 +39,11 @@ impl Areas {
     /// The first area that ends after `address`.
     pub fn at_or_after(&self, address: u64) -> Option<&Vma> {
         self.find(address).or_else(|| self.map.range(address..).next().map(|(_, vma)| vma))
+    }
+
+    /// Whether cutting one in two, or three, would make too many.
+    pub fn are_many(&self) -> bool {
+        self.map.len() + 2 > MOST
     }
 
     /// All areas in order.
@@ -66,10 +87,19 @@ impl Areas {
         self.map.insert(vma.start, vma);
     }
 
-    /// Takes away everything in `[start, end)`, cutting areas that reach over an end, and returns what was there.
+    /// Takes away what is in `[start, end)`, cutting areas that reach over an end, and returns what was there: no more than
+    /// [`PIECE`] areas at once, from the start on. What comes after is still there and begins where the last of them ends.
     pub fn remove(&mut self, start: u64, end: u64) -> Vec<Vma> {
-        let hit: Vec<Vma> = self.overlapping(start, end).cloned().collect();
+        if start >= end {
+            return Vec::new();
+        }
+        let hit: Vec<Vma> = self.overlapping(start, end).take(PIECE).cloned().collect();
         let mut removed = Vec::with_capacity(hit.len());
+        if let Some(last) = hit.last() {
+            // The room that comes up reaches to the next area.
+            let next = self.map.range(last.end..).next().map_or(u64::MAX, |(_, above)| above.start);
+            self.searched.from = self.searched.from.max(if last.end > end { end } else { next });
+        }
         for vma in hit {
             self.map.remove(&vma.start);
             if vma.start < start {
@@ -86,9 +116,14 @@ impl Areas {
 
     /// Changes every area in `[start, end)` and only there.
     pub fn change(&mut self, start: u64, end: u64, mut change: impl FnMut(&mut Vma)) {
-        for mut vma in self.remove(start, end) {
-            change(&mut vma);
-            self.insert(vma);
+        let mut at = start;
+        while at < end {
+            let piece = self.remove(at, end);
+            at = piece.last().map_or(end, |last| last.end);
+            for mut vma in piece {
+                change(&mut vma);
+                self.insert(vma);
+            }
         }
     }
 
@@ -101,12 +136,21 @@ impl Areas {
 
     /// Finds room for `len` bytes: at `hint` if that is free, else the highest place below `top`. Big areas are
     /// aligned to large pages.
-    pub fn find_room(&self, hint: u64, len: u64, top: u64) -> Option<u64> {
+    pub fn find_room(&mut self, hint: u64, len: u64, top: u64) -> Option<u64> {
         if hint >= USER_MIN && hint.checked_add(len).is_some_and(|end| end <= top) && self.is_free(hint, hint + len) {
             return Some(hint);
         }
+        let known = self.searched.top == top && self.searched.len <= len;
+        let from = if known { self.searched.from.min(top) } else { top };
+        let found = self.highest_room(len, from);
+        // What is taken from the highest room leaves none above it.
+        self.searched = Searched { from: found.map_or(USER_MIN, |start| start + len), top, len };
+        found
+    }
+
+    /// The highest room for `len` bytes below `ceiling`.
+    fn highest_room(&self, len: u64, mut ceiling: u64) -> Option<u64> {
         let align = if len >= LARGE_PAGE { LARGE_PAGE } else { super::PAGE_SIZE };
-        let mut ceiling = top;
         loop {
             let start = ceiling.checked_sub(len).filter(|start| *start >= USER_MIN)? & !(align - 1);
             if start < USER_MIN {
@@ -214,6 +258,26 @@ mod tests {
         assert_eq!(bounds(&areas), [(0x10000, 0x20000), (0x20000, 0x30000), (0x30000, 0x50000)]);
         areas.change(0x20000, 0x30000, |v| v.prot = Prot::READ);
         assert_eq!(bounds(&areas), [(0x10000, 0x50000)]);
+        assert!(areas.remove(0x30000, 0x30000).is_empty());
+    }
+
+    #[test]
+    fn many_are_changed_and_taken_away_piece_by_piece() {
+        let mut areas = Areas::default();
+        let end = 0x10000 + 3000 * 0x2000;
+        for start in (0x10000..end).step_by(0x2000) {
+            areas.insert(area(start, start + 0x1000, Prot::READ));
+        }
+        areas.change(0x10000, end, |v| v.prot = Prot::WRITE);
+        assert!(areas.iter().count() == 3000 && areas.iter().all(|v| v.prot == Prot::WRITE));
+        let (mut at, mut taken) = (0x10000, 0);
+        while let piece = areas.remove(at, end)
+            && let Some(last) = piece.last()
+        {
+            (at, taken) = (last.end, taken + piece.len());
+            assert!(piece.len() <= PIECE);
+        }
+        assert_eq!((taken, areas.iter().count()), (3000, 0));
     }
 
     #[test]
@@ -227,6 +291,26 @@ mod tests {
         let big = areas.find_room(0, 4 << 20, TOP).unwrap();
         assert_eq!(big % LARGE_PAGE, 0);
         assert_eq!(areas.find_room(0, TOP, TOP), None);
+    }
+
+    #[test]
+    fn room_that_came_up_since_the_last_search_is_found() {
+        let (mut areas, mut random) = (Areas::default(), 1u64);
+        for step in 0..5000 {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let (size, place) = ((random >> 33 & 15) + 1, random >> 40);
+            if step % 3 == 0 {
+                let start = TOP - (place & 0xfff) * 0x1000 - 0x10000;
+                areas.remove(start, start + size * 0x1000);
+                continue;
+            }
+            let len = size * if place & 31 == 0 { 0x40000 } else { 0x1000 };
+            let found = areas.find_room(0, len, TOP);
+            assert_eq!(found, areas.highest_room(len, TOP), "step {step}");
+            if let Some(start) = found {
+                areas.insert(area(start, start + len, if step & 1 == 0 { Prot::READ } else { Prot::WRITE }));
+            }
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::{LARGE_PAGE, PAGE_SIZE, USER_TOP, frames, losses, page_down, reclaim}
 use crate::arch::copy_fallible;
 use crate::{stats, task};
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
 use diolkos_vfs::{Access, Errno, File, MappedRun};
 
 /// Anonymous memory is filled in pieces of this size where a large page does not fit.
@@ -75,9 +76,22 @@ pub(super) fn resolve(space: &AddressSpace, address: u64, touch: Touch) -> Resul
         match resolve_page(space, page, touch) {
             // What page caches hold can be had back.
             Err(FaultError::OutOfMemory) if reclaim::reclaim(0, true) => {}
-            result => return result,
+            result => {
+                if result == Err(FaultError::OutOfMemory) {
+                    EXHAUSTED.store(true, Ordering::Relaxed);
+                }
+                return result;
+            }
         }
     }
+}
+
+static EXHAUSTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a program's page could not be had for want of memory: on its own account, or when the kernel touched it. The
+/// program cannot go on, and ends on its way out of the kernel, where nothing is locked.
+pub fn is_exhausted() -> bool {
+    EXHAUSTED.load(Ordering::Relaxed)
 }
 
 fn resolve_page(space: &AddressSpace, page: u64, touch: Touch) -> Result<(), FaultError> {

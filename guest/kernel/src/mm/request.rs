@@ -2,6 +2,7 @@
 
 use super::vma::{Backing, Prot};
 use alloc::sync::Arc;
+use diolkos_vfs::Errno;
 
 /// Where a new mapping goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,11 +50,35 @@ pub enum FaultError {
     OutOfMemory,
 }
 
+impl FaultError {
+    /// What a call says that was to bring pages in (madvise(2), `MADV_POPULATE_READ`).
+    pub fn errno(self) -> Errno {
+        match self {
+            Self::NotMapped | Self::OutOfMemory => Errno::ENOMEM,
+            Self::Forbidden => Errno::EINVAL,
+            Self::NoPage => Errno::EFAULT,
+        }
+    }
+}
+
 /// What advice from madvise(2) changes anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Advice {
-    /// Throw the pages away; anonymous ones read as zeroes afterwards (`MADV_DONTNEED`, also used for `MADV_FREE`).
+    /// Throw the pages away; private anonymous ones read as zeroes afterwards (`MADV_DONTNEED`).
     DontNeed,
+    /// The same, of private anonymous memory only (`MADV_FREE`).
+    Free,
     /// Fill the page tables for reading (`MADV_POPULATE_READ`) or writing (`true`).
     Populate(bool),
+}
+
+/// How mremap(2) may move a mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remap {
+    /// It may move at all.
+    pub may_move: bool,
+    /// The old place stays mapped, without pages (`MREMAP_DONTUNMAP`).
+    pub keep_old: bool,
+    /// It goes here (`MREMAP_FIXED`).
+    pub fixed: Option<u64>,
 }

@@ -58,8 +58,23 @@ impl Inner {
         Ok(true)
     }
 
-    /// Moves the mapping at `old` elsewhere, with its pages.
-    pub(super) fn relocate(&mut self, old: (u64, u64), place: Place, new_len: u64) -> Result<u64> {
+    /// Shows the shared memory at `old` a second time.
+    pub(super) fn view_again(&mut self, old: u64, place: Place, new_len: u64) -> Result<u64> {
+        let vma = self.areas.find(old).cloned().ok_or(Errno::EFAULT)?;
+        // Shared anonymous memory belongs to its page-table entries, so there can be one of each only.
+        let Backing::File { file, offset, _held } = vma.backing else { return Err(Errno::EINVAL) };
+        if !vma.shared {
+            return Err(Errno::EINVAL);
+        }
+        let backing = Backing::File { file, offset: offset + (old - vma.start), _held };
+        let new = self.place(place, new_len)?;
+        self.version += 1;
+        self.areas.insert(Vma { start: new, end: new + new_len, backing, ..vma });
+        Ok(new)
+    }
+
+    /// Moves the mapping at `old` elsewhere, with its pages; with `keep_old` the old place stays mapped without any.
+    pub(super) fn relocate(&mut self, old: (u64, u64), place: Place, new_len: u64, keep_old: bool) -> Result<u64> {
         self.only(old)?;
         let new = self.place(place, new_len)?;
         self.version += 1;
@@ -69,6 +84,9 @@ impl Inner {
             self.zap(old.0 + new_len, old.1)?;
         }
         let piece = self.areas.remove(old.0, old.1).pop().ok_or(Errno::EFAULT)?;
+        if keep_old {
+            self.areas.insert(piece.clone());
+        }
         self.areas.insert(Vma { start: new, end: new + new_len, ..piece });
         self.tidy_reverse();
         self.tables.load();

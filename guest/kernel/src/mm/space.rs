@@ -19,8 +19,8 @@ use core::mem;
 use diolkos_vfs::{Access, Errno, File, Result};
 use spin::Mutex;
 
-pub use super::fault::{Touch, page_fault};
-pub use super::request::{Advice, FaultError, MapRequest, Place};
+pub use super::fault::{Touch, is_exhausted, page_fault};
+pub use super::request::{Advice, FaultError, MapRequest, Place, Remap};
 
 /// Mappings without a place of their own go below this; the stack lies above.
 pub(super) const MMAP_TOP: u64 = USER_TOP - (1 << 40);
@@ -39,7 +39,7 @@ pub(super) struct Inner {
     /// Where entries lead into windows and page caches.
     pub(super) reverse: Reverse,
     /// Areas that were taken away. Dropping one may close its file, which may wait for the host: not under the lock.
-    removed: Vec<Vma>,
+    removed: Vec<Vec<Vma>>,
     /// Where the heap starts and ends.
     pub(super) brk: (u64, u64),
 }
@@ -104,16 +104,16 @@ impl Inner {
     }
 
     pub(super) fn unmap(&mut self, start: u64, end: u64) -> Result<()> {
-        let removed = self.areas.remove(start, end);
-        if removed.is_empty() {
-            return Ok(());
+        let (mut at, mut any) = (start, false);
+        while at < end {
+            let removed = self.areas.remove(at, end);
+            at = removed.last().map_or(end, |last| last.end);
+            self.version += 1;
+            for vma in &removed {
+                any |= self.zap(vma.start, vma.end)?;
+            }
+            self.removed.push(removed);
         }
-        self.version += 1;
-        let mut any = false;
-        for vma in &removed {
-            any |= self.zap(vma.start, vma.end)?;
-        }
-        self.removed.extend(removed);
         if any {
             self.flush(start, (end - start) / PAGE_SIZE);
         }
@@ -185,7 +185,7 @@ impl AddressSpace {
         let result = act(&mut inner);
         let removed = mem::take(&mut inner.removed);
         drop(inner);
-        for vma in removed.iter().filter(|vma| vma.shared) {
+        for vma in removed.iter().flatten().filter(|vma| vma.shared) {
             if let Backing::File { file, .. } = &vma.backing {
                 file.write_back();
             }
@@ -225,6 +225,9 @@ impl AddressSpace {
             }
         }
         let start = self.locked(|inner| {
+            if inner.areas.are_many() {
+                return Err(Errno::ENOMEM);
+            }
             let start = inner.place(place, len)?;
             inner.version += 1;
             let end = start + len;
@@ -232,7 +235,8 @@ impl AddressSpace {
             Ok(start)
         })?;
         if populate && !prot.is_empty() {
-            self.populate(start, start + len, prot.contains(Prot::WRITE));
+            // What cannot be filled now will fault later.
+            let _ = self.populate(start, start + len, prot.contains(Prot::WRITE));
         }
         Ok(start)
     }
@@ -240,23 +244,26 @@ impl AddressSpace {
     /// Unmaps all whole pages in the range; holes are fine.
     ///
     /// # Errors
-    /// `EINVAL` for an unaligned, empty or foreign range.
+    /// `EINVAL` for an unaligned, empty or foreign range, `ENOMEM` when there would be too many areas.
     pub fn unmap(&self, start: u64, len: u64) -> Result<()> {
         let (start, end) = range(start, len)?;
         if start == end {
             return Err(Errno::EINVAL);
         }
-        self.locked(|inner| inner.unmap(start, end))
+        self.locked(|inner| {
+            let cuts = inner.areas.find(start).is_some_and(|vma| vma.start < start && end < vma.end);
+            if cuts && inner.areas.are_many() { Err(Errno::ENOMEM) } else { inner.unmap(start, end) }
+        })
     }
 
     /// Changes the protection of a range that must be mapped without holes.
     ///
     /// # Errors
-    /// `ENOMEM` for holes, `EACCES` beyond an area's `max_prot`, `EINVAL`.
+    /// `ENOMEM` for holes and when there would be too many areas, `EACCES` beyond an area's `max_prot`, `EINVAL`.
     pub fn protect(&self, start: u64, len: u64, prot: Prot) -> Result<()> {
         let (start, end) = range(start, len)?;
         let mut inner = self.inner.lock();
-        if !inner.areas.covers(start, end) {
+        if !inner.areas.covers(start, end) || inner.areas.are_many() {
             return Err(Errno::ENOMEM);
         }
         if inner.areas.overlapping(start, end).any(|vma| !vma.max_prot.contains(prot)) {
@@ -284,71 +291,107 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// mremap(2): grows, shrinks or moves a mapping.
+    /// mremap(2): grows, shrinks or moves a mapping; with an old length of 0 it makes another view of a shared one.
     ///
     /// # Errors
     /// `EFAULT` when the old range is not in one mapping, `ENOMEM`, `EINVAL`.
-    pub fn remap(&self, old: u64, old_len: u64, new_len: u64, may_move: bool, fixed: Option<u64>) -> Result<u64> {
+    pub fn remap(&self, old: u64, old_len: u64, new_len: u64, how: Remap) -> Result<u64> {
         let (old, old_end) = range(old, old_len)?;
         let new_len = page_up(new_len).filter(|len| *len > 0).ok_or(Errno::EINVAL)?;
-        if old == old_end {
-            return Err(Errno::EINVAL);
-        }
-        self.locked(|inner| match fixed {
-            Some(new) if new < old_end && old < new.checked_add(new_len).ok_or(Errno::EINVAL)? => Err(Errno::EINVAL),
-            Some(new) => inner.relocate((old, old_end), Place::Fixed(new), new_len),
-            None => match inner.resize((old, old_end), new_len)? {
-                true => Ok(old),
-                false if may_move => inner.relocate((old, old_end), Place::Anywhere(0), new_len),
-                false => Err(Errno::ENOMEM),
-            },
+        let (room, place) = match how.fixed {
+            Some(new) if new < old_end && old < new.checked_add(new_len).ok_or(Errno::EINVAL)? => {
+                return Err(Errno::EINVAL);
+            }
+            Some(new) => (false, Place::Fixed(new)),
+            None => (!how.keep_old, Place::Anywhere(0)),
+        };
+        self.locked(|inner| {
+            if inner.areas.are_many() {
+                return Err(Errno::ENOMEM);
+            }
+            if old == old_end {
+                return if how.may_move { inner.view_again(old, place, new_len) } else { Err(Errno::ENOMEM) };
+            }
+            if room && inner.resize((old, old_end), new_len)? {
+                return Ok(old);
+            }
+            if how.may_move { inner.relocate((old, old_end), place, new_len, how.keep_old) } else { Err(Errno::ENOMEM) }
         })
     }
 
     /// madvise(2), as far as it does anything.
     ///
     /// # Errors
-    /// `ENOMEM` for holes, `EINVAL`.
+    /// `ENOMEM` for holes and without memory, `EFAULT` for a file's pages that cannot be had, `EINVAL` where it does not
+    /// apply.
     pub fn advise(&self, start: u64, len: u64, advice: Advice) -> Result<()> {
         let (start, end) = range(start, len)?;
         match advice {
-            Advice::DontNeed => {
-                let mut inner = self.inner.lock();
-                let whole = inner.areas.covers(start, end);
-                let hit: Vec<_> =
-                    inner.areas.overlapping(start, end).map(|v| (v.start.max(start), v.end.min(end))).collect();
-                let mut any = false;
-                for (from, to) in hit {
-                    any |= inner.zap(from, to)?;
-                }
-                if any {
-                    inner.flush(start, (end - start) / PAGE_SIZE);
-                }
-                if whole { Ok(()) } else { Err(Errno::ENOMEM) }
-            }
+            Advice::DontNeed => self.discard(start, end, false),
+            Advice::Free => self.discard(start, end, true),
             Advice::Populate(write) => {
                 if !self.inner.lock().areas.covers(start, end) {
                     return Err(Errno::ENOMEM);
                 }
-                self.populate(start, end, write);
-                Ok(())
+                self.populate(start, end, write).map_err(FaultError::errno)
             }
         }
     }
 
-    /// Fills page tables as far as it goes; what cannot be filled now will fault later.
-    fn populate(&self, start: u64, end: u64, write: bool) {
+    /// Throws pages away that can be had again, or are the program's own; shared anonymous memory is neither.
+    fn discard(&self, start: u64, end: u64, own_only: bool) -> Result<()> {
+        let mut inner = self.inner.lock();
+        let whole = inner.areas.covers(start, end);
+        let is_own = |vma: &Vma| !vma.shared && matches!(vma.backing, Backing::Anonymous);
+        if own_only && !inner.areas.overlapping(start, end).all(is_own) {
+            return Err(Errno::EINVAL);
+        }
+        let can_go = |vma: &&Vma| !vma.shared || matches!(vma.backing, Backing::File { .. });
+        let hit: Vec<_> = inner
+            .areas
+            .overlapping(start, end)
+            .filter(can_go)
+            .map(|vma| (vma.start.max(start), vma.end.min(end)))
+            .collect();
+        let mut any = false;
+        for (from, to) in hit {
+            any |= inner.zap(from, to)?;
+        }
+        if any {
+            inner.flush(start, (end - start) / PAGE_SIZE);
+        }
+        if whole { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+
+    /// Brings the pages of a range in, to be written where they may be (mlock(2)).
+    ///
+    /// # Errors
+    /// `ENOMEM` for holes, and for pages that cannot be had.
+    pub fn fill(&self, start: u64, end: u64) -> Result<()> {
+        let areas: Vec<_> = {
+            let inner = self.inner.lock();
+            if !inner.areas.covers(start, end) {
+                return Err(Errno::ENOMEM);
+            }
+            let part = |vma: &Vma| (vma.start.max(start), vma.end.min(end), vma.prot.contains(Prot::WRITE));
+            inner.areas.overlapping(start, end).map(part).collect()
+        };
+        let mut fill = |(from, to, write)| self.populate(from, to, write).map_err(|_| Errno::ENOMEM);
+        areas.into_iter().try_for_each(&mut fill)
+    }
+
+    /// Fills page tables as far as it goes.
+    fn populate(&self, start: u64, end: u64, write: bool) -> core::result::Result<(), FaultError> {
         let touch = if write { Touch::Write } else { Touch::Read };
         let mut at = start;
         while at < end {
-            if super::fault::resolve(self, at, touch).is_err() {
-                return;
-            }
+            super::fault::resolve(self, at, touch)?;
             at += match self.inner.lock().tables.find(at) {
                 Slot::Large(_) => LARGE_PAGE - at % LARGE_PAGE,
                 _ => PAGE_SIZE,
             };
         }
+        Ok(())
     }
 
     /// mincore(2): for each page of the range whether it is in memory.
@@ -392,10 +435,21 @@ impl AddressSpace {
         })
     }
 
-    /// The areas in order.
-    pub fn areas(&self) -> Vec<VmaInfo> {
-        let areas: Vec<Vma> = self.inner.lock().areas.iter().cloned().collect();
+    /// Some areas in order, from the one on that holds `start` or comes after it.
+    pub fn areas_from(&self, start: u64) -> Vec<VmaInfo> {
+        const PIECE: usize = 256;
+        let areas: Vec<Vma> = self.inner.lock().areas.overlapping(start, u64::MAX).take(PIECE).cloned().collect();
         areas.iter().map(info).collect()
+    }
+
+    /// Where the area begins that holds an address.
+    pub fn start_of_area(&self, address: u64) -> Option<u64> {
+        self.inner.lock().areas.find(address).map(|vma| vma.start)
+    }
+
+    /// Whether areas cover a range without a hole.
+    pub fn covers(&self, start: u64, end: u64) -> bool {
+        self.inner.lock().areas.covers(start, end)
     }
 
     /// The files that are mapped to be shared somewhere in a range: what msync(2) concerns.

@@ -10,7 +10,7 @@ use crate::linux::limits;
 use crate::linux::process::{Process, UserThread};
 use crate::linux::signal::state::Disposition;
 use crate::mm::user::UserPtr;
-use crate::mm::vma::Prot;
+use crate::mm::vma::{Prot, VmaInfo};
 use crate::{task, time};
 use alloc::format;
 use alloc::string::String;
@@ -210,23 +210,43 @@ fn limits_text(subject: Subject) -> Result<Vec<u8>> {
     Ok(process_text::limits(&all).into_bytes())
 }
 
+/// `ENOMEM` for more areas than the kernel can tell of in one piece.
 fn maps(subject: Subject) -> Result<Vec<u8>> {
-    let mut text = String::new();
-    for area in subject.process()?.space().areas() {
-        let (offset, device, ino) = area.file.unwrap_or_default();
-        let allowed = [Prot::READ, Prot::WRITE, Prot::EXEC].map(|right| area.prot.contains(right));
-        let facts = AreaFacts {
-            range: area.range,
-            allowed,
-            shared: area.shared,
-            offset,
-            device: split_device(device),
-            ino,
-            name: &area.name,
-        };
-        process_text::maps_line(&mut text, &facts);
+    let space = subject.process()?.space();
+    let (mut text, mut at) = (String::new(), 0);
+    loop {
+        let areas = space.areas_from(at);
+        let Some(last) = areas.last() else { return Ok(text.into_bytes()) };
+        at = last.range.1;
+        for area in &areas {
+            let needed = area.name.len() * 4 + MAPS_LINE;
+            if text.capacity() - text.len() < needed {
+                // Not twice as much each time: the heap has little more in one piece than the longest of these texts.
+                text.try_reserve_exact(needed.max(STEP)).map_err(|_| Errno::ENOMEM)?;
+            }
+            maps_line(&mut text, area);
+        }
     }
-    Ok(text.into_bytes())
+}
+
+/// Bytes by which the text grows.
+const STEP: usize = 256 << 10;
+/// Most bytes of a line of `/proc/self/maps` without its name.
+const MAPS_LINE: usize = 160;
+
+fn maps_line(text: &mut String, area: &VmaInfo) {
+    let (offset, device, ino) = area.file.unwrap_or_default();
+    let allowed = [Prot::READ, Prot::WRITE, Prot::EXEC].map(|right| area.prot.contains(right));
+    let facts = AreaFacts {
+        range: area.range,
+        allowed,
+        shared: area.shared,
+        offset,
+        device: split_device(device),
+        ino,
+        name: &area.name,
+    };
+    process_text::maps_line(text, &facts);
 }
 
 fn id_list(ids: &Ids) -> process_text::Ids {
@@ -272,6 +292,7 @@ fn facts(subject: Subject) -> Result<ProcessFacts> {
         mapped,
         resident,
         threads: process.thread_count(),
+        nice: thread.schedule.lock().nice(),
         pending,
         shared_pending,
         blocked,

@@ -34,6 +34,8 @@ pub struct ProcessFacts {
     pub resident: u64,
     /// Threads.
     pub threads: usize,
+    /// The thread's nice value.
+    pub nice: i32,
     /// Signals pending for the thread and for the process, blocked, ignored and caught: bit n-1 for signal n.
     pub pending: u64,
     /// As above.
@@ -143,7 +145,8 @@ pub fn stat(facts: &ProcessFacts) -> String {
     // ppid, process group, session, terminal and its foreground group, flags, four fault counts.
     let _ = write!(text, "0 {0} {0} 0 -1 4194304 0 0 0 0 ", facts.pid);
     // User and system time, the same of children, priority, nice, threads, the timer that is always 0, start.
-    let _ = write!(text, "{} 0 0 0 20 0 {} 0 {} ", ticks(facts.cpu_ns), facts.threads, ticks(facts.started_ns));
+    let _ = write!(text, "{} 0 0 0 {} {} ", ticks(facts.cpu_ns), 20 + facts.nice, facts.nice);
+    let _ = write!(text, "{} 0 {} ", facts.threads, ticks(facts.started_ns));
     // Size, resident pages and their limit, code, stack, two registers that are hidden.
     let _ = write!(text, "{} {} {} ", facts.mapped, facts.resident / PAGE, u64::MAX);
     let _ = write!(text, "{} {} {} 0 0 ", facts.code.0, facts.code.1, facts.stack_start);

@@ -12,7 +12,7 @@ use crate::fs::fd_table::MAX_LIMIT;
 use crate::fs::stat::split_device;
 use crate::linux::process::MAX_THREADS;
 use crate::linux::system as linux;
-use crate::mm::{USER_MIN, frames};
+use crate::mm::{USER_MIN, areas, frames};
 use crate::{stats, time};
 use alloc::format;
 use alloc::string::String;
@@ -211,7 +211,7 @@ fn sys(build: &Builder) -> Arc<dyn Inode> {
         ("version", build.text(|| format!("{}\n", linux::VERSION))),
     ];
     let vm = vec![
-        ("max_map_count", build.number(65530)),
+        ("max_map_count", build.number(areas::MOST as u64)),
         ("mmap_min_addr", build.number(USER_MIN)),
         ("overcommit_memory", build.number(1)),
         ("overcommit_ratio", build.number(50)),

@@ -164,7 +164,10 @@ fn hand_over(call: &Call<'_>, frame: Frame) {
     let signals = core::mem::take(&mut *call.thread.signals.lock());
     let start = Start { frame, fs_base: 0, xstate: Vec::new() };
     let name = *call.thread.name.lock();
-    let leader = call.process.add_leader(signals, name).and_then(|leader| thread::run(&leader, start));
+    let leader = call.process.add_leader(signals, name).and_then(|leader| {
+        *leader.schedule.lock() = *call.thread.schedule.lock();
+        thread::run(&leader, start)
+    });
     if leader.is_err() {
         report::warning(format_args!("no memory for the program's thread"));
         crate::boot::finish(End::Killed(9));
@@ -187,6 +190,7 @@ fn forget_old_program(call: &Call<'_>, path: &[u8]) {
     call.process.signals.lock().reset_handlers();
     call.process.timers.delete_all();
     call.process.dumpable.store(1, Ordering::Relaxed);
+    call.process.barriers.store(0, Ordering::Relaxed);
     {
         let mut own = call.thread.signals.lock();
         own.alternate = Default::default();

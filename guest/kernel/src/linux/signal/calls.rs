@@ -202,11 +202,19 @@ fn rt_sigreturn(call: &mut Call<'_>) -> Result<u64> {
 }
 
 /// Signal 0 only asks whether somebody is there.
-fn optional_signal(value: u64) -> Result<Option<Signal>> {
+///
+/// # Errors
+/// `EINVAL` for a number that is no signal's.
+pub fn optional_signal(value: u64) -> Result<Option<Signal>> {
     match value as u32 {
         0 => Ok(None),
         _ => signal_argument(value).map(Some),
     }
+}
+
+/// What comes with a signal that the caller sends by kill(2) or the like.
+pub fn from_caller(call: &Call<'_>, signal: Signal) -> SigInfo {
+    sender(call, signal, SI_USER)
 }
 
 fn sender(call: &Call<'_>, signal: Signal, code: i32) -> SigInfo {
@@ -224,7 +232,7 @@ fn kill(call: &mut Call<'_>) -> Result<u64> {
         return Err(Errno::ESRCH);
     }
     if let Some(signal) = signal {
-        send_to_process(call.process, signal, sender(call, signal, SI_USER))?;
+        send_to_process(call.process, signal, from_caller(call, signal))?;
     }
     Ok(0)
 }

@@ -9,8 +9,10 @@ use crate::abi::signal_frame::{
 };
 use crate::abi::signal_set::{DefaultAction, Signal, SignalSet};
 use crate::arch::{Frame, xstate};
+use crate::linux::fault::out_of_memory;
 use crate::linux::process::UserThread;
 use crate::mm::USER_TOP;
+use crate::mm::space::is_exhausted;
 use crate::mm::user::{UserPtr, plain};
 use crate::task;
 use alloc::vec;
@@ -25,6 +27,9 @@ const SYSCALL_LEN: u64 = 2;
 /// Called on every way back to the program.
 pub fn before_user(frame: &mut Frame) {
     let Some(thread) = task::try_current().and_then(|thread| thread.user.as_ref()) else { return };
+    if is_exhausted() {
+        out_of_memory();
+    }
     if !thread.attention.load(Ordering::SeqCst) {
         return;
     }
