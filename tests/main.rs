@@ -37,6 +37,7 @@ mod programs;
 mod serve;
 mod shares;
 mod streams;
+mod system_calls;
 mod tools;
 mod truncation;
 mod vm;

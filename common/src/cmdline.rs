@@ -127,6 +127,8 @@ pub struct BootOptions {
     pub trace: Trace,
     /// Whether [`crate::report::Record::Verbose`] lines are wanted.
     pub verbose: bool,
+    /// Whether every system call is to trap, and the program's code to stay as it is.
+    pub no_patch: bool,
     /// Whether counters are wanted at the end.
     pub stats: bool,
     /// Frequency of the time stamp counter in kHz; 0 lets the kernel find out.
@@ -214,6 +216,7 @@ impl BootOptions {
             (self.trace.syscalls, "trace_syscalls"),
             (self.trace.fuse, "trace_fuse"),
             (self.verbose, "verbose"),
+            (self.no_patch, "nopatch"),
             (self.stats, "stats"),
             (self.report_memory, "report_memory"),
         ] {
@@ -296,6 +299,7 @@ impl BootOptions {
             "trace_syscalls" => self.trace.syscalls = true,
             "trace_fuse" => self.trace.fuse = true,
             "verbose" => self.verbose = true,
+            "nopatch" => self.no_patch = true,
             "stats" => self.stats = true,
             "report_memory" => self.report_memory = true,
             "tsc_khz" => self.tsc_khz = number(0)?,
@@ -358,6 +362,7 @@ mod tests {
             inodes: Some(448),
             trace: Trace { syscalls: true, fuse: false },
             verbose: true,
+            no_patch: true,
             stats: true,
             tsc_khz: 2_596_000,
             clock: Some(ClockSample { wall_ns: u64::MAX, host_tsc: 1 }),

@@ -50,6 +50,12 @@ pub fn line(out: &mut String, name: &str, value: u64) {
 counters! {
     /// System calls.
     SYSCALLS = "syscalls.total";
+    /// Those that came by a jump and not by a trap.
+    DIRECT_SYSCALLS = "syscalls.direct";
+    /// Call sites that have become jumps.
+    PATCHED = "syscalls.patched";
+    /// Call sites that are hot, but cannot become jumps.
+    UNPATCHED = "syscalls.unpatched";
     /// System calls nobody implements.
     UNKNOWN_SYSCALLS = "syscalls.unknown";
     /// Page faults of the program, or of the kernel on its behalf.

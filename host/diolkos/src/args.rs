@@ -113,6 +113,13 @@ pub struct RunOptions {
     #[arg(long, value_name = "PROGRAM")]
     pub fs_daemon: Option<FsDaemon>,
 
+    /// Let every system call trap
+    ///
+    /// Otherwise calls that are made often become jumps: the program's code is changed in memory, which only a program that
+    /// reads its own code can see. For such programs, and to compare.
+    #[arg(long)]
+    pub no_patch: bool,
+
     /// Print counters and times on stderr at the end
     #[arg(long)]
     pub stats: bool,

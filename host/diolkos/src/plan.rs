@@ -81,6 +81,7 @@ impl Plan {
                 fuse: options.trace.contains(&TraceKind::Fuse),
             },
             verbose: options.verbose,
+            no_patch: options.no_patch,
             stats: options.stats,
             terminal: terminal::look(),
             ..BootOptions::default()

@@ -3,6 +3,7 @@
 //! Everything here is computed from bytes and numbers, so that the host's `cargo test` covers it. The guest's
 //! `linux` rooms do the reading, mapping and copying around it.
 
+pub mod call_site;
 pub mod elf;
 pub mod futex_op;
 pub mod pi_word;

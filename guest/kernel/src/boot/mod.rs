@@ -5,7 +5,7 @@ mod root;
 
 use crate::arch::{lapic, percpu, rdtsc, trap, xstate};
 use crate::fs::tty;
-use crate::mm::{frames, losses, paging};
+use crate::mm::{frames, losses, paging, patch};
 use crate::{drivers, linux, report, stats, task, time};
 use alloc::boxed::Box;
 use alloc::format;
@@ -38,6 +38,9 @@ extern "C" fn kernel_start(start_info: u64) -> ! {
     machine.add_high_memory().unwrap_or_else(|errno| failed(format!("memory above 4 GiB: {errno}")));
     let options = BootOptions::parse(&machine.command_line()).unwrap_or_else(|error| failed(error));
     report::set_verbose(options.verbose);
+    if options.no_patch {
+        patch::turn_off();
+    }
     if options.report_memory {
         report::use_memory();
     }

@@ -17,6 +17,8 @@ pub mod losses;
 #[cfg(guest)]
 pub mod paging;
 #[cfg(guest)]
+pub mod patch;
+#[cfg(guest)]
 pub mod reclaim;
 #[cfg(guest)]
 mod request;

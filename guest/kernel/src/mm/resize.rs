@@ -76,6 +76,7 @@ impl Inner {
     /// Moves the mapping at `old` elsewhere, with its pages; with `keep_old` the old place stays mapped without any.
     pub(super) fn relocate(&mut self, old: (u64, u64), place: Place, new_len: u64, keep_old: bool) -> Result<u64> {
         self.only(old)?;
+        self.unpatch(old.0, old.1);
         let new = self.place(place, new_len)?;
         self.version += 1;
         let old_len = old.1 - old.0;

@@ -6,6 +6,7 @@
 
 use super::areas::Areas;
 use super::paging::{self, ADDRESS, LARGE, NO_EXEC, OWNED, PRESENT, Slot, Tables, USER, WRITE};
+use super::patch::{Heat, Patches};
 use super::reverse::Reverse;
 use super::vma::{Backing, Prot, Vma, VmaInfo};
 use super::{LARGE_PAGE, PAGE_SIZE, USER_MIN, USER_TOP, frames, page_up};
@@ -42,11 +43,14 @@ pub(super) struct Inner {
     removed: Vec<Vec<Vma>>,
     /// Where the heap starts and ends.
     pub(super) brk: (u64, u64),
+    /// System calls that have become jumps.
+    pub(super) patches: Patches,
 }
 
 /// An address space.
 pub struct AddressSpace {
     pub(super) inner: Mutex<Inner>,
+    pub(super) heat: Heat,
 }
 
 /// For [`all`].
@@ -104,6 +108,7 @@ impl Inner {
     }
 
     pub(super) fn unmap(&mut self, start: u64, end: u64) -> Result<()> {
+        self.unpatch(start, end);
         let (mut at, mut any) = (start, false);
         while at < end {
             let removed = self.areas.remove(at, end);
@@ -171,8 +176,9 @@ impl AddressSpace {
             reverse: Reverse::default(),
             removed: Vec::new(),
             brk: (0, 0),
+            patches: Patches::default(),
         };
-        let space = Arc::new(Self { inner: Mutex::new(inner) });
+        let space = Arc::new(Self { inner: Mutex::new(inner), heat: Heat::default() });
         let mut spaces = SPACES.lock();
         spaces.retain(|space| space.strong_count() > 0);
         spaces.push(Arc::downgrade(&space));
@@ -269,6 +275,9 @@ impl AddressSpace {
         if inner.areas.overlapping(start, end).any(|vma| !vma.max_prot.contains(prot)) {
             return Err(Errno::EACCES);
         }
+        if prot.contains(Prot::WRITE) {
+            inner.unpatch(start, end);
+        }
         inner.version += 1;
         inner.areas.change(start, end, |vma| vma.prot = prot);
         let mut lowered = false;
@@ -353,6 +362,7 @@ impl AddressSpace {
             .filter(can_go)
             .map(|vma| (vma.start.max(start), vma.end.min(end)))
             .collect();
+        inner.unpatch(start, end);
         let mut any = false;
         for (from, to) in hit {
             any |= inner.zap(from, to)?;

@@ -281,6 +281,28 @@ system_call:                            # rcx = return address, r11 = flags; rsp
   call system_call_entry
   jmp return_from_frame
 
+# A system call made by a jump (mm/patch.rs): rcx = return address, and the flags are the program's.
+.balign 16
+.globl direct_call
+direct_call:
+  movl $1, %gs:P_MASK
+  mov %rsp, %gs:P_SCRATCH
+  mov %gs:P_STACK_TOP, %rsp
+  pushq $0                              # as above
+  pushq $USER_DS
+  pushq %gs:P_SCRATCH
+  pushfq
+  pushq $USER_CS
+  push %rcx
+  sub $24, %rsp                         # error, saved mask, cr2: nobody asks
+  pushq $0x101
+  push %rax
+  push %rcx
+  push %rdx
+  SAVE_REST
+  call system_call_entry
+  jmp return_from_frame
+
 # Starts a thread's first context: switch_stacks "returns" here with the body in rbx.
 .globl thread_entry
 thread_entry:

@@ -27,7 +27,7 @@ pub struct Frame {
     pub rdx: u64,
     pub rcx: u64,
     pub rax: u64,
-    /// Vector number; 0x100 for a system call.
+    /// Vector number; 0x100 for a system call, 0x101 for one that came by a jump.
     pub vector: u64,
     /// Faulting address of a page fault.
     pub cr2: u64,

@@ -28,6 +28,13 @@ unsafe extern "C" {
     fn resume_frame(frame: *const Frame) -> !;
     fn switch_stacks(save: *mut u64, load: u64);
     fn thread_entry();
+    #[link_name = "direct_call"]
+    fn direct_call_asm();
+}
+
+/// Where a system call that is made by a jump comes in (entry.s).
+pub fn direct_call() -> u64 {
+    direct_call_asm as *const () as u64
 }
 
 /// Copies `len` bytes between ranges of which either may fault, and returns how many were left undone.

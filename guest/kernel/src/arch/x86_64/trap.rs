@@ -1,6 +1,7 @@
 //! What happens on an exception, an interrupt and a system call, after the entry code saved a [`Frame`].
 
 use super::{Frame, lapic, monitor, percpu, rdtsc};
+use crate::mm::patch;
 use crate::mm::space::Touch;
 use crate::mm::{USER_TOP, space};
 use crate::{linux, stats, task};
@@ -15,6 +16,8 @@ unsafe extern "C" {
 }
 
 const PAGE_FAULT: u64 = 14;
+/// The vector of a system call that came by a jump (entry.s).
+const DIRECT_CALL: u64 = 0x101;
 
 /// Who looks for news.
 type Handler = fn();
@@ -98,6 +101,11 @@ fn before_program(frame: &mut Frame) {
 #[unsafe(no_mangle)]
 extern "C" fn system_call_entry(frame: &mut Frame) {
     if from_program(frame) {
+        if frame.vector == DIRECT_CALL {
+            stats::DIRECT_SYSCALLS.count();
+        } else {
+            patch::trapped(frame.rip, frame.rax);
+        }
         linux::syscall(frame);
         before_program(frame);
     } else {
@@ -108,6 +116,9 @@ extern "C" fn system_call_entry(frame: &mut Frame) {
 
 #[unsafe(no_mangle)]
 extern "C" fn trap_entry(frame: &mut Frame) {
+    if from_program(frame) {
+        frame.rip = patch::unpatched(frame.rip);
+    }
     if frame.vector >= 32 {
         interrupt();
     } else {
