@@ -8,6 +8,7 @@
 //! both sides; so no path differs, and nothing depends on where the repository lies.
 
 mod bad_input;
+mod bench;
 mod caches;
 mod coherence;
 mod confinement;

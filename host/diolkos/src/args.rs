@@ -11,6 +11,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 use diolkos_common::cmdline::{CacheMode, DaxIo, DaxPolicy};
 
+use crate::bench::args::BenchCommand;
 use crate::memory_size::MemorySize;
 use crate::serve::args::{SERVE_NOTES, ServeOptions};
 use crate::verdict::{self, OWN_FAILURE};
@@ -40,6 +41,10 @@ pub enum Command {
     /// the files of DIR. DIR is read-only unless --rw is given. The daemon ends when the front-end does.
     #[command(after_long_help = SERVE_NOTES, after_help = "The longer help, 'diolkos serve --help', has an example.")]
     Serve(ServeOptions),
+
+    /// Measure Diolkos and what it can be compared with, on this computer
+    #[command(subcommand)]
+    Bench(BenchCommand),
 }
 
 #[derive(Debug, clap::Args)]
@@ -245,8 +250,9 @@ Examples:
   diolkos run / /bin/ls -l /etc       a program of this very system, in a machine of its own
   diolkos run ./rootfs python3 x.py   a program of another root directory
   diolkos serve --socket s ./data     a directory for a guest of another virtual machine monitor
+  diolkos bench micro --quick         how fast files are, here and there
 
-'diolkos run --help' and 'diolkos serve --help' explain the options.";
+'diolkos run --help', 'diolkos serve --help' and 'diolkos bench micro --help' explain the options.";
 
 const RUN_NOTES: &str = "\
 Examples:
@@ -303,7 +309,8 @@ fn one_line(error: &clap::Error) -> String {
     let words = lines.join("; ");
     let what = words.strip_prefix("error: ").unwrap_or(&words);
     // clap's usage line names the command that was understood so far.
-    let command = if text.contains("Usage: diolkos serve") { "serve" } else { "run" };
+    let known = ["serve", "bench micro", "bench"];
+    let command = known.into_iter().find(|name| text.contains(&format!("Usage: diolkos {name}"))).unwrap_or("run");
     format!("{what}; 'diolkos {command} --help' explains the options")
 }
 
@@ -315,7 +322,7 @@ mod tests {
     fn run(words: &[&str]) -> Result<RunOptions, clap::Error> {
         match Arguments::try_parse_from([&["diolkos", "run"], words].concat())?.command {
             Command::Run(options) => Ok(options),
-            Command::Serve(_) => unreachable!("the word is run"),
+            Command::Serve(_) | Command::Bench(_) => unreachable!("the word is run"),
         }
     }
 

@@ -4,9 +4,11 @@
 //! [`platform`] finds a hypervisor that works here ([`kvm`] or [`qemu`]) and runs the plan on it, [`report`] hears what
 //! the kernel says meanwhile, and [`verdict`] and [`stats`] tell the user how it ended.
 //!
-//! `diolkos serve DIR` is the file server alone, for other virtual machine monitors: [`serve`].
+//! `diolkos serve DIR` is the file server alone, for other virtual machine monitors: [`serve`]. `diolkos bench` measures it all:
+//! [`mod@bench`].
 
 mod args;
+mod bench;
 mod clock;
 mod descriptors;
 mod environment;
@@ -37,5 +39,6 @@ fn main() -> ExitCode {
     match arguments.command {
         args::Command::Run(options) => run::run(&options, began),
         args::Command::Serve(options) => serve::serve(&options),
+        args::Command::Bench(command) => bench::bench(command),
     }
 }

@@ -1,0 +1,242 @@
+//! `diolkos bench micro`, from the settings to the report.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use thiserror::Error;
+
+use crate::counters::Counters;
+use crate::data::Data;
+use crate::figures::Figures;
+use crate::job::{Job, Set};
+use crate::machine::{self, Machine};
+use crate::number::{rough, short};
+use crate::progress::Progress;
+use crate::report::{Member, Report, Run, SCHEMA, rows};
+use crate::runner::{Failure, Runner};
+use crate::settings::Settings;
+use crate::system::{self, Context, Finder, Kind, System, Task};
+
+/// Why nothing was measured.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// An amount makes no sense.
+    #[error("{0}")]
+    Amount(String),
+    /// fio is needed and not here.
+    #[error("{why}; {remedy}")]
+    NoFio {
+        /// What is wrong.
+        why: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// None of the systems that were asked for is here.
+    #[error("none of the systems asked for is here: {0}")]
+    NoSystem(String),
+    /// The files could not be made.
+    #[error("{0}")]
+    Data(String),
+    /// The user stopped it before there was anything to report.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Measures what `settings` ask for; says on `progress` how far it is.
+///
+/// A system that fails does not end it: the report tells.
+///
+/// # Errors
+/// Why nothing was measured.
+pub fn micro(settings: &Settings, runner: &mut dyn Runner, progress: &mut dyn Write) -> Result<Report, Error> {
+    let finder = Finder::new(std::env::var_os("PATH").as_deref());
+    measure(settings, &finder, runner, progress)
+}
+
+fn measure(
+    settings: &Settings,
+    finder: &Finder,
+    runner: &mut dyn Runner,
+    out: &mut dyn Write,
+) -> Result<Report, Error> {
+    let Settings { amounts, selection, .. } = settings;
+    amounts.check().map_err(Error::Amount)?;
+    let (fio, fio_version) = find_fio(selection.jobs.iter().any(|job| job.work.moves_data()), finder, runner)?;
+    let context = Context { diolkos: &settings.diolkos, version: &settings.version, peers: &settings.peers, finder };
+    let (members, systems) = find_systems(&selection.systems, &context, runner)?;
+    let mut report = Report {
+        schema: SCHEMA,
+        version: settings.version.clone(),
+        command: settings.command.clone(),
+        began: now(),
+        ended: 0,
+        interrupted: false,
+        machine: Machine::here(),
+        file_system: machine::file_system(&settings.folder.canonicalize().unwrap_or_default()),
+        fio: fio_version,
+        load: [machine::load(), None],
+        amounts: amounts.clone(),
+        systems: members,
+        runs: Vec::new(),
+        rows: Vec::new(),
+    };
+    let mut runs = BTreeMap::new();
+    for system in &systems {
+        let jobs = selection.jobs.iter().filter(|job| system.applies(&job.work)).count();
+        runs.insert(system.kind(), amounts.rounds * u32::try_from(jobs).unwrap_or(u32::MAX));
+    }
+    let mut progress = Progress::new(out, runs, amounts);
+    for member in &report.systems {
+        if let Some(missing) = &member.missing {
+            progress.say(&format!("{} is missing: {}; {}", member.system.name(), missing.why, missing.remedy));
+        }
+    }
+    progress.say(&format!(
+        "making the files in {}; about {} of measuring",
+        settings.folder.display(),
+        rough(progress.rest())
+    ));
+    let mut sets: Vec<Set> = selection.jobs.iter().map(|job| job.work.set()).collect();
+    sets.sort_unstable();
+    sets.dedup();
+    let data = Data::new(&settings.folder, &settings.diolkos, &sets, amounts).map_err(Error::Data)?;
+    let bench = Bench { settings, fio, data, cores: report.machine.cores };
+    report.interrupted = !bench.rounds(&systems, runner, &mut progress, &mut report.runs)?;
+    report.load[1] = machine::load();
+    report.ended = now();
+    if report.interrupted && report.runs.is_empty() {
+        return Err(Error::Stopped);
+    }
+    let kinds: Vec<Kind> = systems.iter().map(|system| system.kind()).collect();
+    report.rows = rows(&selection.jobs, &kinds, &report.runs);
+    Ok(report)
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// fio's path and version; neither is looked for if it is not needed.
+fn find_fio(needed: bool, finder: &Finder, runner: &mut dyn Runner) -> Result<(PathBuf, Option<String>), Error> {
+    if !needed {
+        return Ok((PathBuf::new(), None));
+    }
+    let remedy = "apt install fio, or leave out its jobs (--only open-fstat-close,stat-files)";
+    let missing = |why: String| Error::NoFio { why, remedy: remedy.to_owned() };
+    let fio = finder.program("fio").ok_or_else(|| missing("fio is not installed".to_owned()))?;
+    let version = system::version_of(&fio, runner, remedy).map_err(|error| missing(error.why))?;
+    Ok((fio, Some(version)))
+}
+
+type Found = (Vec<Member>, Vec<Box<dyn System>>);
+
+fn find_systems(kinds: &[Kind], context: &Context, runner: &mut dyn Runner) -> Result<Found, Error> {
+    let (mut members, mut systems) = (Vec::new(), Vec::new());
+    for kind in kinds {
+        let found = system::find(*kind, context, runner);
+        let (version, missing) = match &found {
+            Ok(system) => (Some(system.version().to_owned()), None),
+            Err(missing) => (None, Some(missing.clone())),
+        };
+        members.push(Member { system: *kind, title: kind.title(), version, missing });
+        systems.extend(found);
+    }
+    if systems.is_empty() {
+        let each = members
+            .iter()
+            .filter_map(|member| Some(format!("{}: {}", member.system.name(), member.missing.as_ref()?.why)));
+        return Err(Error::NoSystem(each.collect::<Vec<_>>().join("; ")));
+    }
+    Ok((members, systems))
+}
+
+/// What all runs have in common.
+struct Bench<'a> {
+    settings: &'a Settings,
+    fio: PathBuf,
+    data: Data,
+    cores: usize,
+}
+
+impl Bench<'_> {
+    /// Does every job on every system as often as asked for; says whether it came to the end.
+    fn rounds(
+        &self,
+        systems: &[Box<dyn System>],
+        runner: &mut dyn Runner,
+        progress: &mut Progress,
+        runs: &mut Vec<Run>,
+    ) -> Result<bool, Error> {
+        for round in 1..=self.settings.amounts.rounds {
+            for job in &self.settings.selection.jobs {
+                for system in systems.iter().filter(|system| system.applies(&job.work)) {
+                    let began = Instant::now();
+                    let Some(run) = self.run(round, job, system.as_ref(), runner)? else { return Ok(false) };
+                    let outcome = match (&run.figures, &run.error) {
+                        (Some(figures), _) => described(figures, job),
+                        (None, error) => format!("failed: {}", error.as_deref().unwrap_or("for no reason")),
+                    };
+                    let line = format!("round {round}, {}, {}: {outcome}", job.name, system.kind().name());
+                    progress.done(system.kind(), began.elapsed(), &line);
+                    runs.push(run);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// One run; nothing if the user stopped it.
+    fn run(&self, round: u32, job: &Job, system: &dyn System, runner: &mut dyn Runner) -> Result<Option<Run>, Error> {
+        self.data
+            .touch(job.work.set())
+            .map_err(|error| Error::Data(format!("cannot read the files again: {error}")))?;
+        let (place, amounts) = (self.data.place(), &self.settings.amounts);
+        let task = Task { job, place, fio: &self.fio, amounts };
+        let load = machine::load();
+        let mut run = Run {
+            round,
+            job: job.name.clone(),
+            system: system.kind(),
+            load,
+            disturbed: load.is_some_and(|load| load > self.cores as f64),
+            command: Vec::new(),
+            figures: None,
+            error: None,
+            way: None,
+            stats: None,
+        };
+        let invocation = match system.invocation(&task) {
+            Ok(invocation) => invocation,
+            Err(error) => return Ok(Some(Run { error: Some(error), ..run })),
+        };
+        run.command = invocation.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let output = match runner.run(&invocation) {
+            Ok(output) => output,
+            Err(Failure::Stopped) => return Ok(None),
+            Err(error) => return Ok(Some(Run { error: Some(error.to_string()), ..run })),
+        };
+        run.stats = Counters::find(&output.stderr);
+        // What stages files before it measures uses the share for nothing else.
+        if !system.stages() {
+            run.way = run.stats.as_ref().map(|stats| stats.way(job.work.maps()));
+        }
+        match system.printed(&output).and_then(|printed| task.figures(&printed)) {
+            Ok(figures) => run.figures = Some(figures),
+            Err(error) => run.error = Some(error),
+        }
+        Ok(Some(run))
+    }
+}
+
+fn described(figures: &Figures, job: &Job) -> String {
+    if job.work.moves_data() {
+        format!("{} MB/s", short(figures.bytes_per_s / 1e6))
+    } else {
+        format!("{} thousand a second", short(figures.operations_per_s / 1e3))
+    }
+}
+
+#[cfg(test)]
+mod tests;
