@@ -1,6 +1,6 @@
 //! The evaluation: `diolkos bench micro`, the microbenchmark of the thesis for anybody to repeat.
 //!
-//! A run goes through *rounds*; in each, every *job* ([`job`]: one way to use files) is done by every *system* ([`system`]:
+//! A run goes through *rounds*; in each, every *job* (`job`: one way to use files) is done by every *system* (`system`:
 //! the host itself, Diolkos in its variants, its peers) before the next job begins. So whatever else the computer does
 //! meanwhile disturbs all systems alike, and a figure means something beside the host's own of the same round.
 //!
@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Nothing is measured in this process: each figure comes from a process of its own, either fio or our own executable as
-//! a hidden worker ([`worker`]). [`runner::Runner`] is the seam: tests put recorded output in the place of all of them.
+//! a hidden worker ([`worker`]). `runner::Runner` is the seam: tests put recorded output in the place of all of them.
 //!
 //! What it leaves out: the command line, which is `host/diolkos`' business.
 

@@ -20,7 +20,7 @@ pub const SCHEMA: &str = "diolkos-bench-micro/1";
 /// Everything that a run found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// [`SCHEMA`].
+    /// Name and version of this layout.
     pub schema: &'static str,
     /// The version of Diolkos.
     pub version: String,

@@ -1,7 +1,7 @@
 //! What runs inside the systems beside fio: our own executable as a hidden command.
 //!
 //! It measures what fio has no engine for, and brings files into a machine's memory before another program is started in
-//! its place. It runs on the host and in every guest alike, and prints [`Figures`] as a line of JSON.
+//! its place. It runs on the host and in every guest alike, and prints its figures as a line of JSON.
 
 use std::fs;
 use std::io;
