@@ -1,4 +1,4 @@
-//! What programs in C expect of Linux: signals, faults, timers, threads, memory, identity, and how they die.
+//! What programs in C expect of Linux: signals, faults, timers, threads, memory, terminals, identity, and how they die.
 
 use crate::each_platform;
 use crate::linux_sources::{Libc, compiled, same_c};
@@ -15,6 +15,14 @@ each_platform! {
     fn futexes_are_linuxs(on) { same_c(on, "futexes"); }
 
     fn locks_with_priority_inheritance_are_linuxs(on) { same_c(on, "pi_futexes"); }
+
+    fn pseudo_terminals_are_linuxs(on) { same_c(on, "pty"); }
+
+    fn futexes_bear_stress(on) { same_c(on, "futex_stress"); }
+
+    fn signals_bear_stress(on) { same_c(on, "signal_stress"); }
+
+    fn mappings_bear_stress(on) { same_c(on, "mmap_stress"); }
 
     fn sockets_are_linuxs(on) { same_c(on, "sockets"); }
 

@@ -24,6 +24,7 @@ pub enum Libc {
 pub fn compiled(name: &str, libc: Libc) -> TempDir {
     let folder = data::folder();
     copy("check.h", folder.path());
+    copy("stress.h", folder.path());
     let source = fs::read_to_string(source(&format!("{name}.c"))).unwrap();
     let (compiler, flags): (_, &[&str]) = match libc {
         Libc::Glibc => ("gcc", &["-lpthread"]),

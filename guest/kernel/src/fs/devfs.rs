@@ -2,14 +2,18 @@
 
 use super::anon::now;
 use super::devices::DEV;
+use super::procfs::number;
+use super::pty::pair;
 use super::stat::join_device;
 use super::tty::Terminal;
 use crate::drivers::rng;
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::any::Any;
-use diolkos_vfs::generated::{NodeBuilder, Tree};
+use diolkos_vfs::generated::{Listed, NodeBuilder, Tree};
 use diolkos_vfs::{Errno, File, FileType, Inode, Result, Sink, Source};
 
 /// `TMPFS_MAGIC`: what statfs(2) of Linux' devtmpfs shows.
@@ -106,6 +110,26 @@ fn terminal_device(node: NodeBuilder, rdev: u64, terminal: Option<&Arc<Terminal>
     })
 }
 
+/// `/dev/pts`: the user's terminal if there is one, the slaves of all pairs, and another way to make one.
+fn terminals(tree: &Arc<Tree>, terminal: Option<&Arc<Terminal>>, ptmx: Arc<dyn Inode>) -> Arc<dyn Inode> {
+    /// Where the entry of `ptmx` stands in the list, before all numbers.
+    const PTMX_INO: u64 = 2;
+    let (own, is_here) = (terminal.cloned(), terminal.is_some());
+    let listed = |key: u64, name: String, ino: u64| Listed { key, name, file_type: FileType::CharDevice, ino };
+    tree.node(0o755).computed_dir(
+        move || {
+            let numbers = is_here.then_some(0).into_iter().chain(pair::numbers());
+            let slaves = numbers.map(u64::from).map(|n| listed(n + 1, format!("{n}"), pair::FIRST_INO + n));
+            Ok([listed(0, "ptmx".into(), PTMX_INO)].into_iter().chain(slaves).collect())
+        },
+        move |name| match (name.as_bytes(), &own) {
+            (b"ptmx", _) => Ok(ptmx.clone()),
+            (b"0", Some(terminal)) => Ok(terminal.clone()),
+            _ => pair::slave(number(name)?),
+        },
+    )
+}
+
 /// The root of `/dev`. `shm` and the like are mounted on it.
 pub fn root(terminal: Option<&Arc<Terminal>>) -> Arc<dyn Inode> {
     let tree = Tree::new(DEV, MAGIC, now());
@@ -124,7 +148,11 @@ pub fn root(terminal: Option<&Arc<Terminal>>) -> Arc<dyn Inode> {
         ("stdout", link("/proc/self/fd/1")),
         ("stderr", link("/proc/self/fd/2")),
     ];
-    let pts = terminal.map(|terminal| ("0", terminal.clone() as Arc<dyn Inode>));
-    entries.push(("pts", tree.node(0o755).dir(pts.into_iter().collect())));
+    let first_number = u32::from(terminal.is_some());
+    let ptmx = |node: NodeBuilder| {
+        node.device(FileType::CharDevice, join_device(5, 2), move |inode, _| pair::open_master(inode, first_number))
+    };
+    entries.push(("ptmx", ptmx(device())));
+    entries.push(("pts", terminals(&tree, terminal, ptmx(tree.node(0o000)))));
     tree.node(0o755).dir(entries)
 }

@@ -14,6 +14,7 @@ pub mod dirent;
 pub mod eventfd;
 pub mod fd_table;
 pub mod procfs;
+pub mod pty;
 #[cfg(guest)]
 pub mod readiness;
 #[cfg(guest)]

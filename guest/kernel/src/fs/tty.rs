@@ -7,6 +7,8 @@
 
 use super::anon::{AnonInode, now, owner};
 use super::devices::TERMINALS;
+use super::pty;
+use super::pty::pair::{DEVPTS_MAGIC, FIRST_INO};
 use super::stat::join_device;
 use alloc::format;
 use alloc::string::String;
@@ -50,10 +52,6 @@ pub trait ConsoleStream: Send + Sync {
 
 /// The device number of `/dev/pts/0`.
 const PTS_RDEV: u64 = join_device(136, 0);
-/// The magic number of the (pretended) devpts file system.
-const DEVPTS_MAGIC: u64 = 0x1cd1;
-/// What Linux numbers the first pseudo-terminal.
-const PTS_INO: u64 = 3;
 
 /// The user's terminal.
 pub struct Terminal {
@@ -86,48 +84,15 @@ impl Terminal {
     }
 }
 
-/// What a terminal starts with: `stty sane` at 38400 baud.
-fn sane() -> raw::termios2 {
-    let mut control = [0; 19];
-    for (at, value) in [
-        (raw::VINTR, 3),
-        (raw::VQUIT, 28),
-        (raw::VERASE, 127),
-        (raw::VKILL, 21),
-        (raw::VEOF, 4),
-        (raw::VMIN, 1),
-        (raw::VSTART, 17),
-        (raw::VSTOP, 19),
-        (raw::VSUSP, 26),
-        (raw::VREPRINT, 18),
-        (raw::VDISCARD, 15),
-        (raw::VWERASE, 23),
-        (raw::VLNEXT, 22),
-    ] {
-        control[at as usize] = value;
-    }
-    raw::termios2 {
-        c_iflag: raw::ICRNL | raw::IXON | raw::IUTF8,
-        c_oflag: raw::OPOST | raw::ONLCR,
-        c_cflag: raw::B38400 | raw::CS8 | raw::CREAD,
-        c_lflag: raw::ISIG
-            | raw::ICANON
-            | raw::ECHO
-            | raw::ECHOE
-            | raw::ECHOK
-            | raw::ECHOCTL
-            | raw::ECHOKE
-            | raw::IEXTEN,
-        c_line: 0,
-        c_cc: control,
-        c_ispeed: 38400,
-        c_ospeed: 38400,
-    }
+/// What the user's terminal starts with.
+fn ours() -> raw::termios2 {
+    let settings = pty::ordinary();
+    raw::termios2 { c_iflag: settings.c_iflag | raw::IUTF8, ..settings }
 }
 
 impl Inode for Terminal {
     fn id(&self) -> InodeId {
-        InodeId { dev: TERMINALS, node: PTS_INO, generation: 0 }
+        InodeId { dev: TERMINALS, node: FIRST_INO, generation: 0 }
     }
 
     fn file_type(&self) -> FileType {
@@ -137,7 +102,7 @@ impl Inode for Terminal {
     fn metadata(&self) -> Result<Metadata> {
         let now = now();
         Ok(Metadata {
-            ino: PTS_INO,
+            ino: FIRST_INO,
             dev: TERMINALS,
             mode: FileType::CharDevice.mode_bits() | 0o620,
             nlink: 1,
@@ -326,7 +291,7 @@ impl Console {
             Arc::new(Terminal {
                 input: if_terminal(0),
                 output: if_terminal(1).or_else(|| if_terminal(2)),
-                settings: Mutex::new(sane()),
+                settings: Mutex::new(ours()),
                 window: Mutex::new(raw::winsize {
                     ws_col: host.size.0,
                     ws_row: host.size.1,

@@ -2,6 +2,7 @@
 
 use super::open_file::OpenFile;
 use super::{Call, table::Calls};
+use crate::fs::pty::pair::{End, Side};
 use crate::fs::tty::{Stdio, Terminal};
 use crate::mm::user::{UserPtr, plain};
 use diolkos_net::Socket;
@@ -36,6 +37,7 @@ fn ioctl(call: &mut Call<'_>) -> Result<u64> {
             UserPtr::<i32>::new(argument).write(readable(&file)?)?;
             Ok(0)
         }
+        request if let Some(end) = file.inner().as_any().downcast_ref::<End>() => on_pty(end, request, argument),
         request => {
             let stdio = file.inner().as_any().downcast_ref::<Stdio>().ok_or(Errno::ENOTTY)?;
             let terminal = stdio.terminal().ok_or(Errno::ENOTTY)?;
@@ -49,6 +51,8 @@ fn readable(file: &OpenFile) -> Result<i32> {
     let inner = file.inner();
     let bytes = if let Some(stdio) = inner.as_any().downcast_ref::<Stdio>() {
         stdio.available() as u64
+    } else if let Some(end) = inner.as_any().downcast_ref::<End>() {
+        end.available() as u64
     } else if let Some(pipe) = inner.as_any().downcast_ref::<PipeEnd>() {
         pipe.available() as u64
     } else if let Some(socket) = inner.as_any().downcast_ref::<Socket>() {
@@ -90,6 +94,62 @@ fn on_terminal(call: &Call<'_>, stdio: &Stdio, terminal: &Terminal, request: u32
         command::TCFLSH if argument as u32 > raw::TCIOFLUSH => return Err(Errno::EINVAL),
         command::TCXONC if argument as u32 > raw::TCION => return Err(Errno::EINVAL),
         command::TCFLSH | command::TCXONC | command::TIOCSCTTY | command::TIOCEXCL | command::TIOCNXCL => {}
+        _ => return Err(Errno::ENOTTY),
+    }
+    Ok(0)
+}
+
+/// A pseudo-terminal's requests, of either end: both mean the one terminal. It is nobody's controlling terminal.
+fn on_pty(end: &End, request: u32, argument: u64) -> Result<u64> {
+    let is_master = end.side() == Side::Master;
+    let settings = || end.with_line(|line| line.settings());
+    let change = |settings: raw::termios2, forget: bool| {
+        end.with_line(|line| {
+            if forget {
+                line.forget_input();
+            }
+            line.set_settings(settings);
+        })
+    };
+    match request {
+        command::TCGETS => UserPtr::new(argument).write(narrow(&settings()?))?,
+        command::TCGETS2 => UserPtr::new(argument).write(settings()?)?,
+        command::TCSETS | command::TCSETSW | command::TCSETSF => {
+            let wanted = UserPtr::<raw::termios>::new(argument).read()?;
+            change(widen(&wanted, &settings()?), request == command::TCSETSF)?;
+        }
+        command::TCSETS2 | command::TCSETSW2 | command::TCSETSF2 => {
+            change(UserPtr::<raw::termios2>::new(argument).read()?, request == command::TCSETSF2)?;
+        }
+        command::TIOCGWINSZ => UserPtr::new(argument).write(end.window())?,
+        command::TIOCSWINSZ => end.set_window(UserPtr::<raw::winsize>::new(argument).read()?),
+        command::TIOCGPTN if is_master => UserPtr::<u32>::new(argument).write(end.number())?,
+        command::TIOCSPTLCK if is_master => end.set_locked(UserPtr::<i32>::new(argument).read()? != 0),
+        command::TIOCGPTLCK if is_master => UserPtr::<i32>::new(argument).write(end.is_locked().into())?,
+        command::TIOCOUTQ => UserPtr::<i32>::new(argument).write(0)?,
+        command::TCFLSH => {
+            let what = argument as u32;
+            if what > raw::TCIOFLUSH {
+                return Err(Errno::EINVAL);
+            }
+            // What one end has written is what the other can read.
+            let (typed, printed) =
+                if is_master { (raw::TCOFLUSH, raw::TCIFLUSH) } else { (raw::TCIFLUSH, raw::TCOFLUSH) };
+            end.with_line(|line| {
+                if what == typed || what == raw::TCIOFLUSH {
+                    line.forget_input();
+                }
+                if what == printed || what == raw::TCIOFLUSH {
+                    line.forget_output();
+                }
+            })?;
+        }
+        command::TCXONC if argument as u32 <= raw::TCOON => {
+            end.with_line(|line| line.stop(argument as u32 == raw::TCOOFF))?;
+        }
+        command::TCXONC if argument as u32 > raw::TCION => return Err(Errno::EINVAL),
+        command::TCXONC | command::TCSBRK | command::TCSBRKP | command::TIOCEXCL | command::TIOCNXCL => {}
+        command::TIOCSCTTY => return Err(Errno::EPERM),
         _ => return Err(Errno::ENOTTY),
     }
     Ok(0)

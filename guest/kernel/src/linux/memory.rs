@@ -86,7 +86,9 @@ fn mmap(call: &mut Call<'_>) -> Result<u64> {
         if flags.contains(MapFlags::HUGETLB) {
             return Err(Errno::ENOMEM);
         }
-        Mapped { backing: Backing::Anonymous, max_prot: Prot::all(), name: None }
+        // Linux has a nameless memory file behind it, and shows that.
+        let name = shared.then(|| "/dev/zero (deleted)".into());
+        Mapped { backing: Backing::Anonymous, max_prot: Prot::all(), name }
     } else {
         of_file(&call.file(fd)?, prot, shared, offset)?
     };

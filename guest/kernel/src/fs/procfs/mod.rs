@@ -13,4 +13,6 @@ mod system;
 pub mod system_text;
 
 #[cfg(guest)]
+pub use descriptors::number;
+#[cfg(guest)]
 pub use system::{CPUS, root};

@@ -9,6 +9,7 @@ use crate::drivers::rng;
 use crate::fs::anon::now;
 use crate::fs::devices;
 use crate::fs::fd_table::MAX_LIMIT;
+use crate::fs::pty::pair;
 use crate::fs::stat::split_device;
 use crate::linux::process::MAX_THREADS;
 use crate::linux::system as linux;
@@ -194,6 +195,8 @@ fn sys(build: &Builder) -> Arc<dyn Inode> {
         ("poolsize", build.number(256)),
         ("uuid", build.text(random_uuid)),
     ];
+    let terminals =
+        vec![("max", build.number(pair::MOST as u64)), ("nr", build.text(|| format!("{}\n", pair::numbers().len())))];
     let kernel = vec![
         ("cap_last_cap", build.number(40)),
         ("core_pattern", build.fixed("core\n")),
@@ -205,6 +208,7 @@ fn sys(build: &Builder) -> Arc<dyn Inode> {
         ("overflowgid", build.number(65534)),
         ("overflowuid", build.number(65534)),
         ("pid_max", build.number(PID_MAX.into())),
+        ("pty", build.dir(terminals)),
         ("random", build.dir(random)),
         ("randomize_va_space", build.number(2)),
         ("threads-max", build.number(MAX_THREADS as u64)),
