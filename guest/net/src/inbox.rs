@@ -17,7 +17,8 @@ use spin::Mutex;
 /// Something that travels with a letter: an open file (`SCM_RIGHTS`).
 pub type Right = Arc<dyn Any + Send + Sync>;
 
-/// What an inbox holds, in bytes with each letter's [`OVERHEAD`]: Linux' `net.core.rmem_default`.
+/// What an inbox holds unless its owner or the sender says otherwise, in bytes with each letter's [`OVERHEAD`]: Linux'
+/// `net.core.rmem_default`.
 pub const CAPACITY: usize = 212_992;
 /// What a letter counts for beside its bytes, so that empty ones fill an inbox too.
 const OVERHEAD: usize = 128;
@@ -64,6 +65,8 @@ struct State {
     reading: bool,
     /// The owner's sends have found nobody at the other end.
     told: bool,
+    /// What it holds, if the owner has said so.
+    capacity: Option<usize>,
 }
 
 /// The letters for one socket.
@@ -113,6 +116,17 @@ impl Inbox {
         &self.bell
     }
 
+    /// What it holds.
+    pub(crate) fn capacity(&self) -> usize {
+        self.state.lock().capacity.unwrap_or(CAPACITY)
+    }
+
+    /// Lets it hold so much from now on; what is in it already stays.
+    pub(crate) fn set_capacity(&self, bytes: usize) {
+        self.state.lock().capacity = Some(bytes);
+        self.bell.ring();
+    }
+
     /// Waits for `attempt` to give something.
     pub(crate) fn when<T>(&self, patience: Patience, mut attempt: impl FnMut() -> Option<Result<T>>) -> Result<T> {
         let mut outcome = attempt();
@@ -131,7 +145,8 @@ impl Inbox {
         outcome.unwrap_or(Err(Errno::EAGAIN))
     }
 
-    /// Puts up to [`LETTER_MAX`] bytes of `source` in as one letter: all of them with `whole`, else what there is room for.
+    /// Puts up to [`LETTER_MAX`] bytes of `source` in as one letter: all of them with `whole`, else what there is room for
+    /// within `capacity`.
     ///
     /// # Errors
     /// `EPIPE` and the like when the owner receives no more, `EAGAIN`, `EINTR`, `EFAULT`.
@@ -139,6 +154,7 @@ impl Inbox {
         &self,
         source: &mut dyn Source,
         whole: bool,
+        capacity: usize,
         from: &Address,
         rights: Vec<Right>,
         patience: Patience,
@@ -151,7 +167,7 @@ impl Inbox {
             if let Some(errno) = state.shut {
                 return Some(Err(errno));
             }
-            let room = CAPACITY.saturating_sub(state.weight);
+            let room = capacity.saturating_sub(state.weight);
             (room >= least).then(|| {
                 let now = room.min(length + OVERHEAD);
                 state.weight += now;
@@ -279,10 +295,10 @@ impl Inbox {
         ready
     }
 
-    /// Whether a send would not wait.
-    pub(crate) fn has_room(&self) -> bool {
+    /// Whether a send of one who fills it up to `capacity` would not wait.
+    pub(crate) fn has_room(&self, capacity: usize) -> bool {
         let state = self.state.lock();
-        state.shut.is_some() || state.weight <= CAPACITY / 2
+        state.shut.is_some() || state.weight <= capacity / 2
     }
 
     /// Whether the owner receives no more.

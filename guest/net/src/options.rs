@@ -26,7 +26,8 @@ pub const PASSCRED: Id = (SOCKET, 16);
 /// `IPV6_V6ONLY`.
 pub const V6ONLY: Id = (IPV6, 26);
 const SNDBUF: Id = (SOCKET, 7);
-const RCVBUF: Id = (SOCKET, 8);
+/// `SO_RCVBUF`.
+pub(crate) const RCVBUF: Id = (SOCKET, 8);
 
 /// What is remembered, with what it is before anybody sets it: the numbers of `linux/socket.h`, `tcp.h`, `in.h`, `in6.h`.
 const REMEMBERED: &[(Id, i32)] = &[
@@ -75,7 +76,7 @@ const REMEMBERED: &[(Id, i32)] = &[
 ];
 
 /// The options that were set.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     set: BTreeMap<Id, i32>,
     /// `SO_RCVTIMEO`; `None` waits without end.
@@ -116,7 +117,7 @@ impl Options {
     ///
     /// # Errors
     /// As [`Options::get`].
-    pub fn set(&mut self, family: Family, kind: Kind, id: Id, value: i32) -> Result<()> {
+    pub(crate) fn set(&mut self, family: Family, kind: Kind, id: Id, value: i32) -> Result<()> {
         default(family, kind, id)?;
         let value = match id {
             // Linux doubles what is asked for, within bounds (socket(7)).
@@ -130,6 +131,20 @@ impl Options {
         };
         self.set.insert(id, value);
         Ok(())
+    }
+
+    /// Bytes of a stream that may be on their way (`SO_SNDBUF`), if that was set.
+    pub(crate) fn send_buffer(&self) -> Option<usize> {
+        self.buffer(SNDBUF)
+    }
+
+    /// Bytes of a stream that may wait to be received (`SO_RCVBUF`), if that was set.
+    pub(crate) fn receive_buffer(&self) -> Option<usize> {
+        self.buffer(RCVBUF)
+    }
+
+    fn buffer(&self, id: Id) -> Option<usize> {
+        self.set.get(&id).and_then(|bytes| usize::try_from(*bytes).ok())
     }
 
     /// Whether an option is on.

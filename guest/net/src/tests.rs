@@ -252,6 +252,44 @@ fn a_full_inbox_refuses_who_may_not_wait() {
     assert!(a.poll().contains(Poll::OUT));
 }
 
+/// How many bytes a stream takes until it would wait.
+fn fill(socket: &Socket) -> usize {
+    socket.set_nonblocking(true);
+    let mut sent = 0;
+    while let Ok(n) = send(socket, &[7; 1000]) {
+        sent += n;
+    }
+    assert!(!socket.poll().contains(Poll::OUT));
+    sent
+}
+
+#[test]
+fn a_small_buffer_holds_little() {
+    const SEND: (u32, u32) = (1, 7);
+    const RECEIVE: (u32, u32) = (1, 8);
+    let net = net();
+    let [a, b] = Socket::pair(&net, Kind::Stream);
+    b.set_option(RECEIVE, 4000).unwrap();
+    assert!(fill(&a) > 100_000, "what a local stream has sent counts for the sender");
+    let [a, _b] = Socket::pair(&net, Kind::Stream);
+    a.set_option(SEND, 4000).unwrap();
+    assert!(fill(&a) <= 8000);
+
+    let (listener, client, server) = connected(&net, Family::Inet, Kind::Stream, &inet("127.0.0.1:900"));
+    server.set_option(RECEIVE, 4000).unwrap();
+    assert!(fill(&client) <= 8000);
+    client.set_option(SEND, 2000).unwrap();
+    assert_eq!(receive(&server, 100_000).unwrap().len() % 1000, 0);
+    assert!(fill(&client) <= 4608);
+    // Set on a listener, it holds for what it accepts.
+    listener.set_option(RECEIVE, 3000).unwrap();
+    let client = Socket::new(&net, Family::Inet, Kind::Stream).unwrap();
+    client.connect(&inet("127.0.0.1:900")).unwrap();
+    let server = listener.accept().unwrap().socket;
+    assert_eq!(server.with_options(|options| options.get(Family::Inet, Kind::Stream, RECEIVE)), Ok(6000));
+    assert!(fill(&client) <= 6000);
+}
+
 #[test]
 fn waiting_ends_at_the_timeout() {
     let [a, _b] = Socket::pair(&net(), Kind::Stream);

@@ -1,6 +1,6 @@
 //! Sending and receiving (send(2), recv(2)).
 
-use crate::inbox::{LETTER_MAX, Right};
+use crate::inbox::{CAPACITY, LETTER_MAX, Right};
 use crate::{Address, Inbox, Name, Options, Socket};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -105,12 +105,13 @@ impl Socket {
         let own = self.local_address();
         let patience = self.patience(flags.contains(SendFlags::DONTWAIT), send_timeout);
         if whole {
-            return inbox.send(source, true, &own, rights, patience);
+            return inbox.send(source, true, CAPACITY, &own, rights, patience);
         }
+        let capacity = self.capacity(&inbox);
         let length = source.remaining();
         let mut done = 0;
         while source.remaining() > 0 {
-            match inbox.send(source, false, &own, core::mem::take(&mut rights), patience) {
+            match inbox.send(source, false, capacity, &own, core::mem::take(&mut rights), patience) {
                 Ok(0) => break,
                 Ok(n) => done += n,
                 Err(_) if done > 0 => break,
@@ -144,7 +145,7 @@ impl Socket {
             return Ok(source.remaining());
         };
         let patience = self.patience(flags.contains(SendFlags::DONTWAIT), send_timeout);
-        inbox.send(source, true, &self.local_address(), rights, patience)
+        inbox.send(source, true, CAPACITY, &self.local_address(), rights, patience)
     }
 
     /// Where a datagram goes; `None` for one that is lost.

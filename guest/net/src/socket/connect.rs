@@ -103,6 +103,12 @@ impl Socket {
         let there = listener.name_seen(name);
         let state = State { local: Some(there.clone()), phase: Phase::Connected(at_peer), ..State::default() };
         let server = Self::build(&self.net, listener.family, self.kind, state);
+        if self.family.is_inet() {
+            // Linux clones the listener (sk_clone_lock); a local socket starts afresh.
+            let options = listener.options.lock().clone();
+            *server.options.lock() = options;
+            server.take_capacity();
+        }
         let peer = Peer { inbox: Some(server.inbox.clone()), name: None, address: there };
         // Connected before it is offered: the listener may answer at once.
         self.state.lock().phase = Phase::Connected(peer);

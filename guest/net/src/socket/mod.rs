@@ -2,9 +2,9 @@
 
 mod connect;
 
-use crate::inbox::{Ending, Patience};
+use crate::inbox::{CAPACITY, Ending, Patience};
 use crate::names::Claim;
-use crate::options::{REUSEADDR, REUSEPORT, V6ONLY};
+use crate::options::{RCVBUF, REUSEADDR, REUSEPORT, V6ONLY};
 use crate::{Address, Family, Inbox, Name, Net, Options};
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
@@ -184,6 +184,39 @@ impl Socket {
         &self.net
     }
 
+    /// Sets an option that is a number.
+    ///
+    /// # Errors
+    /// As [`Options::get`].
+    pub fn set_option(&self, id: (u32, u32), value: i32) -> Result<()> {
+        self.with_options(|options| options.set(self.family, self.kind, id, value))?;
+        if id == RCVBUF {
+            self.take_capacity();
+        }
+        Ok(())
+    }
+
+    /// Has the inbox hold what `SO_RCVBUF` says. Only of an Internet stream: what a local one has sent counts for the sender
+    /// alone (unix(7)), and a datagram must find room whole.
+    fn take_capacity(&self) {
+        let wanted = self.options.lock().receive_buffer();
+        if let Some(bytes) = wanted.filter(|_| self.family.is_inet() && self.kind == Kind::Stream) {
+            self.inbox.set_capacity(bytes);
+        }
+    }
+
+    /// How full it may fill a peer's `inbox`.
+    pub(crate) fn capacity(&self, inbox: &Inbox) -> usize {
+        if self.kind != Kind::Stream {
+            return CAPACITY;
+        }
+        match (self.options.lock().send_buffer(), self.family.is_inet()) {
+            (Some(own), true) => own.min(inbox.capacity()),
+            (Some(own), false) => own,
+            (None, _) => inbox.capacity(),
+        }
+    }
+
     /// Runs `change` on the options.
     pub fn with_options<T>(&self, change: impl FnOnce(&mut Options) -> T) -> T {
         change(&mut self.options.lock())
@@ -328,7 +361,7 @@ impl Socket {
         };
         drop(state);
         let mut ready = self.inbox.poll_owner();
-        ready.set(Poll::OUT, silent || peer.as_ref().is_none_or(|peer| peer.has_room()));
+        ready.set(Poll::OUT, silent || peer.as_ref().is_none_or(|peer| peer.has_room(self.capacity(peer))));
         // A wire tells only that the other end sends no more, not that it receives no more.
         let deaf = silent || !self.family.is_inet() && peer.is_some_and(|peer| peer.is_shut());
         ready.set(Poll::HUP, self.kind.is_connected() && deaf && ready.contains(Poll::RDHUP));

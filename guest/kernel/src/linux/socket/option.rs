@@ -108,7 +108,7 @@ pub fn setsockopt(call: &mut Call<'_>) -> Result<u64> {
         ) => return Err(Errno::ENOPROTOOPT),
         _ => {
             let number: i32 = read_whole(from, len)?;
-            socket.with_options(|options| options.set(socket.family(), socket.kind(), (level, name), number))?;
+            socket.set_option((level, name), number)?;
         }
     }
     Ok(0)
