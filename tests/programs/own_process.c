@@ -33,6 +33,14 @@ static void by_descriptor(void) {
     siginfo_t info = {.si_signo = SIGUSR1, .si_code = SI_QUEUE, .si_value.sival_int = 77};
     CHECK(syscall(SYS_pidfd_send_signal, self, SIGUSR1, &info, 0) == 0 && code == SI_QUEUE && value == 77);
     REFUSED(syscall(SYS_pidfd_send_signal, self, SIGUSR2, &info, 0), EINVAL);
+    int directory = open("/proc/self", O_RDONLY | O_DIRECTORY);
+    handled = 0;
+    CHECK(syscall(SYS_pidfd_send_signal, directory, SIGUSR1, NULL, 0) == 0 && handled == SIGUSR1);
+    REFUSED(syscall(SYS_pidfd_getfd, directory, 1, 0), EBADF);
+    close(directory);
+    directory = open("/proc", O_RDONLY | O_DIRECTORY);
+    REFUSED(syscall(SYS_pidfd_send_signal, directory, 0, NULL, 0), EBADF);
+    close(directory);
     REFUSED(syscall(SYS_pidfd_send_signal, self, 99, NULL, 0), EINVAL);
     REFUSED(syscall(SYS_pidfd_send_signal, 0, 0, NULL, 0), EBADF);
     REFUSED(syscall(SYS_pidfd_send_signal, 999, 0, NULL, 0), EBADF);

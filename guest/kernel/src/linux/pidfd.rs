@@ -7,6 +7,7 @@ use super::signal::{calls, send_to_process};
 use super::{Call, table::Calls};
 use crate::abi::siginfo::SigInfo;
 use crate::fs::anon::AnonInode;
+use crate::fs::procfs;
 use crate::mm::user::UserPtr;
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
@@ -66,13 +67,23 @@ fn pidfd_open(call: &mut Call<'_>) -> Result<u64> {
     call.install(OpenFile::unnamed(Arc::new(file), "anon_inode:[pidfd]", OpenFlags::RDWR | flags), true)
 }
 
+/// Whom a signal sent through `fd` is for: a directory of `/proc` will do, too (`tgid_pidfd_to_pid` in Linux).
+fn recipient(call: &Call<'_>, fd: u64) -> Result<Arc<Process>> {
+    let file = call.file(fd)?;
+    if procfs::is_directory_of(&**file.inode(), call.process.pid) {
+        Ok(call.process.clone())
+    } else {
+        process_of(call, fd)
+    }
+}
+
 /// pidfd_send_signal(2).
 fn pidfd_send_signal(call: &mut Call<'_>) -> Result<u64> {
     let [fd, signal, info, flags, ..] = call.args;
     if flags as u32 != 0 {
         return Err(Errno::EINVAL);
     }
-    let process = process_of(call, fd)?;
+    let process = recipient(call, fd)?;
     let signal = calls::optional_signal(signal)?;
     let given = UserPtr::<SigInfo>::nullable(info).map(UserPtr::read).transpose()?;
     if given.is_some_and(|info| info.signo != signal.map_or(0, |signal| signal.number().into())) {

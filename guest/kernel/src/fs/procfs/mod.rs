@@ -15,4 +15,6 @@ pub mod system_text;
 #[cfg(guest)]
 pub use descriptors::number;
 #[cfg(guest)]
+pub use process::is_directory_of;
+#[cfg(guest)]
 pub use system::{CPUS, root};

@@ -4,6 +4,7 @@ use super::process_text::{self, AreaFacts, ProcessFacts};
 use super::subject::{Place, Subject};
 use super::{descriptors, system};
 use crate::abi::signal_set::Signal;
+use crate::fs::devices;
 use crate::fs::stat::split_device;
 use crate::linux::identity::Ids;
 use crate::linux::limits;
@@ -77,6 +78,12 @@ pub struct Maker {
 
 /// Number of the directory itself among its entries' numbers.
 const SELF_INDEX: usize = 255;
+
+/// Whether `inode` is the directory of process `pid`.
+pub fn is_directory_of(inode: &dyn Inode, pid: u32) -> bool {
+    let id = inode.id();
+    (id.dev, id.node) == (devices::PROC, Place::Process(pid).ino(SELF_INDEX))
+}
 
 impl Maker {
     /// The directory of a process.
