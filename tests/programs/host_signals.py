@@ -32,8 +32,9 @@ info = signal.sigwaitinfo({signal.SIGUSR1})
 print_line(f"waited for {signal.Signals(info.si_signo).name} from {info.si_pid}")
 record = os.read(descriptor, 128)
 number, sender = (int.from_bytes(record[at : at + 4], sys.byteorder) for at in (0, 12))
-print_line(f"read {signal.Signals(number).name} from {sender}")
 try:
+    # The next signal may come as soon as this is read.
+    print_line(f"read {signal.Signals(number).name} from {sender}")
     while True:
         time.sleep(1)
 except KeyboardInterrupt:
