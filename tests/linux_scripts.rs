@@ -1,13 +1,11 @@
 //! What scripts and interpreters expect of Linux: files and names, pipes, odd arguments, threads, and the run times
 //! that ask most of a kernel.
 
-use std::io::Write;
-use std::path::Path;
-
 use crate::data;
 use crate::each_platform;
 use crate::linux_sources::scripts;
 use crate::platform::Platform;
+use crate::tools;
 
 const PYTHON: &str = "/usr/bin/python3";
 
@@ -26,14 +24,9 @@ fn same_python_in_a_share(on: Platform, name: &str) {
     on.run(&command).writable_data(folder.path()).same_as_host().expect_status(0);
 }
 
-/// Whether `program` is installed; says so if not. Not all of them are worth an installation.
+/// Whether `program` is installed; `.ci/run` installs it.
 fn is_here(program: &str) -> bool {
-    let here = Path::new(program).exists();
-    if !here {
-        // Not by a macro: those are captured for tests that pass.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {program} is not installed");
-    }
-    here
+    tools::here(program.into()).is_some()
 }
 
 each_platform! {

@@ -35,6 +35,7 @@ mod overlay;
 mod page_cache;
 mod platform;
 mod programs;
+mod runtimes;
 mod serve;
 mod shares;
 mod streams;

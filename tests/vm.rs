@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -27,6 +28,7 @@ pub struct Vm<'a> {
     root: PathBuf,
     command: Vec<&'a str>,
     input: Vec<u8>,
+    patience: Duration,
 }
 
 impl<'a> Vm<'a> {
@@ -39,6 +41,7 @@ impl<'a> Vm<'a> {
             root: "/".into(),
             command: command.to_vec(),
             input: Vec::new(),
+            patience: on.patience(),
         }
     }
 
@@ -95,6 +98,12 @@ impl<'a> Vm<'a> {
         self
     }
 
+    /// How long it may take before it counts as hung, if that is longer than usual.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// The whole command line.
     pub fn command(&self) -> Command {
         // Tests may run where Ctrl-C is ignored, and that is inherited; env(1) undoes it.
@@ -115,7 +124,7 @@ impl<'a> Vm<'a> {
     pub fn watched(&self, command: Command) -> Child {
         let child = start(command);
         let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
-        let patience = Timespec { tv_sec: self.on.patience().as_secs() as i64, tv_nsec: 0 };
+        let patience = Timespec { tv_sec: self.patience.as_secs() as i64, tv_nsec: 0 };
         thread::spawn(move || {
             let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience)).unwrap() != 0;
             if !ended {
@@ -138,7 +147,7 @@ impl<'a> Vm<'a> {
         let feeder = thread::spawn(move || {
             let _ = stdin.write_all(&input);
         });
-        let outcome = Outcome::of(child, self.on.patience());
+        let outcome = Outcome::of(child, self.patience);
         feeder.join().unwrap();
         outcome
     }
@@ -158,12 +167,17 @@ impl<'a> Vm<'a> {
         self.finish(start(command))
     }
 
-    /// Runs it in the machine and on the host at the same time; panics if anything differs.
-    pub fn same_as_host(&self) -> Outcome {
-        let (guest, host) = thread::scope(|scope| {
+    /// Runs it in the machine and on the host at the same time.
+    pub fn on_both(&self) -> (Outcome, Outcome) {
+        thread::scope(|scope| {
             let host = scope.spawn(|| self.on_host());
             (self.outcome(), host.join().unwrap())
-        });
+        })
+    }
+
+    /// The same; panics if anything differs.
+    pub fn same_as_host(&self) -> Outcome {
+        let (guest, host) = self.on_both();
         guest.expect_same(&host);
         guest
     }
