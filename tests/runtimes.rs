@@ -70,6 +70,14 @@ fn nodes_workers_share_memory_and_files() {
     }
 }
 
+#[test]
+fn two_thousand_threads_have_room() {
+    if let Some(on) = Platform::Kvm.here() {
+        let folder = scripts(&["many_threads.py"]);
+        on.run(&["/usr/bin/python3", "many_threads.py"]).data(folder.path()).same_as_host().expect_status(0);
+    }
+}
+
 /// Runs modules of Python's own suite in one machine; those that need a process of their own are left out by name. The
 /// suite works in `/tmp`, which is memory, and may change nothing of the host's.
 fn python_suite(modules: &[&str]) {

@@ -22,6 +22,9 @@ const ANONYMOUS_STEP: u64 = 64 << 10;
 const ANONYMOUS_ORDER: usize = 4;
 /// File pages are mapped in aligned pieces of this size.
 const FILE_STEP: u64 = 256 << 10;
+/// An area that is first touched so near to its end, in bytes, is taken for a thread's stack: of thousands of them only what
+/// is used shall take memory. (Linux 6.7 goes by `MAP_STACK`.)
+const STACK_END: u64 = 128 << 10;
 /// Largest main stack (`RLIMIT_STACK`'s usual value).
 const STACK_LIMIT: u64 = 8 << 20;
 
@@ -159,6 +162,7 @@ fn fill_anonymous(inner: &mut Inner, vma: &Vma, page: u64) -> Result<(), FaultEr
     let large = page & !(LARGE_PAGE - 1);
     if large >= vma.start
         && large + LARGE_PAGE <= vma.end
+        && page + STACK_END < vma.end
         && let Some(entry) = inner.tables.large(page).map_err(out_of_memory)?.filter(|entry| entry.get() == 0)
         && let Some(frame) = frames::allocate_for_program(frames::LARGE_ORDER)
     {
