@@ -5,6 +5,7 @@ use crate::attrs::{believed, deadline};
 use crate::bounce::Pool;
 use crate::counters::Tally;
 use crate::dentry::{Dentries, Target};
+use crate::file::Recent;
 use crate::limits::Limits;
 use crate::node::{Node, Table};
 use crate::ops::init::Agreement;
@@ -37,6 +38,7 @@ pub(crate) struct Fs {
     pub(crate) table: Mutex<Table>,
     pub(crate) limits: Limits,
     pub(crate) dentries: Mutex<Dentries>,
+    pub(crate) recent: Mutex<Recent>,
     pub(crate) buffers: Pool,
     pub(crate) serials: AtomicU64,
     /// The moment up to which no attribute heard is believed: the window lost content then, so some file is shorter than
@@ -156,6 +158,8 @@ impl Fs {
         self.session.counters.add(Tally::LetGo, 1);
         let names = self.dentries.lock().clear();
         drop(names);
+        let files = self.recent.lock().clear();
+        drop(files);
         self.session.flush_forgets();
         self.platform.pause();
     }

@@ -3,11 +3,11 @@
 use crate::attrs::deadline;
 use crate::dentry::Target;
 use crate::dir::OpenDir;
-use crate::file::{OpenFile, PathOnly};
+use crate::file::{Handle, Kept, OpenFile, PathOnly};
 use crate::fs::Fs;
 use crate::node::Node;
 use crate::ops::attr::{Access, ReadLink, SetAttr, StatFsOf, SyncFs};
-use crate::ops::data::{DIRECTORY, Open, OpenNode, REGULAR};
+use crate::ops::data::{DIRECTORY, Open, OpenNode, Opened, REGULAR};
 use crate::ops::init::Features;
 use crate::ops::name::{Create, Entry, Link, MkDir, MkNod, Rename, Rename2, RmDir, Symlink, TmpFile, Unlink};
 use crate::ops::{Call, NodeId};
@@ -105,6 +105,8 @@ impl Node {
     /// A name of this inode, maybe the last, leads to it no longer.
     fn lost_name(&self) {
         self.unlinked.store(true, Relaxed);
+        let kept_open = self.fs.recent.lock().forget(self);
+        drop(kept_open);
         self.touched();
     }
 
@@ -126,11 +128,10 @@ impl Node {
         }
         let atomic = self.fs.agreement.features.contains(Features::ATOMIC_O_TRUNC);
         let sent = if atomic { wire_flags(flags) } else { wire_flags(flags) - OpenFlags::TRUNC };
-        let request = Open::<REGULAR> { node: self.id, flags: sent.bits() };
         let turn = if truncate { self.turn() } else { None };
-        let opened = self.heed(self.fs.with_descriptors(|| self.fs.session.call(&request)))?;
-        let open = OpenNode { node: self.id, handle: opened.handle, flags: sent.bits() };
-        let file = OpenFile::new(self.clone(), open, flags, &opened);
+        let (handle, opened) = self.opened(sent.bits(), !flags.writes() && !truncate)?;
+        let open = handle.open;
+        let file = OpenFile::new(handle, flags, &opened);
         if truncate && atomic {
             self.emptied();
         }
@@ -143,6 +144,23 @@ impl Node {
             self.refresh(Some(open))?;
         }
         Ok(Arc::new(file))
+    }
+
+    /// A file that the host has open with these flags: a new one, or one that others share if it `can_be_shared`.
+    fn opened(self: &Arc<Self>, flags: u32, can_be_shared: bool) -> Result<(Arc<Handle>, Opened)> {
+        let changed = if can_be_shared { self.believed().map(|metadata| metadata.ctime) } else { None };
+        if let Some(found) = changed.and_then(|changed| self.fs.recent.lock().find(self, flags, changed)) {
+            return Ok(found);
+        }
+        let request = Open::<REGULAR> { node: self.id, flags };
+        let opened = self.heed(self.fs.with_descriptors(|| self.fs.session.call(&request)))?;
+        let open = OpenNode { node: self.id, handle: opened.handle, flags };
+        let handle = Arc::new(Handle::new(self.clone(), open));
+        if let Some(changed) = changed {
+            let gone = self.fs.recent.lock().keep(Kept { handle: handle.clone(), opened, changed });
+            drop(gone);
+        }
+        Ok((handle, opened))
     }
 
     fn change(&self, change: &SetMetadata, file: Option<OpenNode>) -> Result<Metadata> {
@@ -258,7 +276,7 @@ impl Inode for Node {
                 let open = OpenNode { node: entry.node, handle: opened.handle, flags: sent };
                 let node = self.made(name, &entry)?;
                 // Made first, so that the handle is released whatever else happens.
-                let file = OpenFile::new(node.clone(), open, flags, &opened);
+                let file = OpenFile::new(Arc::new(Handle::new(node.clone(), open)), flags, &opened);
                 if node.kind != FileType::Regular {
                     return Err(Errno::EIO);
                 }
@@ -287,7 +305,7 @@ impl Inode for Node {
         };
         let open = OpenNode { node: entry.node, handle: opened.handle, flags: sent };
         let node = self.fs.adopt(self, &entry, stamp)?;
-        let file = OpenFile::new(node.clone(), open, flags, &opened);
+        let file = OpenFile::new(Arc::new(Handle::new(node.clone(), open)), flags, &opened);
         node.unlinked.store(true, Relaxed);
         if node.kind != FileType::Regular {
             return Err(Errno::EIO);

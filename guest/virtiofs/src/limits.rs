@@ -2,7 +2,8 @@
 //!
 //! A server keeps a descriptor open for every inode we know, and has only so many. What the program uses (open files,
 //! working directories) it uses; what only speeds up the next walk is bounded here: names remembered, the inodes of one
-//! listing, which all arrive before the first can be given back, and inodes that wait to be forgotten together.
+//! listing, which all arrive before the first can be given back, inodes that wait to be forgotten together, and files that
+//! stay open for the next time, each of which takes a descriptor for itself and one for its inode.
 
 /// Inodes a share keeps known to the host without need when nobody says how many.
 pub const INODES: usize = 8192;
@@ -18,6 +19,8 @@ const ENTRY: usize = 160;
 pub(crate) struct Limits {
     /// Names remembered.
     pub(crate) names: usize,
+    /// Files kept open.
+    pub(crate) open: usize,
     /// Bytes asked for in one listing.
     pub(crate) listing: usize,
     /// Inodes that wait to be forgotten.
@@ -29,8 +32,10 @@ impl Limits {
     pub(crate) fn new(inodes: usize) -> Self {
         let inodes = inodes.clamp(FEWEST, INODES);
         let eighth = inodes / 8;
+        let open = (inodes / 16).min(32);
         Self {
-            names: inodes - 2 * eighth,
+            names: inodes - 2 * eighth - 2 * open,
+            open,
             // A listing that is too short for a name of 255 bytes would look like the end of the directory.
             listing: (eighth * ENTRY).clamp(4096, 64 << 10),
             forgets: eighth.min(64),
@@ -58,7 +63,7 @@ mod tests {
     fn the_parts_stay_within_the_whole() {
         for inodes in [256, 448, 1000, 8192] {
             let limits = Limits::new(inodes);
-            assert!(limits.names + limits.forgets + limits.listed() <= inodes, "{limits:?}");
+            assert!(limits.names + 2 * limits.open + limits.forgets + limits.listed() <= inodes, "{limits:?}");
             assert!(limits.names >= inodes / 2);
         }
         assert_eq!(Limits::new(usize::MAX), Limits::new(INODES));

@@ -2,6 +2,7 @@
 
 use crate::counters::Counters;
 use crate::dentry::Dentries;
+use crate::file::Recent;
 use crate::fs::Fs;
 use crate::inode::root;
 use crate::limits::Limits;
@@ -113,6 +114,7 @@ pub fn mount(
         table: Mutex::new(Table::default()),
         limits,
         dentries: Mutex::new(Dentries::new(limits.names)),
+        recent: Mutex::new(Recent::new(limits.open)),
         buffers: crate::bounce::Pool::new(buffer),
         serials: AtomicU64::new(1),
         doubted: AtomicU64::new(0),
@@ -199,6 +201,8 @@ impl Mount {
         }
         let names = self.fs.dentries.lock().clear();
         drop(names);
+        let files = self.fs.recent.lock().clear();
+        drop(files);
         if let Some(window) = &self.fs.window {
             window.clear();
         }

@@ -203,9 +203,13 @@ impl Node {
     /// As [`Node::refresh`].
     pub(crate) fn metadata(&self) -> Result<Metadata> {
         self.check()?;
+        self.believed().map_or_else(|| self.refresh(None), Ok)
+    }
+
+    /// The attributes that are known, while they may be believed.
+    pub(crate) fn believed(&self) -> Option<Metadata> {
         let now = self.fs.platform.now_ns();
-        let cached = self.attrs.lock().fresh(now, self.fs.doubted.load(Relaxed));
-        cached.map_or_else(|| self.refresh(None), Ok)
+        self.attrs.lock().fresh(now, self.fs.doubted.load(Relaxed))
     }
 
     /// The size, from the cache while it may be believed.

@@ -4,7 +4,7 @@ use super::read::End;
 use super::{Handle, OpenFile};
 use crate::PAGE;
 use crate::counters::Tally;
-use crate::ops::data::{Open, OpenNode, REGULAR, Read};
+use crate::ops::data::Read;
 use crate::pages::store::{MOST, NotReserved, Which};
 use crate::pages::{Found, PageKey, Pages, Pins};
 use alloc::sync::Arc;
@@ -163,19 +163,7 @@ impl OpenFile {
         if !self.flags.contains(OpenFlags::APPEND) {
             return Ok(self.handle.clone());
         }
-        let known = self.second.lock().clone();
-        if let Some(handle) = known {
-            return Ok(handle);
-        }
-        let node = &self.node;
-        let flags = OpenFlags::RDWR.bits();
-        let open = Open::<REGULAR> { node: node.id, flags };
-        let opened = node.heed(node.fs.with_descriptors(|| node.fs.session.call(&open)))?;
-        let handle = Arc::new(Handle::new(node.clone(), OpenNode { node: node.id, handle: opened.handle, flags }));
-        // Another thread may have been faster. Its handle is as good; this one is released without the lock.
-        let replaced = self.second.lock().replace(handle.clone());
-        drop(replaced);
-        Ok(handle)
+        self.second(OpenFlags::RDWR.bits())
     }
 
     /// Memory of the cache for page tables. Only a page that is about to be written may be written.

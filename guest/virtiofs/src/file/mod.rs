@@ -10,16 +10,18 @@ mod lock;
 mod path;
 mod range;
 mod read;
+mod recent;
 mod write;
 
 pub(crate) use handle::Handle;
 pub(crate) use path::PathOnly;
+pub(crate) use recent::{Kept, Recent};
 
 use crate::PAGE;
 use crate::counters::Tally;
 use crate::node::Node;
 use crate::ops::Opcode;
-use crate::ops::data::{FSync, Flush, OpenNode, Opened, REGULAR};
+use crate::ops::data::{FSync, Flush, Open, OpenNode, Opened, REGULAR};
 use crate::pages::ahead::ReadAhead;
 use crate::window::ahead::Trace;
 use crate::window::{ChunkKey, Manager, Pin, Refusal, Want, Way};
@@ -50,7 +52,7 @@ pub(crate) struct OpenFile {
     /// The server, or whoever opened the file, wants no copies between them.
     direct: bool,
     handle: Arc<Handle>,
-    /// The same file opened once more, see [`OpenFile::writer`].
+    /// The same file opened once more, see [`OpenFile::writer`] and [`OpenFile::lock_owner`].
     second: Mutex<Option<Arc<Handle>>>,
     /// Of read(2), and of faults in mappings.
     read_ahead: Mutex<ReadAhead>,
@@ -58,15 +60,16 @@ pub(crate) struct OpenFile {
 }
 
 impl OpenFile {
-    pub(crate) fn new(node: Arc<Node>, open: OpenNode, flags: OpenFlags, opened: &Opened) -> Self {
+    pub(crate) fn new(handle: Arc<Handle>, flags: OpenFlags, opened: &Opened) -> Self {
+        let node = handle.node.clone();
         Self {
             inode: node.clone(),
-            open,
+            open: handle.open,
             flags,
             no_flush: opened.no_flush,
             trace: Trace::default(),
             direct: opened.direct || flags.contains(OpenFlags::DIRECT),
-            handle: Arc::new(Handle::new(node.clone(), open)),
+            handle,
             second: Mutex::default(),
             node,
             read_ahead: Mutex::default(),
@@ -146,6 +149,28 @@ impl OpenFile {
             }
         }
         None
+    }
+
+    /// The file that locks are asked for with. Some servers keep locks by file; others may read through ours.
+    fn lock_owner(&self) -> Result<OpenNode> {
+        if self.flags.writes() { Ok(self.open) } else { Ok(self.second(self.open.flags)?.open) }
+    }
+
+    /// The same file opened once more, for good.
+    fn second(&self, flags: u32) -> Result<Arc<Handle>> {
+        let known = self.second.lock().clone();
+        if let Some(handle) = known {
+            return Ok(handle);
+        }
+        let node = &self.node;
+        let open = Open::<REGULAR> { node: node.id, flags };
+        let opened = node.heed(node.fs.with_descriptors(|| node.fs.session.call(&open)))?;
+        let handle = Arc::new(Handle::new(node.clone(), OpenNode { node: node.id, handle: opened.handle, flags }));
+        // Another thread may have been faster. Its handle is as good; this one is released without the lock.
+        let mut second = self.second.lock();
+        let first = second.get_or_insert_with(|| handle.clone()).clone();
+        drop(second);
+        Ok(first)
     }
 
     fn need_writing(&self) -> Result<()> {
@@ -252,11 +277,11 @@ impl File for OpenFile {
     }
 
     fn set_lock(&self, lock: &LockRequest) -> Result<()> {
-        self.node.set_lock(self.open, lock)
+        self.node.set_lock(self.lock_owner()?, lock)
     }
 
     fn find_lock(&self, lock: &LockRequest) -> Result<Option<ForeignLock>> {
-        self.node.find_lock(self.open, lock)
+        self.node.find_lock(self.lock_owner()?, lock)
     }
 
     fn flush(&self) -> Result<()> {

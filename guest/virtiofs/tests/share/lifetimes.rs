@@ -99,3 +99,43 @@ fn a_host_without_descriptors_gets_back_what_is_held_without_need() {
     *rig.server.most_nodes.lock().unwrap() = Some(0);
     assert_eq!(errno(rig.find("f299-none")), Errno::ENFILE);
 }
+
+#[test]
+fn a_file_that_is_opened_again_for_reading_costs_no_message() {
+    let rig = Setup::default().build();
+    rig.put("f", &pattern(5000));
+    rig.put("g", b"g");
+    for _ in 0..10 {
+        let [one, other] = [(); 2].map(|()| rig.open("f", RDONLY).unwrap());
+        assert_eq!(read(&one, 10, 100).unwrap(), read(&other, 10, 100).unwrap());
+    }
+    assert_eq!((rig.count("fuse.OPEN"), rig.count("fuse.RELEASE")), (1, 0));
+    // Who writes has a file of its own.
+    let before = rig.count("fuse.OPEN");
+    drop(rig.open("f", OpenFlags::RDWR).unwrap());
+    drop(rig.open("f", OpenFlags::RDWR).unwrap());
+    assert_eq!(rig.count("fuse.OPEN"), before + 2);
+}
+
+#[test]
+fn what_is_kept_open_goes_when_the_inode_changes_or_others_come() {
+    let rig = Setup::default().build();
+    let held = || *rig.server.opens.lock().unwrap();
+    rig.put("f", b"abc");
+    let open = || drop(rig.open("f", RDONLY).unwrap());
+    open();
+    assert_eq!(held(), 1);
+    let node = rig.find("f").unwrap();
+    node.set_metadata(&SetMetadata { mode: Some(0o600), ..SetMetadata::default() }).unwrap();
+    open();
+    assert_eq!((rig.count("fuse.OPEN"), held()), (2, 1), "its permissions may be others now");
+    rig.mount.root().unlink(name("f")).unwrap();
+    assert_eq!(held(), 0, "its memory is the host's again");
+    for i in 0..100 {
+        rig.put(&format!("f{i}"), b"");
+        drop(rig.open(&format!("f{i}"), RDONLY).unwrap());
+    }
+    assert_eq!(held(), 32);
+    rig.mount.unmount();
+    assert_eq!(held(), 0);
+}
