@@ -34,6 +34,7 @@ mod outcome;
 mod overlay;
 mod page_cache;
 mod platform;
+mod processors;
 mod programs;
 mod runtimes;
 mod serve;

@@ -247,10 +247,14 @@ fn stress(change: Change, mode: &str, on_vm: impl for<'a> Fn(Vm<'a>, &Path) -> V
 
     let mut command = vec!["/data/victim", mode, "/data/file", "2"];
     command.extend((change == Change::Punch).then_some("holes"));
-    let vm = kvm.run(&command);
-    let mut child = on_vm(vm, folder.path()).start();
+    disturb(change, mode, &on_vm(kvm.run(&command), folder.path()), &content, &path);
+}
+
+/// Runs a victim whose file, `path` with `content`, is changed all the time.
+fn disturb(change: Change, mode: &str, vm: &Vm<'_>, content: &[u8], path: &Path) {
+    let mut child = vm.start();
     let mut output = await_ready(&mut child);
-    let changes = keep_changing(change, &path, &content, || child.try_wait().unwrap().is_some());
+    let changes = keep_changing(change, path, content, || child.try_wait().unwrap().is_some());
     let (mut out, mut err) = (String::new(), String::new());
     output.read_to_string(&mut out).unwrap();
     child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
@@ -298,6 +302,21 @@ fn a_program_that_cuts_its_own_file_under_a_mapping_gets_sigbus_there() {
         let vm = kvm.run(&["/data/victim", "own", "/data/file", "2"]).writable_data(folder.path());
         check(&vm.option(&["--dax-window", window]).outcome().expect_status(0).out());
     }
+}
+
+#[test]
+fn the_other_processor_hears_of_it_too() {
+    let Some(kvm) = Platform::Kvm.here() else { return };
+    // Devices interrupt the first processor; here it is idle.
+    let folder = victim(content());
+    let path = folder.path().join("file");
+    for mode in ["map", "read"] {
+        let vm = kvm.run(&["/usr/bin/taskset", "-c", "1", "/data/victim", mode, "/data/file", "2"]).data(folder.path());
+        disturb(Change::Cut, mode, &vm.option(&["--cpus", "2"]), &content(), &path);
+    }
+    // One thread cuts while the other looks.
+    let vm = kvm.run(&["/data/victim", "own", "/data/file", "2"]).writable_data(folder.path());
+    check(&vm.option(&["--cpus", "2"]).outcome().expect_status(0).out());
 }
 
 #[test]

@@ -137,6 +137,8 @@ pub struct BootOptions {
     pub clock: Option<ClockSample>,
     /// Guest-physical address of bus 0's PCI configuration space as memory (ECAM); port I/O is used without it.
     pub ecam: Option<u64>,
+    /// How many processors to start; 0 means one.
+    pub cpus: usize,
     /// Whether the machine has [`crate::ports::REPORT_MEMORY`].
     pub report_memory: bool,
     /// Guest-physical address of the record of lost window memory, if the machine keeps one ([`crate::losses`]).
@@ -233,6 +235,9 @@ impl BootOptions {
         if let Some(clock) = self.clock {
             word("clock", &[format!("{}", clock.wall_ns).as_bytes(), format!("{}", clock.host_tsc).as_bytes()]);
         }
+        if self.cpus != 0 {
+            word("cpus", &[format!("{}", self.cpus).as_bytes()]);
+        }
         if let Some(ecam) = self.ecam {
             word("ecam", &[format!("{ecam}").as_bytes()]);
         }
@@ -304,6 +309,7 @@ impl BootOptions {
             "report_memory" => self.report_memory = true,
             "tsc_khz" => self.tsc_khz = number(0)?,
             "clock" => self.clock = Some(ClockSample { wall_ns: number(0)?, host_tsc: number(1)? }),
+            "cpus" => self.cpus = number(0)?.try_into().map_err(|_| bad())?,
             "ecam" => self.ecam = Some(number(0)?),
             "losses" => self.losses = Some(number(0)?),
             "tty" => {
@@ -367,6 +373,7 @@ mod tests {
             tsc_khz: 2_596_000,
             clock: Some(ClockSample { wall_ns: u64::MAX, host_tsc: 1 }),
             ecam: Some(0xe000_0000),
+            cpus: 64,
             report_memory: true,
             losses: Some(0xe012_0000),
             terminal: Terminal { streams: [true, false, true], size: (80, 24) },

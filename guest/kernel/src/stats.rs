@@ -74,6 +74,14 @@ counters! {
     DUPLICATE_INTERRUPTS = "cpu.duplicate_interrupts";
     /// Times the processor was halted.
     HALTS = "cpu.halts";
+    /// Times a processor had to wait for another to leave the kernel, and times it halted meanwhile.
+    LOCK_WAITS = "cpu.kernel_lock_waits";
+    /// The second of these.
+    LOCK_HALTS = "cpu.kernel_lock_halts";
+    /// Changes of page tables for which other processors had to be interrupted.
+    SHOOTDOWNS = "cpu.shootdowns";
+    /// Times a processor halted waiting for those.
+    SHOOTDOWN_HALTS = "cpu.shootdown_halts";
     /// Switches from one thread to another.
     SWITCHES = "cpu.switches";
     /// Time stamp counter at the kernel's first instruction in Rust.

@@ -82,6 +82,12 @@ pub struct RunOptions {
     #[arg(long, value_name = "PATH", default_value = "/")]
     pub workdir: OsString,
 
+    /// Processors of the machine, 1 to 64
+    ///
+    /// The program's threads run on them at the same time; what they ask of the kernel is done one after the other.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cpus: u32,
+
     /// Memory of the machine, such as 512M or 4G
     ///
     /// It is an upper limit: the host gives a page when the program first touches it. At least 64M.
@@ -343,6 +349,9 @@ mod tests {
     fn mistakes_are_one_line_that_names_the_option() {
         for (words, named) in [
             (&["--memory", "much", "/", "ls"][..], "--memory"),
+            (&["--cpus", "0", "/", "ls"], "--cpus"),
+            (&["--cpus", "65", "/", "ls"], "--cpus"),
+            (&["--cpus", "all", "/", "ls"], "--cpus"),
             (&["--dax-policy", "best", "/", "ls"], "--dax-policy"),
             (&["--dax-io", "both", "/", "ls"], "--dax-io"),
             (&["--platform", "xen", "/", "ls"], "--platform"),

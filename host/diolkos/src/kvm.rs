@@ -58,6 +58,7 @@ impl Platform for Kvm {
         };
         let verbose = plan.boot.verbose;
         let config = MachineConfig {
+            cpus: plan.boot.cpus as u32,
             memory: plan.memory,
             kernel: Cow::Borrowed(kernel::ELF),
             shares: plan.shares.into_iter().map(share).collect(),

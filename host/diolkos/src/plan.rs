@@ -83,6 +83,7 @@ impl Plan {
             verbose: options.verbose,
             no_patch: options.no_patch,
             stats: options.stats,
+            cpus: options.cpus as usize,
             terminal: terminal::look(),
             ..BootOptions::default()
         };

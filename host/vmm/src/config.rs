@@ -21,13 +21,18 @@ pub struct ShareConfig {
     pub cache: CacheMode,
 }
 
+/// Most processors a machine can have. The kernel has places for as many.
+pub const MAX_CPUS: u32 = 64;
+
 /// A machine to be.
 pub struct MachineConfig {
+    /// Processors, 1 to [`MAX_CPUS`].
+    pub cpus: u32,
     /// RAM in bytes, a multiple of 2 MiB.
     pub memory: u64,
     /// The kernel: an ELF64 file with the PVH note.
     pub kernel: Cow<'static, [u8]>,
-    /// What to tell the kernel. `ecam`, `losses`, `report_memory`, `tsc_khz` and `clock` are filled in by the machine.
+    /// What to tell the kernel. `cpus`, `ecam`, `losses`, `report_memory`, `tsc_khz` and `clock` are filled in by the machine.
     pub boot: BootOptions,
     /// The shares, in the order of their devices on the bus.
     pub shares: Vec<ShareConfig>,

@@ -1,7 +1,7 @@
 //! The Diolkos machine: a small virtual machine monitor on KVM.
 //!
 //! A [`MachineConfig`] says what to build, [`Machine::new`] builds it, [`Machine::run`] runs it to its
-//! [`Outcome`]. The guest gets RAM, one processor, and virtio devices on a PCI bus: a file system for each share, with
+//! [`Outcome`]. The guest gets RAM, processors, and virtio devices on a PCI bus: a file system for each share, with
 //! a DAX window into the host's page cache; a console that is plain streams; and a source of entropy.
 //!
 //! ```text
@@ -19,7 +19,7 @@
 //!
 //! What happens when all that fails is bounded by [`Machine::confine`], which the caller calls between `new` and `run`.
 //!
-//! Left out: more than one processor (nothing assumes one), hot plug, migration, legacy devices.
+//! Left out: hot plug, migration, legacy devices.
 
 mod boot;
 mod bus;
@@ -49,7 +49,7 @@ pub mod fs {
 }
 
 pub use boot::BootError;
-pub use config::{MachineConfig, ShareConfig};
+pub use config::{MAX_CPUS, MachineConfig, ShareConfig};
 pub use confine::{ConfineError, Confined, Files};
 pub use kvm::{KvmError, ProbeError, probe};
 pub use layout::LayoutError;

@@ -2,7 +2,7 @@
 
 use crate::boot::{self, BootError, Loaded};
 use crate::bus::Bus;
-use crate::config::{MachineConfig, ShareConfig};
+use crate::config::{MAX_CPUS, MachineConfig, ShareConfig};
 use crate::confine::{self, ConfineError, Confined, Directory, Front};
 use crate::kvm::vcpu::Vcpu;
 use crate::kvm::{Host, KvmError, ProbeError, Vm, cpu};
@@ -49,6 +49,14 @@ pub enum Error {
     /// A shared directory.
     #[error(transparent)]
     Share(#[from] ShareError),
+    /// More processors than there can be, or none.
+    #[error("{count} processors: this machine can have 1 to {most}")]
+    Processors {
+        /// What was asked for.
+        count: u32,
+        /// What KVM and the kernel can do.
+        most: u32,
+    },
     /// The host gives no thread or descriptor.
     #[error("cannot make the machine's {what}: {source}")]
     Host {
@@ -99,6 +107,10 @@ impl Machine {
             return Err(LayoutError::TooManyShares(config.shares.len()).into());
         }
         let host = Host::open()?;
+        let most = host.max_cpus().min(MAX_CPUS);
+        if config.cpus == 0 || config.cpus > most {
+            return Err(Error::Processors { count: config.cpus, most });
+        }
         let sizes: Vec<_> = config.shares.iter().map(|share| (share.tag.as_str(), share.window)).collect();
         let layout = Layout::plan(config.memory, &sizes, cpu::phys_bits(host.cpuid()))?;
         let ram = Arc::new(Ram::new(&layout.ram)?);
@@ -120,7 +132,7 @@ impl Machine {
         let devices = parts.devices.into_iter().map(|device| Box::new(device) as Box<dyn PciDevice>).collect();
         let windows = layout.windows.iter().flatten().map(|place| place.base..place.base + place.len).collect();
         let bus = Arc::new(Bus::new(PciRoot::new(shadow, devices), ram.clone(), windows, config.on_record));
-        let (vcpus, mut boot) = processors(&vm, &host, &kernel, config.boot)?;
+        let (vcpus, mut boot) = processors(&vm, &host, &kernel, config.cpus, config.boot)?;
         boot.losses = mender.is_some().then_some(LOSSES);
         let command_line = boot::place_command_line(boot.encode().len(), &kernel, layout.ram[0].len)?;
         let stopper = Stopper::new().map_err(|source| Error::Host { what: "stop signal", source })?;
@@ -235,23 +247,28 @@ fn map_memory(vm: &Vm, ram: &Ram, shadow: &Shadow, shares: &[ShareHandle]) -> Re
     Ok(readable)
 }
 
-/// One processor, and what the kernel is told about time. (The clock is a placeholder of the greatest length: it is
-/// read as late as can be, and its length must be known before.)
+/// The processors, and what the kernel is told about them and about time. All but the first wait until the kernel starts
+/// them. (The clock is a placeholder of the greatest length: it is read as late as can be, and its length must be known
+/// before.)
 fn processors(
     vm: &Arc<Vm>,
     host: &Host,
     kernel: &Loaded,
+    count: u32,
     mut boot: BootOptions,
 ) -> Result<(Vec<Vcpu>, BootOptions), KvmError> {
-    const COUNT: u32 = 1;
     let mut vcpus = Vec::new();
-    for id in 0..COUNT {
+    for id in 0..count {
         let fd = vm.create_vcpu(id)?;
-        cpu::set_up(&fd, host, id, COUNT, kernel.entry, START_INFO as u32)?;
+        cpu::describe(&fd, host, id, count)?;
+        if id == 0 {
+            cpu::set_up(&fd, kernel.entry, START_INFO as u32)?;
+        }
         cpu::share_tsc(&fd);
         boot.tsc_khz = cpu::tsc_khz(&fd);
         vcpus.push(Vcpu::new(fd, vm.clone()));
     }
+    boot.cpus = count as usize;
     boot.ecam = Some(ECAM);
     boot.report_memory = true;
     boot.clock = Some(ClockSample { wall_ns: u64::MAX, host_tsc: u64::MAX });

@@ -35,6 +35,7 @@ fn null() -> Stdio {
 
 fn config(source: &str) -> MachineConfig {
     MachineConfig {
+        cpus: 1,
         memory: 64 * MIB,
         kernel: Cow::Owned(assemble(source)),
         boot: BootOptions { args: vec![b"/bin/true".to_vec()], ..BootOptions::default() },

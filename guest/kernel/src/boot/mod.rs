@@ -3,7 +3,8 @@
 mod pvh;
 mod root;
 
-use crate::arch::{lapic, percpu, rdtsc, trap, xstate};
+use crate::arch::percpu::{self, MAX_CPUS};
+use crate::arch::{lapic, processors, rdtsc, trap, xstate};
 use crate::fs::tty;
 use crate::mm::{frames, losses, paging, patch};
 use crate::{drivers, linux, report, stats, task, time};
@@ -30,7 +31,7 @@ pub fn options() -> &'static BootOptions {
 extern "C" fn kernel_start(start_info: u64) -> ! {
     let entry = rdtsc();
     stats::KERNEL_ENTRY.set(entry);
-    percpu::load(0);
+    percpu::load_first();
     let machine = pvh::StartInfo::read(start_info).unwrap_or_else(|error| failed(error));
     machine.add_low_memory();
     paging::protect_kernel()
@@ -45,14 +46,27 @@ extern "C" fn kernel_start(start_info: u64) -> ! {
         report::use_memory();
     }
     time::init(entry, options.tsc_khz, options.clock).unwrap_or_else(|error| failed(error));
-    OPTIONS.call_once(|| options);
+    let options = OPTIONS.call_once(|| options);
     lapic::init();
     xstate::init();
     trap::init_syscall();
     let (free, total) = frames::usage();
     crate::verbose!("{} MiB of memory, {} MiB free", total >> 20, free >> 20);
+    start_processors(options.cpus);
     let started = task::spawn(None, None, Box::new(run)).and_then(|_| task::sched::start());
     failed(format!("no memory for the first threads: {}", started.map_or_else(|errno| errno, |never| match never {})))
+}
+
+/// Starts the other processors; they idle until there are threads.
+fn start_processors(count: usize) {
+    if count > MAX_CPUS {
+        failed(format!("{count} processors are more than the {MAX_CPUS} this kernel has places for"));
+    }
+    if count > 1 {
+        task::lock::enable();
+        processors::start(count).unwrap_or_else(|errno| failed(format!("processor {}: {errno}", processors::count())));
+        crate::verbose!("{count} processors");
+    }
 }
 
 /// The first thread: devices, the root, the program.

@@ -9,7 +9,7 @@
 
 use super::hal::{KernelHal, map_window};
 use crate::arch::trap::spin_until;
-use crate::task::WaitQueue;
+use crate::task::{WaitQueue, lock};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -242,6 +242,8 @@ impl FsDevice {
     fn wait(&self, pending: &Pending, bytes: u64) -> Result<usize> {
         let done = || pending.0.load(Ordering::Acquire) != WAITING;
         let polled = spin_until(POLL_NS + bytes / BYTES_PER_NS, || {
+            // Others may use the kernel meanwhile, as if this thread slept.
+            lock::relax();
             if self.device.lock().requests()[0].has_used() {
                 self.collect(false);
             }

@@ -6,7 +6,8 @@ mod hal;
 mod pci;
 pub mod rng;
 
-use crate::arch::{lapic, trap};
+use crate::arch::{lapic, processors, trap};
+use alloc::vec;
 use diolkos_common::cmdline::BootOptions;
 use diolkos_virtio::pci::{device_type, scan};
 use diolkos_virtio::{Device, Error, MsiMessage};
@@ -19,18 +20,21 @@ use hal::KernelHal;
 pub fn init(options: &BootOptions) -> Result<(), Error> {
     let config = pci::ConfigSpace::new(options.ecam);
     let functions = scan(&config, &mut pci::space_for_bars());
-    let (address, data) = lapic::message();
-    let message = [MsiMessage { address, data }];
+    let message = |(address, data)| MsiMessage { address, data };
+    let own = message(lapic::message());
+    // Lost window memory is announced by the message of a share's first queue, which is for what needs no answer.
+    let everybody = message(lapic::message_to_all());
+    let of_share = if processors::count() > 1 && options.losses.is_some() { vec![everybody, own] } else { vec![own] };
     for function in &functions {
         let open = |messages: &[MsiMessage]| Device::open(KernelHal, &config, function, messages);
         match function.device_type {
             device_type::CONSOLE => {
                 trap::on_interrupt(console::interrupt);
-                console::init(open(&message)?)?;
+                console::init(open(&[own])?)?;
             }
             device_type::FS => {
                 trap::on_interrupt(fs::interrupt);
-                fs::init(open(&message)?)?;
+                fs::init(open(&of_share)?)?;
             }
             // Entropy is polled.
             device_type::RNG => rng::init(open(&[])?)?,

@@ -2,17 +2,13 @@
 
 use super::Call;
 use super::table::Calls;
-use crate::fs::procfs::CPUS;
-use core::sync::atomic::{Ordering, fence};
+use crate::mm::shootdown;
+use core::sync::atomic::Ordering;
 use diolkos_vfs::{Errno, Result};
 use syscalls::Sysno;
 
 /// The calls of this family.
 pub const CALLS: Calls = &[(Sysno::membarrier, membarrier)];
-
-/// With one processor a thread that does not run has been through a switch, which is a barrier, and was made to forget what
-/// instructions it had fetched. With more, those that run would have to be interrupted.
-const _: () = assert!(CPUS == 1);
 
 // Commands, from `linux/membarrier.h`. The last two pairs but one: the forms for rseq(2) are not offered, nor is that.
 const QUERY: u32 = 0;
@@ -47,6 +43,6 @@ fn membarrier(call: &mut Call<'_>) -> Result<u64> {
         }
         _ => return Err(Errno::EINVAL),
     }
-    fence(Ordering::SeqCst);
+    shootdown::barrier();
     Ok(0)
 }

@@ -265,6 +265,11 @@ impl UserThread {
         }
     }
 
+    /// Whether something is due before it runs on in the program.
+    pub fn is_due(&self) -> bool {
+        self.attention.load(Ordering::SeqCst)
+    }
+
     /// The name up to its NUL.
     pub fn name_bytes(&self) -> Vec<u8> {
         let name = *self.name.lock();

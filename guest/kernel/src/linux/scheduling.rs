@@ -4,6 +4,7 @@
 use super::Call;
 use super::table::Calls;
 use super::thread::find;
+use crate::arch::{percpu, processors};
 use crate::mm::user::UserPtr;
 use crate::task;
 use diolkos_vfs::{Errno, Result};
@@ -18,9 +19,6 @@ pub const CALLS: Calls = &[
     (Sysno::rseq, rseq),
 ];
 
-/// Processors a program may run on, a bit each. One, until the scheduler has more.
-const PROCESSORS: u64 = 1;
-
 fn sched_yield(_: &mut Call<'_>) -> Result<u64> {
     task::yield_now();
     Ok(0)
@@ -33,25 +31,32 @@ fn sched_getaffinity(call: &mut Call<'_>) -> Result<u64> {
     if len < 8 || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
-    find(call.process, call.thread, tid as u32)?;
-    UserPtr::<u64>::new(mask).write(PROCESSORS)?;
+    let thread = find(call.process, call.thread, tid as u32)?;
+    let affinity = thread.kernel().map_or(u64::MAX, |kernel| kernel.affinity());
+    UserPtr::<u64>::new(mask).write(affinity & processors::all())?;
     Ok(8)
 }
 
-/// sched_setaffinity(2): any set with our processor in it.
+/// sched_setaffinity(2): any set with a processor in it that exists.
 fn sched_setaffinity(call: &mut Call<'_>) -> Result<u64> {
     let [tid, len, mask, ..] = call.args;
     let bytes = UserPtr::<u8>::new(mask).read_vec((len as u32).min(8) as usize)?;
-    find(call.process, call.thread, tid as u32)?;
-    let word = bytes.iter().rev().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
-    if word & PROCESSORS == 0 { Err(Errno::EINVAL) } else { Ok(0) }
+    let thread = find(call.process, call.thread, tid as u32)?;
+    let affinity = bytes.iter().rev().fold(0u64, |word, byte| word << 8 | u64::from(*byte)) & processors::all();
+    if affinity == 0 {
+        return Err(Errno::EINVAL);
+    }
+    if let Some(kernel) = thread.kernel() {
+        kernel.set_affinity(affinity);
+    }
+    Ok(0)
 }
 
-/// getcpu(2).
+/// getcpu(2): there is one node.
 fn getcpu(call: &mut Call<'_>) -> Result<u64> {
-    for address in [call.args[0], call.args[1]] {
+    for (address, value) in [(call.args[0], percpu::cpu() as u32), (call.args[1], 0)] {
         if let Some(user) = UserPtr::<u32>::nullable(address) {
-            user.write(0)?;
+            user.write(value)?;
         }
     }
     Ok(0)

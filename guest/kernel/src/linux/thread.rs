@@ -207,7 +207,7 @@ fn begin() {
     }
     drop(area);
     arch::set_fs_base(fs_base);
-    arch::enter_user_frame(&frame)
+    arch::enter_user_frame(frame)
 }
 
 /// exit(2): ends the thread, with the last one the process. The end itself comes on the way out of the kernel, when
@@ -257,7 +257,7 @@ pub fn end_current() -> ! {
         leave_memory(thread);
         let left = thread.process.remove_thread(thread.tid);
         // Nobody can begin to wait for a lock of this thread any more.
-        futex::pi::release_all(&thread.process, thread.tid);
+        futex::pi::release_all(thread.tid);
         if left == 0 {
             // Two threads passed the check in `exit` together.
             crate::boot::finish(End::Exited(0));

@@ -7,7 +7,7 @@
 //! A file's page may have to be fetched from the host, which sleeps; the space is not locked meanwhile. Afterwards the
 //! space's version tells whether its areas changed; if so, the fault starts over.
 
-use super::paging::{self, LARGE, NO_EXEC, OWNED, PRESENT, Slot, WRITE};
+use super::paging::{self, ADDRESS, LARGE, NO_EXEC, OWNED, PRESENT, Slot, WRITE};
 use super::space::{AddressSpace, FaultError, Inner, rights};
 use super::vma::{Backing, Prot, Vma};
 use super::{LARGE_PAGE, PAGE_SIZE, USER_TOP, frames, losses, page_down, reclaim};
@@ -276,7 +276,7 @@ fn copy_page(inner: &mut Inner, vma: &Vma, page: u64, source: u64, lost: u64) ->
     entry.set(frame | rights(vma.prot, true) | OWNED);
     inner.owned += PAGE_SIZE;
     if replaced {
-        paging::flush(page, 1);
+        paging::flush_everywhere(page, 1);
     }
     Ok(true)
 }
@@ -312,8 +312,10 @@ fn map_around(
             inner.reverse.note(frame, at);
         }
         entry.set(frame | bits);
-        if old != 0 {
+        if old != 0 && old & ADDRESS == frame {
             paging::flush(page, 1);
+        } else if old != 0 {
+            paging::flush_everywhere(page, 1);
         } else if of_window {
             stats::WINDOW_PAGES.count();
         }

@@ -16,7 +16,7 @@ pub fn forget(file: InodeId, from: u64, to: u64) {
             inner.forget(file, from, to)
         };
         if any {
-            paging::flush_all();
+            paging::flush_all_everywhere();
         }
     }
 }

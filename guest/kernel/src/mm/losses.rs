@@ -1,8 +1,9 @@
 //! Window memory that has lost its content: the host cut a file short, and shows zeros where its pages were.
 //!
-//! The machine keeps a record ([`diolkos_common::losses`]) and interrupts when it adds to it. The interrupt comes before
-//! the instruction that touched the page can go on, so a program never sees the zeros: [`heed`] takes the page out of its
-//! page tables first, the access faults, and asking for the file's size shows that there is no such page.
+//! The machine keeps a record ([`diolkos_common::losses`]) and interrupts when it adds to it: all processors, since others
+//! than the one that touched the page may be about to touch it. The interrupt comes before the instruction that touched the
+//! page can go on, so a program never sees the zeros: [`heed`] takes the page out of its page tables first, the access
+//! faults, and asking for the file's size shows that there is no such page.
 //!
 //! The kernel itself runs with interrupts masked, and does see zeros. So whoever copies out of a window, or out of the
 //! program's memory, which may be one, asks for [`heeded`] before and compares [`sequence`] after. It is not enough to
@@ -53,6 +54,11 @@ fn load(record: *mut u8, at: usize) -> u64 {
 pub fn sequence() -> u64 {
     let record = RECORD.load(Ordering::Acquire);
     if record.is_null() { 0 } else { load(record, SEQUENCE) }
+}
+
+/// Whether there are losses that nobody has acted upon. Needs no lock.
+pub fn has_news() -> bool {
+    sequence() != HEEDED.load(Ordering::Acquire)
 }
 
 /// Acts on all losses so far. Neither sleeps nor allocates for long; no lock may be held.

@@ -28,6 +28,8 @@ mod reverse;
 #[cfg(guest)]
 pub mod revoke;
 #[cfg(guest)]
+pub mod shootdown;
+#[cfg(guest)]
 pub mod space;
 #[cfg(guest)]
 pub mod stack;

@@ -1,9 +1,9 @@
 //! Page tables: four levels, 4 KiB and 2 MiB pages.
 //!
 //! On hosts that virtualise page tables a write to a live entry is cheap and a fault is not, so callers fill many
-//! entries at once. Nothing here flushes: whoever takes an entry away or lowers its rights calls [`flush`].
+//! entries at once. Nothing here flushes: whoever takes an entry away or lowers its rights calls [`flush_everywhere`].
 
-use super::{LARGE_PAGE, PAGE_SIZE, PHYS_BASE, PHYS_END, USER_TOP, frames};
+use super::{LARGE_PAGE, PAGE_SIZE, PHYS_BASE, PHYS_END, USER_TOP, frames, shootdown};
 use crate::arch::monitor;
 use core::ptr::{read_volatile, write_volatile};
 use diolkos_vfs::{Errno, Result};
@@ -25,6 +25,8 @@ pub const OWNED: u64 = 1 << 9;
 pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 const ENTRIES: u64 = 512;
+/// Where `link.ld` puts the boot code, in physical memory.
+const BOOT_CODE: core::ops::Range<u64> = 0x10_0000..0x11_0000;
 const TABLE: u64 = PRESENT | WRITE | USER;
 
 unsafe extern "C" {
@@ -104,10 +106,31 @@ impl Tables {
         Ok(tables)
     }
 
+    /// The tree with this root.
+    pub(super) fn of_root(root: u64) -> Self {
+        Self { root }
+    }
+
     /// Makes the processor use it.
     pub fn load(self) {
+        self.reload();
+        shootdown::note_loaded(self.root);
+    }
+
+    /// Forgets all cached translations of the processor, which uses this tree already.
+    pub(super) fn reload(self) {
         // SAFETY: the kernel's half is the same in every tree.
         unsafe { monitor::load_cr3(self.root) }
+    }
+
+    /// Makes the processor use it, if it does not already, with nothing of it that has changed since.
+    pub fn use_here(self) {
+        if shootdown::loaded() != self.root {
+            self.load();
+        } else if shootdown::is_behind() {
+            self.reload();
+            shootdown::note_loaded(self.root);
+        }
     }
 
     /// The table at `level` (1: of 4 KiB entries) for `address`, made if it is missing.
@@ -200,12 +223,37 @@ impl Tables {
         Ok(())
     }
 
-    /// Frees the tables of the program's half. All its pages are gone already, and no processor uses the tree.
+    /// Frees the tables of the program's half. All its pages are gone already, and no thread uses the tree.
     pub fn free(self) {
+        shootdown::give_up(self.root);
         for i in 0..index(USER_TOP, 4) {
             free_tables(entry_in(self.root, i).get(), 3);
         }
         frames::release(self.root, 0);
+    }
+}
+
+/// The kernel's tree, and the boot code where it lies in physical memory, executable: what a processor needs between
+/// turning paging on and reaching ring 3.
+impl Tables {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn kernel_with_boot_code() -> Result<Self> {
+        let tables = Self::new()?;
+        for page in BOOT_CODE.step_by(PAGE_SIZE as usize) {
+            tables.small(page)?.set(page | PRESENT | USER);
+        }
+        Ok(tables)
+    }
+
+    /// Its root as a processor in 32-bit mode can load it.
+    ///
+    /// # Errors
+    /// `ERANGE` when it lies above 4 GiB.
+    pub fn low_root(self) -> Result<u32> {
+        u32::try_from(self.root).map_err(|_| Errno::ERANGE)
     }
 }
 
@@ -234,7 +282,7 @@ fn split(directory: Entry, value: u64) -> Result<()> {
 }
 
 /// Forgets cached translations of `pages` pages from `address` on, on this processor. One entry of a large page
-/// counts as one page.
+/// counts as one page. Enough where an entry was missing, or gained rights.
 pub fn flush(address: u64, pages: u64) {
     /// Beyond this, starting over is cheaper.
     const SINGLE: u64 = 4;
@@ -245,9 +293,21 @@ pub fn flush(address: u64, pages: u64) {
     }
 }
 
+/// The same on all processors, and returns when they have: for entries that lead elsewhere now, or have lost rights.
+pub fn flush_everywhere(address: u64, pages: u64) {
+    flush(address, pages);
+    shootdown::forget_elsewhere();
+}
+
 /// Forgets all cached translations of this processor.
 pub fn flush_all() {
-    crate::mm::space::current_tables().load();
+    Tables::of_root(shootdown::loaded()).reload();
+}
+
+/// The same on all processors, as [`flush_everywhere`].
+pub fn flush_all_everywhere() {
+    flush_all();
+    shootdown::forget_elsewhere();
 }
 
 /// Takes away what only the boot code needed, and gives the kernel's image its rights: text executable and read-only,

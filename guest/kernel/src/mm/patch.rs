@@ -13,7 +13,7 @@
 //! Only code that is mapped from a file, private and not writable, is changed: what a program generates is its own affair.
 //! `rt_sigreturn` stays as it is, because unwinders know signal frames by those very bytes.
 
-use super::paging::{ADDRESS, OWNED, PRESENT, Slot};
+use super::paging::{self, ADDRESS, OWNED, PRESENT, Slot};
 use super::space::{AddressSpace, Inner, rights};
 use super::vma::{Backing, Prot, Vma};
 use super::{PAGE_SIZE, frames, losses, page_down};
@@ -132,13 +132,14 @@ pub fn trapped(back: u64, number: u64) {
     }
 }
 
-/// Where the current thread, which a trap stopped at `rip`, goes on: somewhere else if that is in a change or its stub.
+/// Where the current thread, which a trap stopped at `rip`, goes on: somewhere else if that is in a change or its stub. Needs
+/// no kernel lock.
 pub fn unpatched(rip: u64) -> u64 {
     if stats::PATCHED.get() == 0 {
         return rip;
     }
     let space = task::try_current().and_then(|thread| thread.space.lock().clone());
-    space.and_then(|space| space.inner.lock().patches.start_of(rip)).unwrap_or(rip)
+    space.and_then(|space| space.patches.lock().start_of(rip)).unwrap_or(rip)
 }
 
 impl Patches {
@@ -154,6 +155,17 @@ impl Patches {
     fn insert(&mut self, patch: Patch) {
         self.sites.insert(patch.jump, patch);
         self.by_stub.insert(patch.stub, patch.jump);
+    }
+
+    fn remove(&mut self, patch: &Patch) {
+        self.sites.remove(&patch.jump);
+        self.by_stub.remove(&patch.stub);
+    }
+
+    /// Whether there is anything for [`take`](Self::take).
+    fn touches(&self, start: u64, end: u64) -> bool {
+        self.sites.range(start..end).next().is_some()
+            || self.stubs.iter().any(|area| area.start < end && start < area.start + STUBS)
     }
 
     /// Takes out those in a range of whole pages, and those whose stubs are in an area that touches it: that area is the program's from
@@ -187,12 +199,12 @@ impl AddressSpace {
         let mut copy = inner.copy_of(page).filter(|_| losses::sequence() == lost)?;
         let at = (site - page) as usize;
         let Site { jump, short } = call_site::find(&copy, at, number)?;
-        let stub = inner.patches.stubs.iter().position(|stubs| stubs.serves(site));
+        let stub = inner.patches.lock().stubs.iter().position(|stubs| stubs.serves(site));
         let stub = match stub {
             Some(area) => area,
             None => inner.new_stubs(site, below)?,
         };
-        let Stubs { start, used } = inner.patches.stubs[stub];
+        let Stubs { start, used } = inner.patches.lock().stubs[stub];
         let patch = Patch {
             jump: page + jump as u64,
             original: copy[jump..jump + JUMP_LEN].try_into().ok()?,
@@ -206,9 +218,13 @@ impl AddressSpace {
         if let Some(short) = short {
             copy[short..short + SYSCALL_LEN].copy_from_slice(&call_site::short_jump(short, jump));
         }
-        inner.replace(page, &copy)?;
-        inner.patches.stubs[stub].used += STUB_LEN as u64;
-        inner.patches.insert(patch);
+        // Known before anybody can get there.
+        inner.patches.lock().insert(patch);
+        if inner.replace(page, &copy).is_none() {
+            inner.patches.lock().remove(&patch);
+            return None;
+        }
+        inner.patches.lock().stubs[stub].used += STUB_LEN as u64;
         stats::PATCHED.count();
         Some(())
     }
@@ -218,12 +234,18 @@ impl Inner {
     /// Undoes every change in a range, and every change whose stub is in it: the range is about to be the program's to
     /// change.
     pub(super) fn unpatch(&mut self, start: u64, end: u64) {
-        for patch in self.patches.take(start, end) {
+        if !self.patches.lock().touches(start, end) {
+            return;
+        }
+        // A thread that runs elsewhere may stand in a change or a stub. It is put back as it comes in.
+        task::sched::call_others_in();
+        let gone = self.patches.lock().take(start, end);
+        for patch in gone {
             let page = page_down(patch.jump);
             // A page that was thrown away has its old content when it comes back.
             if let Some(mut copy) = self.owned_frame(page).and_then(|_| self.copy_of(page)) {
                 patch.restore(&mut copy);
-                // Without memory for another copy the bytes are written where they are.
+                // Without memory for another copy the bytes are written where they are. Nobody runs there.
                 if self.replace(page, &copy).is_none()
                     && let Some(frame) = self.owned_frame(page)
                 {
@@ -264,8 +286,10 @@ impl Inner {
             return None;
         };
         let old = entry.get();
+        // On no processor may an instruction be put together of both.
+        self.hide(page, page + PAGE_SIZE).expect("a small page is not cut");
         entry.set(frame | OWNED | old & !ADDRESS);
-        self.flush(page, 1);
+        paging::flush(page, 1);
         if old & OWNED != 0 {
             frames::release(old & ADDRESS, 0);
         } else {
@@ -289,8 +313,9 @@ impl Inner {
             backing: Backing::Anonymous,
             name: Some("[diolkos]".into()),
         });
-        self.patches.stubs.push(Stubs { start, used: 0 });
-        Some(self.patches.stubs.len() - 1)
+        let stubs = &mut self.patches.lock().stubs;
+        stubs.push(Stubs { start, used: 0 });
+        Some(stubs.len() - 1)
     }
 
     fn write_stub(&mut self, at: u64, code: &[u8; STUB_LEN]) -> Option<()> {

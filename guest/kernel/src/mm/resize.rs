@@ -1,6 +1,6 @@
 //! Areas that change their size or place: brk(2) and mremap(2).
 
-use super::paging::{ADDRESS, OWNED, Slot};
+use super::paging::{self, ADDRESS, OWNED, Slot};
 use super::space::{Inner, MMAP_TOP, Place};
 use super::vma::{Backing, Prot, Vma};
 use super::{LARGE_PAGE, PAGE_SIZE, USER_TOP, frames, page_up};
@@ -82,6 +82,7 @@ impl Inner {
         let old_len = old.1 - old.0;
         self.move_pages(old.0, new, old_len.min(new_len))?;
         if old_len > new_len {
+            self.hide(old.0 + new_len, old.1)?;
             self.zap(old.0 + new_len, old.1)?;
         }
         let piece = self.areas.remove(old.0, old.1).pop().ok_or(Errno::EFAULT)?;
@@ -90,7 +91,7 @@ impl Inner {
         }
         self.areas.insert(Vma { start: new, end: new + new_len, ..piece });
         self.tidy_reverse();
-        self.tables.load();
+        paging::flush_all_everywhere();
         Ok(new)
     }
 

@@ -31,7 +31,7 @@ fn revoke_all(ranges: &[(u64, u64)]) {
     for space in space::all() {
         let any = space.inner.lock().revoke(ranges);
         if any {
-            paging::flush_all();
+            paging::flush_all_everywhere();
         }
     }
 }

@@ -9,8 +9,8 @@ use super::paging::{self, ADDRESS, LARGE, NO_EXEC, OWNED, PRESENT, Slot, Tables,
 use super::patch::{Heat, Patches};
 use super::reverse::Reverse;
 use super::vma::{Backing, Prot, Vma, VmaInfo};
-use super::{LARGE_PAGE, PAGE_SIZE, USER_MIN, USER_TOP, frames, page_up};
-use crate::task;
+use super::{LARGE_PAGE, PAGE_SIZE, USER_MIN, USER_TOP, frames, page_up, shootdown};
+use crate::arch::processors;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::sync::{Arc, Weak};
@@ -44,25 +44,19 @@ pub(super) struct Inner {
     /// Where the heap starts and ends.
     pub(super) brk: (u64, u64),
     /// System calls that have become jumps.
-    pub(super) patches: Patches,
+    pub(super) patches: Arc<Mutex<Patches>>,
 }
 
 /// An address space.
 pub struct AddressSpace {
     pub(super) inner: Mutex<Inner>,
     pub(super) heat: Heat,
+    /// The same as in `inner`: for traps, which look at it without the kernel lock.
+    pub(super) patches: Arc<Mutex<Patches>>,
 }
 
 /// For [`all`].
 static SPACES: Mutex<Vec<Weak<AddressSpace>>> = Mutex::new(Vec::new());
-
-/// The page tables in use on this processor.
-pub fn current_tables() -> Tables {
-    match task::try_current().and_then(|thread| thread.space.lock().clone()) {
-        Some(space) => space.inner.lock().tables,
-        None => Tables::kernel(),
-    }
-}
 
 /// Every space there is.
 pub(super) fn all() -> Vec<Arc<AddressSpace>> {
@@ -90,7 +84,25 @@ impl Inner {
         self.pins.insert(phys, pin);
     }
 
-    /// Clears every entry in the range and frees the frames that belong to it. Returns whether there were any.
+    /// Takes the pages in the range from programs that run on other processors, so that they can be freed: a program that
+    /// still reached them would write into whatever they are used for next.
+    pub(super) fn hide(&mut self, start: u64, end: u64) -> Result<()> {
+        if processors::count() == 1 {
+            return Ok(());
+        }
+        let mut any = false;
+        self.tables.for_each(start, end, |_, entry, _| {
+            any |= entry.get() & PRESENT != 0;
+            entry.set(entry.get() & !PRESENT);
+        })?;
+        if any {
+            shootdown::forget_elsewhere();
+        }
+        Ok(())
+    }
+
+    /// Clears every entry in the range, which is hidden, and frees the frames that belong to it. Returns whether there
+    /// were any; if so this processor has to [`paging::flush`].
     pub(super) fn zap(&mut self, start: u64, end: u64) -> Result<bool> {
         let mut any = false;
         let owned = &mut self.owned;
@@ -109,6 +121,7 @@ impl Inner {
 
     pub(super) fn unmap(&mut self, start: u64, end: u64) -> Result<()> {
         self.unpatch(start, end);
+        self.hide(start, end)?;
         let (mut at, mut any) = (start, false);
         while at < end {
             let removed = self.areas.remove(at, end);
@@ -120,13 +133,9 @@ impl Inner {
             self.removed.push(removed);
         }
         if any {
-            self.flush(start, (end - start) / PAGE_SIZE);
+            paging::flush(start, (end - start) / PAGE_SIZE);
         }
         Ok(())
-    }
-
-    pub(super) fn flush(&self, start: u64, pages: u64) {
-        if pages <= 4 { paging::flush(start, pages) } else { self.tables.load() }
     }
 
     pub(super) fn place(&mut self, place: Place, len: u64) -> Result<u64> {
@@ -167,6 +176,7 @@ impl AddressSpace {
     /// `ENOMEM`.
     pub fn new() -> Result<Arc<Self>> {
         let tables = Tables::new()?;
+        let patches = Arc::new(Mutex::new(Patches::default()));
         let inner = Inner {
             areas: Areas::default(),
             tables,
@@ -176,9 +186,9 @@ impl AddressSpace {
             reverse: Reverse::default(),
             removed: Vec::new(),
             brk: (0, 0),
-            patches: Patches::default(),
+            patches: patches.clone(),
         };
-        let space = Arc::new(Self { inner: Mutex::new(inner), heat: Heat::default() });
+        let space = Arc::new(Self { inner: Mutex::new(inner), heat: Heat::default(), patches });
         let mut spaces = SPACES.lock();
         spaces.retain(|space| space.strong_count() > 0);
         spaces.push(Arc::downgrade(&space));
@@ -203,7 +213,7 @@ impl AddressSpace {
     /// Makes the processor use it.
     pub fn load(&self) {
         let tables = self.inner.lock().tables;
-        tables.load();
+        tables.use_here();
     }
 
     /// Maps memory and returns its address.
@@ -295,7 +305,7 @@ impl AddressSpace {
             entry.set(new);
         })?;
         if lowered {
-            inner.flush(start, (end - start) / PAGE_SIZE);
+            paging::flush_everywhere(start, (end - start) / PAGE_SIZE);
         }
         Ok(())
     }
@@ -365,10 +375,11 @@ impl AddressSpace {
         inner.unpatch(start, end);
         let mut any = false;
         for (from, to) in hit {
+            inner.hide(from, to)?;
             any |= inner.zap(from, to)?;
         }
         if any {
-            inner.flush(start, (end - start) / PAGE_SIZE);
+            paging::flush(start, (end - start) / PAGE_SIZE);
         }
         if whole { Ok(()) } else { Err(Errno::ENOMEM) }
     }

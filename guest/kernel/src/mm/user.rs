@@ -3,12 +3,14 @@
 //! A [`UserPtr`] proves only that its range lies below [`USER_TOP`]; whether anything is mapped there is found
 //! out by copying. The copy routine is one assembly function whose faults either get resolved by demand paging
 //! (and it goes on) or end it early, and it tells how much was left. No Rust reference to user memory is ever formed.
+//! Other processors run the program meanwhile: what was read once is not read again, and a word that both sides change
+//! is changed by [`UserPtr::update`]. An aligned word of four or eight bytes is read and written as one.
 //!
 //! # Locking
 //! Every copy may fault and therefore sleep: no spin lock may be held.
 
 use super::{USER_TOP, losses};
-use crate::arch::copy_fallible;
+use crate::arch::{copy_fallible, exchange_fallible};
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 use core::mem::{MaybeUninit, size_of};
@@ -143,6 +145,26 @@ impl<T: Plain> UserPtr<T> {
         // SAFETY: the destination is below USER_TOP; the source is a live slice.
         let left = unsafe { copy(self.address as *mut u8, values.as_ptr().cast(), bytes) };
         if left == 0 { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+}
+
+impl UserPtr<u32> {
+    /// Changes the word and returns what it was. Other processors may be changing it too; nobody's change is lost.
+    ///
+    /// # Errors
+    /// `EFAULT`, also for a word that is not aligned.
+    pub fn update(self, change: impl Fn(u32) -> u32) -> Result<u32> {
+        if !self.address.is_multiple_of(4) {
+            return Err(Errno::EFAULT);
+        }
+        loop {
+            let old = self.read()?;
+            // SAFETY: aligned, and below USER_TOP, as reading it has shown.
+            let found = unsafe { exchange_fallible(self.address as *mut u32, old, change(old)) };
+            if found.ok_or(Errno::EFAULT)? == old {
+                return Ok(old);
+            }
+        }
     }
 }
 

@@ -1,12 +1,10 @@
 //! Threads and the scheduler: who runs, who waits, and for what.
 //!
 //! The kernel is not preempted: it runs with interrupts recorded, not served, and gives the processor away only
-//! where it waits, or on the way back to the program. So a spin lock is never held across a switch unless somebody
-//! sleeps with one, which is forbidden.
-//!
-//! The skeleton is for one processor but holds nothing global that a second would break: the current thread is
-//! per processor, the run queue is a lock away.
+//! where it waits, or on the way back to the program. It runs on one processor at a time ([`lock`]). So a spin lock is
+//! never held across a switch unless somebody sleeps with one, which is forbidden.
 
+pub mod lock;
 pub mod sched;
 pub mod thread;
 pub mod timer;

@@ -8,7 +8,7 @@ use crate::mm::stack::Stack;
 use crate::time;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use diolkos_vfs::Result;
 use spin::Mutex;
 
@@ -35,15 +35,25 @@ pub struct Thread {
     interrupted: AtomicBool,
     /// Nanoseconds it has run, up to its last switch.
     ran_ns: AtomicU64,
+    /// Monotonic time since which it runs.
+    since_ns: AtomicU64,
+    /// The processor it runs on, or ran on last.
+    cpu: AtomicUsize,
+    /// Whether it runs there now.
+    running: AtomicBool,
+    /// The processors it may run on, a bit each.
+    affinity: AtomicU64,
 }
-
-/// Monotonic time of the last switch: since then the running thread runs.
-static SWITCHED_NS: AtomicU64 = AtomicU64::new(0);
 
 impl Thread {
     fn new(space: Option<Arc<AddressSpace>>, user: Option<Arc<UserThread>>, body: Option<Body>) -> Result<Arc<Self>> {
         let stack = Stack::new()?;
         let top = stack.top();
+        // A thread of the program may run where its maker may (sched_setaffinity(2)).
+        let affinity = match (&user, sched::try_current()) {
+            (Some(_), Some(maker)) if maker.user.is_some() => maker.affinity(),
+            _ => u64::MAX,
+        };
         let thread = Arc::new(Self {
             space: Mutex::new(space),
             user,
@@ -55,6 +65,10 @@ impl Thread {
             awake: AtomicBool::new(true),
             interrupted: AtomicBool::new(false),
             ran_ns: AtomicU64::new(0),
+            since_ns: AtomicU64::new(0),
+            cpu: AtomicUsize::new(percpu::cpu()),
+            running: AtomicBool::new(false),
+            affinity: AtomicU64::new(affinity),
         });
         // SAFETY: the stack is new. The argument is borrowed: the scheduler holds the thread while it runs.
         let start = unsafe { arch::first_stack(top, Arc::as_ptr(&thread) as u64) };
@@ -62,10 +76,52 @@ impl Thread {
         Ok(thread)
     }
 
-    /// Ends its interruptible sleep, now or the next one.
+    /// Ends its interruptible sleep, now or the next one; if it runs the program on another processor it comes into the
+    /// kernel.
     pub fn interrupt(self: &Arc<Self>) {
         self.interrupted.store(true, Ordering::SeqCst);
         sched::wake(self);
+        sched::kick(self);
+    }
+
+    /// The bounds of its kernel stack.
+    pub fn stack(&self) -> (u64, u64) {
+        (self.stack.low(), self.stack.top())
+    }
+
+    /// The processors it may run on, a bit each.
+    pub fn affinity(&self) -> u64 {
+        self.affinity.load(Ordering::Relaxed)
+    }
+
+    /// Sets them, at least one of which exists. Where it runs now it leaves at its next way into the kernel and out.
+    pub fn set_affinity(&self, processors: u64) {
+        self.affinity.store(processors, Ordering::Relaxed);
+        if let Some(cpu) = self.running_on()
+            && !self.may_be_on(cpu)
+        {
+            sched::prod(cpu);
+        }
+    }
+
+    /// Whether its affinity lets it run on `cpu`.
+    pub(super) fn may_be_on(&self, cpu: usize) -> bool {
+        self.affinity() >> cpu & 1 != 0
+    }
+
+    /// Whether it can be given processor `cpu`: one that is ready may still be running elsewhere for a moment.
+    pub(super) fn may_run_on(&self, cpu: usize) -> bool {
+        self.may_be_on(cpu) && self.running_on().is_none_or(|now| now == cpu)
+    }
+
+    /// The processor it runs on now.
+    pub fn running_on(&self) -> Option<usize> {
+        self.running.load(Ordering::Relaxed).then(|| self.last_cpu())
+    }
+
+    /// The processor it runs on or ran on last.
+    pub fn last_cpu(&self) -> usize {
+        self.cpu.load(Ordering::Relaxed)
     }
 
     /// Whether an interruptible sleep must end; asking takes the mark away.
@@ -75,9 +131,8 @@ impl Thread {
 
     /// Nanoseconds of processor time it has had.
     pub fn ran_ns(&self) -> u64 {
-        let running = sched::try_current().is_some_and(|current| core::ptr::eq(current, self));
-        let since = time::monotonic_ns().saturating_sub(SWITCHED_NS.load(Ordering::Relaxed));
-        self.ran_ns.load(Ordering::Relaxed) + if running { since } else { 0 }
+        let since = time::monotonic_ns().saturating_sub(self.since_ns.load(Ordering::Relaxed));
+        self.ran_ns.load(Ordering::Relaxed) + if self.running_on().is_some() { since } else { 0 }
     }
 
     /// Gives the processor from `self` to `next`. Returns when somebody gives it back.
@@ -86,17 +141,18 @@ impl Thread {
     /// `self` runs here, `next` runs nowhere, and both are kept alive by the scheduler until the switch back.
     pub(super) unsafe fn switch_to(&self, next: &Self) {
         let now = time::monotonic_ns();
-        let since = SWITCHED_NS.swap(now, Ordering::Relaxed);
-        self.ran_ns.fetch_add(now.saturating_sub(since), Ordering::Relaxed);
+        if self.running.swap(false, Ordering::Relaxed) {
+            self.ran_ns.fetch_add(now.saturating_sub(self.since_ns.load(Ordering::Relaxed)), Ordering::Relaxed);
+        }
+        next.since_ns.store(now, Ordering::Relaxed);
+        next.cpu.store(percpu::cpu(), Ordering::Relaxed);
+        next.running.store(true, Ordering::Relaxed);
         if self.user.is_some() {
             self.fs_base.store(arch::fs_base(), Ordering::Relaxed);
             xstate::save(&mut self.xstate.lock());
         }
         if let Some(space) = next.space.lock().as_ref() {
-            let same = self.space.lock().as_ref().is_some_and(|mine| Arc::ptr_eq(mine, space));
-            if !same {
-                space.load();
-            }
+            space.load();
         }
         percpu::set_current(next as *const Self as u64, next.stack.low(), next.stack.top());
         if next.user.is_some() {

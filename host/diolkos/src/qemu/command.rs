@@ -20,6 +20,8 @@ pub struct Parts<'a> {
     pub firmware: Option<&'a Path>,
     /// What runs the guest's instructions.
     pub accelerator: Accelerator,
+    /// Processors.
+    pub cpus: usize,
     /// Memory in bytes, a multiple of 2 MiB.
     pub memory: u64,
     /// A file with the kernel.
@@ -55,7 +57,9 @@ impl<'a> Parts<'a> {
 
     fn machine(&self, line: &mut Line<'a>) {
         let mebibytes = self.memory >> 20;
-        line.add("-nodefaults -no-user-config -no-reboot -display none -smp 1");
+        line.add("-nodefaults -no-user-config -no-reboot -display none");
+        // Cores of one socket: their APICs are numbered from 0 without gaps, as the kernel expects.
+        line.add(&format!("-smp {0},sockets=1,cores={0},threads=1", self.cpus));
         // Nothing in QEMU needs to start programs or gain rights once it runs.
         line.add("-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
         line.add("-machine q35,memory-backend=memory,usb=off,smbus=off,sata=off,hpet=off,vmport=off,graphics=off");

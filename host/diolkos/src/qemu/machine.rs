@@ -72,6 +72,7 @@ impl Machine {
             qemu: &tools.qemu,
             firmware: tools.firmware.as_deref(),
             accelerator,
+            cpus: plan.boot.cpus,
             memory: plan.memory,
             kernel: kernel.as_fd(),
             append: &append,

@@ -24,13 +24,20 @@ pub fn phys_bits(cpuid: &CpuId) -> u32 {
     .clamp(MIN_PHYS_BITS, 52)
 }
 
-/// Sets processor `id` of `count` up to start at `entry` with `start_info` in `ebx`, in the 32-bit protected mode the
-/// PVH boot protocol demands (Xen, `docs/misc/pvh.pandoc`).
+/// Says what processor `id` of `count` can do.
 ///
 /// # Errors
 /// [`KvmError`].
-pub fn set_up(vcpu: &VcpuFd, host: &Host, id: u32, count: u32, entry: u32, start_info: u32) -> Result<(), KvmError> {
-    vcpu.set_cpuid2(&cpuid_for(host, id, count)).map_err(failed("set CPUID"))?;
+pub fn describe(vcpu: &VcpuFd, host: &Host, id: u32, count: u32) -> Result<(), KvmError> {
+    vcpu.set_cpuid2(&cpuid_for(host, id, count)).map_err(failed("set CPUID"))
+}
+
+/// Sets the first processor up to start at `entry` with `start_info` in `ebx`, in the 32-bit protected mode the PVH boot
+/// protocol demands (Xen, `docs/misc/pvh.pandoc`). Others are started by its messages.
+///
+/// # Errors
+/// [`KvmError`].
+pub fn set_up(vcpu: &VcpuFd, entry: u32, start_info: u32) -> Result<(), KvmError> {
     let mut sregs = vcpu.get_sregs().map_err(failed("read the system registers"))?;
     let flat = |selector, type_| kvm_segment {
         base: 0,

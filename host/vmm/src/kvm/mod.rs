@@ -124,6 +124,11 @@ impl Host {
         &self.cpuid
     }
 
+    /// Most processors of one machine.
+    pub fn max_cpus(&self) -> u32 {
+        self.kvm.get_max_vcpus().try_into().unwrap_or(u32::MAX)
+    }
+
     /// Whether the local APIC's timer has the TSC-deadline mode.
     pub fn has_tsc_deadline(&self) -> bool {
         self.kvm.check_extension(Cap::TscDeadlineTimer)

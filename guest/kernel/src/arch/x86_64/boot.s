@@ -7,7 +7,7 @@
 .set MONITOR,   PHYS_BASE + 0x110000    # fixed by link.ld
 .set PERCPU0,   PHYS_BASE + 0x118000    # fixed by link.ld
 .set PERCPU_SIZE, 0x8000
-.set CPUS,      4
+.set CPUS,      64        # places for task state segments; percpu.rs has it too
 # offsets in a per-CPU area
 .set P_SELF,    0x80      # its own address: gs:P_SELF
 .set P_MASK,    0x88      # bit 0: interrupts are recorded, not served
@@ -20,6 +20,7 @@
 .set P_STACK_LOW, 0xc0
 .set P_DUPLICATES, 0xc8   # interrupts delivered twice
 .set P_CALLS,   0xd0      # the monitor calls
+.set P_CPU,     0x110     # its number
 .set P_EXC,     0x200     # return frames of the exception stubs, 48 bytes each
 .set P_TSS,     0x900
 .set P_INT,     0x1000    # return frames of the interrupt stubs (vectors 0xc0..), 64 bytes each
@@ -49,10 +50,13 @@
 pvh_start:
   lgdt gdt_low
   mov %ebx, boot_start_info
+  mov $boot_pml4, %eax
+  mov $boot_frame, %esi
+  mov $0x40, %edi
+enable_long_mode:         # eax = page tables, esi = return frame, edi = selector of the task state segment
+  mov %eax, %cr3
   mov $0x50620, %eax      # CR4: PAE OSFXSR OSXMMEXCPT FSGSBASE OSXSAVE
   mov %eax, %cr4
-  mov $boot_pml4, %eax
-  mov %eax, %cr3
   mov $0xc0000080, %ecx   # EFER: SCE LME NXE
   mov $0x901, %eax
   xor %edx, %edx
@@ -64,13 +68,40 @@ pvh_start:
 long_mode:
   lgdt gdt_high           # the tables must be reachable when the identity map is gone
   lidt idt_high
-  mov $0x40, %edi
   ltr %di
   mov $0xff, %al          # the PICs, if there are any, keep silent
   out %al, $0x21
   out %al, $0xa1
-  mov $boot_frame, %esp
+  mov %esi, %esp
   iretq
+
+# ---- further processors: their first code, copied to physical address AP_CODE, which the start-up message names ----
+.set AP_CODE, 0x8000      # processors.rs has it too
+.globl ap_code, ap_code_end, ap_tables, ap_frame, ap_selector, ap_area
+.code16
+ap_code:                  # real mode, all segments but cs zero
+  lgdtl AP_CODE + (ap_gdt - ap_code)
+  mov $0x11, %eax         # CR0: ET PE
+  mov %eax, %cr0
+  ljmpl $8, $ap_protected
+ap_gdt:
+  .short gdt_end - gdt - 1
+  .long gdt
+ap_code_end:
+.code32
+ap_protected:
+  mov $0x18, %eax
+  mov %eax, %ds
+  mov ap_tables, %eax
+  mov $ap_frame, %esi
+  mov ap_selector, %edi
+  jmp enable_long_mode
+.code64
+.balign 16
+ap_tables: .quad 0        # page tables that also map this code where it lies; below 4 GiB
+ap_selector: .quad 0
+ap_area: .quad 0          # the per-CPU area
+ap_frame: .quad ap_ring3_start, USER_CS, FLAGS, 0, USER_DS
 
 .balign 16
 .globl boot_start_info
@@ -88,6 +119,7 @@ idt_high:
   .short 0xfff
   .quad idt + PHYS_BASE
 .balign 16
+.globl gdt
 gdt:
   .quad 0
   .quad 0x00cf9b000000ffff    # 08 32-bit code, for the boot code
@@ -97,13 +129,10 @@ gdt:
   .quad 0x00cff3000000ffff    # 2b user data
   .quad 0x00affb000000ffff    # 33 user code
   .quad 0
-.set cpu, 0
-.rept CPUS                    # 40, 50, ... task state segments
-  .set base, PERCPU0 + cpu * PERCPU_SIZE + P_TSS
+.set base, PERCPU0 + P_TSS    # 40, 50, ... task state segments; percpu.rs adds those of further processors
   .quad (P_IOMAP - P_TSS + 0x2000) | ((base & 0xffffff) << 16) | (0x89 << 40) | (((base >> 24) & 0xff) << 56)
   .quad base >> 32
-  .set cpu, cpu + 1
-.endr
+  .fill 2 * (CPUS - 1), 8, 0
 gdt_end:
 .balign 16
 idt:
@@ -155,13 +184,11 @@ boot_stack_low:
 .skip 65536
 boot_stack_top:
 
-# ---- per-CPU areas --------------------------------------------------------------------------------------------
+# ---- the first processor's area; percpu.rs makes those of further ones after it --------------------------------
 .section .percpu,"aw",@progbits
-.globl percpu_areas
-percpu_areas:
-.set cpu, 0
-.rept CPUS
-  .set b, PERCPU0 + cpu * PERCPU_SIZE
+.globl percpu_area
+percpu_area:
+.set b, PERCPU0
   .fill P_SELF, 1, 0
   .quad b                               # P_SELF
   .quad 1                               # P_MASK: set until somebody can serve
@@ -169,7 +196,8 @@ percpu_areas:
   .quad boot_stack_top, boot_stack_low  # P_STACK_TOP, P_STACK_LOW
   .quad 0                               # P_DUPLICATES
   .quad call_invlpg, call_halt, call_rdmsr, call_wrmsr, call_xsetbv, call_cr3, call_cpuid, call_set_if   # P_CALLS
-  .fill P_EXC - P_CALLS - 64, 1, 0
+  .quad 0                               # P_CPU
+  .fill P_EXC - P_CPU - 8, 1, 0
   .set v, 0
   .rept 32
     .quad ring3_vectors + v * 16, USER_CS, FLAGS, b + P_TRAP, USER_DS, 0
@@ -190,5 +218,3 @@ percpu_areas:
   .fill 0x2000, 1, 0
   .byte 0xff
   .fill PERCPU_SIZE - P_IOMAP - 0x2001, 1, 0
-  .set cpu, cpu + 1
-.endr

@@ -37,6 +37,15 @@ ring3_start:
 .balign 8
 boot_start_info_address: .quad boot_start_info + PHYS_BASE
 
+.globl ap_ring3_start
+ap_ring3_start:                         # a further processor, on the stack of its idle thread
+  mov ap_area_address(%rip), %rax
+  mov (%rax), %rdi
+  call processor_start
+  ud2
+.balign 8
+ap_area_address: .quad ap_area + PHYS_BASE
+
 .balign 16
 window_start:
 page_fault:                             # rax = CR2; the real rax at RSP0-56

@@ -2,13 +2,45 @@
 .text
 .globl copy_fallible_start, copy_fallible_end, copy_fallible_asm
 # copy_fallible(rdi: to, rsi: from, rdx: len) -> rax: bytes left. A fault that cannot be resolved ends it at
-# copy_fallible_end with the rest in rcx.
+# copy_fallible_end with the rest in rcx. Four and eight bytes, if aligned, are moved as one: other processors may be
+# changing or waiting for that very word.
 copy_fallible_asm:
   mov %rdx, %rcx
+  mov %edi, %eax
+  or %esi, %eax
 copy_fallible_start:
-  rep movsb
+  cmp $8, %rdx
+  je 1f
+  cmp $4, %rdx
+  je 2f
+0: rep movsb
+  jmp copy_fallible_end
+1: test $7, %al
+  jnz 0b
+  mov (%rsi), %rax
+  mov %rax, (%rdi)
+  xor %ecx, %ecx
+  jmp copy_fallible_end
+2: test $3, %al
+  jnz 0b
+  mov (%rsi), %eax
+  mov %eax, (%rdi)
+  xor %ecx, %ecx
 copy_fallible_end:
   mov %rcx, %rax
+  ret
+
+.globl exchange_fallible_start, exchange_fallible_end, exchange_fallible_asm
+# exchange_fallible(rdi: word, esi: expected, edx: new) -> rax: what was there. A fault that cannot be resolved ends it
+# at exchange_fallible_end with all ones in rax.
+exchange_fallible_asm:
+  mov %esi, %eax
+exchange_fallible_start:
+  lock cmpxchg %edx, (%rdi)
+  mov %eax, %eax
+  ret
+exchange_fallible_end:
+  mov $-1, %rax
   ret
 
 .globl memcpy, memmove, memset, memcmp, bcmp, strlen, rust_eh_personality, _Unwind_Resume

@@ -9,6 +9,7 @@ pub mod lapic;
 pub mod monitor;
 pub mod percpu;
 pub mod port;
+pub mod processors;
 pub mod trap;
 pub mod xstate;
 
@@ -25,6 +26,7 @@ global_asm!(
 
 unsafe extern "C" {
     fn copy_fallible_asm(to: *mut u8, from: *const u8, len: usize) -> usize;
+    fn exchange_fallible_asm(word: *mut u32, expected: u32, new: u32) -> u64;
     fn resume_frame(frame: *const Frame) -> !;
     fn switch_stacks(save: *mut u64, load: u64);
     fn thread_entry();
@@ -45,6 +47,16 @@ pub fn direct_call() -> u64 {
 pub unsafe fn copy_fallible(to: *mut u8, from: *const u8, len: usize) -> usize {
     // SAFETY: the caller's promise; the assembly touches only the two ranges.
     unsafe { copy_fallible_asm(to, from, len) }
+}
+
+/// Sets the word to `new` if it is `expected`, in one step that no other processor can come between, and returns what
+/// it was; `None` if it cannot be written.
+///
+/// # Safety
+/// The word is aligned, and memory as for [`copy_fallible`].
+pub unsafe fn exchange_fallible(word: *mut u32, expected: u32, new: u32) -> Option<u32> {
+    // SAFETY: the caller's promise; the assembly touches only the word.
+    u32::try_from(unsafe { exchange_fallible_asm(word, expected, new) }).ok()
 }
 
 /// Gives the processor from one kernel stack to another; returns when somebody switches back.
@@ -87,19 +99,18 @@ pub fn set_fs_base(base: u64) {
 /// Starts the program's first instruction at `rip` with stack pointer `rsp`, all other registers zero or initial, on
 /// the current thread; its kernel stack counts as empty from then on.
 pub fn enter_user(rip: u64, rsp: u64) -> ! {
-    let frame = Frame { rip, rsp, ..Frame::user() };
     xstate::load(&xstate::Area::initial());
     xstate::set_kernel_mxcsr();
-    enter_user_frame(&frame)
+    enter_user_frame(Frame { rip, rsp, ..Frame::user() })
 }
 
 /// Leaves to the program with all of `frame`'s registers: how a new thread of it starts.
-pub fn enter_user_frame(frame: &Frame) -> ! {
-    // The frame is in the caller's stack, which an interrupt between unmasking and the last pop would not touch:
-    // handlers run below the interrupted rsp.
-    trap::leave_to_program();
+pub fn enter_user_frame(mut frame: Frame) -> ! {
+    trap::leave_to_program(&mut frame);
+    // The frame is on this stack, which an interrupt between unmasking and the last pop would not touch: handlers run
+    // below the interrupted rsp.
     // SAFETY: a whole frame whose cs and ss are the program's.
-    unsafe { resume_frame(frame) }
+    unsafe { resume_frame(&frame) }
 }
 
 /// Reads the time stamp counter.

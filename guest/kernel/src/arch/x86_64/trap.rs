@@ -3,13 +3,16 @@
 use super::{Frame, lapic, monitor, percpu, rdtsc};
 use crate::mm::patch;
 use crate::mm::space::Touch;
-use crate::mm::{USER_TOP, space};
+use crate::mm::{USER_TOP, losses, shootdown, space};
+use crate::task::lock;
 use crate::{linux, stats, task};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 unsafe extern "C" {
     static copy_fallible_start: [u8; 0];
     static copy_fallible_end: [u8; 0];
+    static exchange_fallible_start: [u8; 0];
+    static exchange_fallible_end: [u8; 0];
     static kernel_text: [u8; 0];
     static kernel_rodata: [u8; 0];
     fn system_call();
@@ -18,6 +21,8 @@ unsafe extern "C" {
 const PAGE_FAULT: u64 = 14;
 /// The vector of a system call that came by a jump (entry.s).
 const DIRECT_CALL: u64 = 0x101;
+/// When a context that cannot be left is looked at again: in 20 us.
+const SOON_NS: u64 = 20_000;
 
 /// Who looks for news.
 type Handler = fn();
@@ -43,10 +48,7 @@ pub fn on_interrupt(handler: Handler) {
 /// All interrupts have one vector and mean one thing: somebody has news. A host that delivers an interrupt twice (see
 /// `monitor.s`) can also put a second one on top of a first that has not run an instruction; with two vectors the
 /// first would be lost. With one there is nothing to tell apart, and everybody is asked.
-fn interrupt() {
-    stats::INTERRUPTS.count();
-    // Ended first: what happens from here on raises it again.
-    lapic::end_of_interrupt();
+fn look_for_news() {
     task::sched::tick();
     for slot in &HANDLERS {
         let handler = slot.load(Ordering::Acquire);
@@ -58,29 +60,60 @@ fn interrupt() {
     }
 }
 
-/// Serves what was recorded while interrupts were masked. Called with the mask set, at points where no lock is held.
+/// Serves what was recorded while interrupts were masked. Called with the mask set, at points where no lock is held
+/// but the kernel's.
 pub fn serve_pending() {
     while percpu::take_pending() {
-        interrupt();
+        end_interrupt();
+        look_for_news();
     }
 }
 
-/// Unmasks on the way out to a context that was not masked.
-fn unmask() {
+/// Ends an interrupt, before anybody looks what it was about: what happens from here on raises it again.
+fn end_interrupt() {
+    stats::INTERRUPTS.count();
+    lapic::end_of_interrupt();
+}
+
+/// Unmasks, if nothing was recorded meanwhile.
+fn unmask() -> bool {
+    percpu::set_mask(false);
+    if !percpu::has_pending() {
+        return true;
+    }
+    percpu::set_mask(true);
+    false
+}
+
+/// Does what is due and leaves to the program: afterwards the kernel lock is not held and interrupts come in.
+pub fn leave_to_program(frame: &mut Frame) {
     loop {
-        percpu::set_mask(false);
-        if !percpu::has_pending() {
+        before_program(frame);
+        lock::release_to_program();
+        if unmask() {
             return;
         }
-        percpu::set_mask(true);
-        serve_pending();
+        lock::acquire();
     }
 }
 
-/// Unmasks for a context that has no frame of its own on the stack yet: a program's first instruction.
-pub fn leave_to_program() {
-    task::sched::stop_if_ending();
-    unmask();
+/// The same for a context that is neither the program's nor the kernel's with the mask set: the first instruction of a
+/// system call, or the last ones on the way out. What is due to the program cannot be done with its registers half
+/// loaded; the timer brings us back when it runs.
+fn leave_to_threshold() {
+    loop {
+        serve_pending();
+        let attention =
+            || task::try_current().and_then(|thread| thread.user.as_ref()).is_some_and(|user| user.is_due());
+        if task::sched::is_prodded() || attention() {
+            task::timer::set_slice(Some(SOON_NS));
+        }
+        lock::release_to_program();
+        if unmask() {
+            return;
+        }
+        lock::acquire();
+    }
 }
 
 /// Whether the program was running. One that jumped into the kernel's half is known by its stack: the kernel never runs
@@ -101,35 +134,54 @@ fn before_program(frame: &mut Frame) {
 #[unsafe(no_mangle)]
 extern "C" fn system_call_entry(frame: &mut Frame) {
     if from_program(frame) {
+        lock::acquire();
         if frame.vector == DIRECT_CALL {
             stats::DIRECT_SYSCALLS.count();
         } else {
             patch::trapped(frame.rip, frame.rax);
         }
         linux::syscall(frame);
-        before_program(frame);
+        leave_to_program(frame);
     } else {
+        // The kernel's own, at start, when nothing interrupts: the mask is set again there.
         RING_OF_SYSCALL.store(frame.cr2, Ordering::Relaxed);
     }
-    unmask();
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn trap_entry(frame: &mut Frame) {
-    if from_program(frame) {
+    let (interrupted, program) = (frame.vector >= 32, from_program(frame));
+    if frame.was_masked != 0 {
+        // The kernel's own fault. The lock is held.
+        return exception(frame);
+    }
+    if program {
         frame.rip = patch::unpatched(frame.rip);
     }
-    if frame.vector >= 32 {
-        interrupt();
+    if interrupted {
+        // Ended before waiting for the lock: a processor that halts meanwhile is woken by the next one.
+        end_interrupt();
+        let done = is_about_translations();
+        if done && unmask() {
+            return;
+        }
+        lock::acquire();
+        if !done {
+            look_for_news();
+        }
     } else {
+        lock::acquire();
         exception(frame);
     }
-    if from_program(frame) {
-        before_program(frame);
-    }
-    if frame.was_masked == 0 {
-        unmask();
-    }
+    if program { leave_to_program(frame) } else { leave_to_threshold() }
+}
+
+/// Whether an interrupt was only another processor's, whose changes to the page tables have now been seen to. Devices
+/// interrupt the first processor, which cannot tell; losses of window memory interrupt all. An interrupt that comes from
+/// here on is recorded.
+fn is_about_translations() -> bool {
+    let other = task::sched::is_prodded() || task::timer::may_have_fired() || losses::has_news();
+    percpu::cpu() != 0 && !other && shootdown::serve_alone()
 }
 
 fn exception(frame: &mut Frame) {
@@ -139,11 +191,12 @@ fn exception(frame: &mut Frame) {
         match space::page_fault(frame.cr2, touch) {
             Ok(()) => return,
             Err(error) if from_program(frame) => return linux::fault(frame, Some(error)),
-            Err(_) if in_copy(frame.rip) => {
-                frame.rip = (&raw const copy_fallible_end) as u64;
-                return;
+            Err(_) => {
+                if let Some(end) = end_of_fallible(frame.rip) {
+                    frame.rip = end;
+                    return;
+                }
             }
-            Err(_) => {}
         }
     } else if from_program(frame) {
         return linux::fault(frame, None);
@@ -151,8 +204,14 @@ fn exception(frame: &mut Frame) {
     die(frame)
 }
 
-fn in_copy(rip: u64) -> bool {
-    ((&raw const copy_fallible_start) as u64..(&raw const copy_fallible_end) as u64).contains(&rip)
+/// Where code goes on that may fault at `rip`.
+fn end_of_fallible(rip: u64) -> Option<u64> {
+    let codes = [
+        (&raw const copy_fallible_start, &raw const copy_fallible_end),
+        (&raw const exchange_fallible_start, &raw const exchange_fallible_end),
+    ];
+    let code = codes.into_iter().find(|(start, end)| (*start as u64..*end as u64).contains(&rip));
+    code.map(|(_, end)| end as u64)
 }
 
 fn die(frame: &Frame) -> ! {
@@ -184,6 +243,8 @@ pub fn init_syscall() {
     const STAR: u32 = 0xc000_0081;
     const LSTAR: u32 = 0xc000_0082;
     const SFMASK: u32 = 0xc000_0084;
+    /// More than this function's own frame, in bytes, and less than what the stack has left.
+    const BELOW: u64 = 8192;
     /// Trap, interrupt, direction, nested task and alignment flags.
     const FLAGS_CLEARED: u64 = 0x100 | 0x200 | 0x400 | 0x4000 | 0x4_0000;
     // SAFETY: STAR's selectors are the GDT's, LSTAR is the entry code.
@@ -194,8 +255,13 @@ pub fn init_syscall() {
     }
     // Where `syscall` stays at ring 3, a cleared IF could never be set again by our iretq: keep it. The entry code
     // clears the direction flag itself.
+    // The entry code takes the kernel stack for empty; ours is not, so it gets the part well below us.
+    let (thread, (low, top)) = (percpu::current(), percpu::stack());
+    let here = &raw const low as u64;
+    percpu::set_current(thread, low, (here - BELOW) & !15);
     // SAFETY: our own entry returns right here; rcx and r11 are clobbered as the instruction says.
     unsafe { core::arch::asm!("syscall", inout("rax") 0u64 => _, out("rcx") _, out("r11") _) };
+    percpu::set_current(thread, low, top);
     if RING_OF_SYSCALL.load(Ordering::Relaxed) & 3 == 3 {
         // SAFETY: as above.
         unsafe { monitor::wrmsr(SFMASK, 0) };
@@ -204,11 +270,26 @@ pub fn init_syscall() {
     percpu::set_mask(true);
 }
 
-/// Sleeps the processor until an interrupt comes, and serves it. Only the idle loop calls it.
+/// Sleeps the processor until an interrupt comes, but not if it is `over` already: for who waits for another processor,
+/// in the middle of something. What was recorded before stays so; but as interrupts it is ended, or no further one would
+/// come and end the sleep. (A second end of the same interrupt, when it is served, does nothing.)
+pub fn halt_unless(over: impl FnOnce() -> bool) {
+    let recorded = percpu::take_pending();
+    if recorded {
+        lapic::end_of_interrupt();
+    }
+    if !over() {
+        monitor::halt();
+    }
+    if recorded {
+        percpu::set_pending();
+    }
+}
+
+/// Sleeps the processor until an interrupt is recorded. Only the idle loop calls it.
 pub fn wait_for_interrupt() {
     stats::HALTS.count();
     monitor::halt();
-    serve_pending();
 }
 
 /// Spins up to `ns` nanoseconds until `done`, serving interrupts on the way: cheaper than sleeping for short waits.

@@ -17,4 +17,4 @@ pub use descriptors::number;
 #[cfg(guest)]
 pub use process::is_directory_of;
 #[cfg(guest)]
-pub use system::{CPUS, root};
+pub use system::root;

@@ -4,6 +4,7 @@ use super::process_text::{self, AreaFacts, ProcessFacts};
 use super::subject::{Place, Subject};
 use super::{descriptors, system};
 use crate::abi::signal_set::Signal;
+use crate::arch::processors;
 use crate::fs::devices;
 use crate::fs::stat::split_device;
 use crate::linux::identity::Ids;
@@ -12,7 +13,7 @@ use crate::linux::process::{Process, UserThread};
 use crate::linux::signal::state::Disposition;
 use crate::mm::user::UserPtr;
 use crate::mm::vma::{Prot, VmaInfo};
-use crate::{task, time};
+use crate::time;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -285,12 +286,12 @@ fn facts(subject: Subject) -> Result<ProcessFacts> {
         let own = thread.signals.lock();
         (own.pending.set().0, own.mask.0)
     };
-    let current = task::try_current().and_then(|current| current.user.as_ref()).map(|current| current.tid);
+    let kernel = thread.kernel();
     Ok(ProcessFacts {
         name: String::from_utf8_lossy(&thread.name_bytes()).into_owned(),
         pid: process.pid,
         tid: thread.tid,
-        running: current == Some(thread.tid),
+        running: kernel.as_ref().is_some_and(|kernel| kernel.running_on().is_some()),
         umask: process.fs.umask(),
         uids: id_list(&credentials.uid),
         gids: id_list(&credentials.gid),
@@ -307,7 +308,9 @@ fn facts(subject: Subject) -> Result<ProcessFacts> {
         caught,
         capabilities: credentials.capabilities.effective,
         no_new_privs: process.no_new_privs.load(core::sync::atomic::Ordering::Relaxed),
-        cpus: system::CPUS,
+        cpus: processors::count(),
+        allowed: processors::all() & kernel.as_ref().map_or(u64::MAX, |kernel| kernel.affinity()),
+        cpu: kernel.map_or(0, |kernel| kernel.last_cpu()),
         started_ns: process.started_ns,
         cpu_ns: time::monotonic_ns().saturating_sub(process.started_ns),
         code: program.code_range,

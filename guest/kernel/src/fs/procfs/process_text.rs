@@ -1,6 +1,6 @@
 //! The texts of `/proc` about a process and its threads, in the formats of proc(5). Pure: facts in, text out.
 
-use super::system_text::ticks;
+use super::system_text::{processor_list, processor_mask, ticks};
 use alloc::string::String;
 use core::fmt::Write;
 
@@ -50,8 +50,12 @@ pub struct ProcessFacts {
     pub capabilities: u64,
     /// `PR_SET_NO_NEW_PRIVS`.
     pub no_new_privs: bool,
-    /// Processors.
+    /// Processors of the machine.
     pub cpus: usize,
+    /// Those the thread may run on, a bit each.
+    pub allowed: u64,
+    /// The one it runs on or ran on last.
+    pub cpu: usize,
     /// Start, nanoseconds after the machine's.
     pub started_ns: u64,
     /// Processor time used, nanoseconds.
@@ -103,9 +107,8 @@ pub fn status(facts: &ProcessFacts) -> String {
         let _ = writeln!(text, "{name}:\t{mask:016x}");
     }
     let _ = write!(text, "NoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0\n", u8::from(facts.no_new_privs));
-    let (mask, last) = (u64::MAX >> (64 - facts.cpus.clamp(1, 64)), facts.cpus.max(1) - 1);
-    let list = if last == 0 { String::from("0") } else { alloc::format!("0-{last}") };
-    let _ = write!(text, "Cpus_allowed:\t{mask:x}\nCpus_allowed_list:\t{list}\n");
+    let (mask, list) = (processor_mask(facts.allowed, facts.cpus), processor_list(facts.allowed));
+    let _ = write!(text, "Cpus_allowed:\t{mask}\nCpus_allowed_list:\t{list}\n");
     text.push_str(
         "Mems_allowed:\t1\nMems_allowed_list:\t0\nvoluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n",
     );
@@ -150,10 +153,11 @@ pub fn stat(facts: &ProcessFacts) -> String {
     // Size, resident pages and their limit, code, stack, two registers that are hidden.
     let _ = write!(text, "{} {} {} ", facts.mapped, facts.resident / PAGE, u64::MAX);
     let _ = write!(text, "{} {} {} 0 0 ", facts.code.0, facts.code.1, facts.stack_start);
-    // The low 31 signals, as of old; where it waits; pages swapped; what its parent is told.
+    // The low 31 signals, as of old; where it waits; pages swapped; what its parent is told; the processor, and six
+    // fields of priorities and of time waited for disks and given to guests.
     let low = |mask: u64| mask & 0x7fff_ffff;
     let _ = write!(text, "{} {} ", low(facts.pending), low(facts.blocked));
-    let _ = write!(text, "{} {} 0 0 0 17 0 0 0 0 0 0 ", low(facts.ignored), low(facts.caught));
+    let _ = write!(text, "{} {} 0 0 0 17 {} 0 0 0 0 0 ", low(facts.ignored), low(facts.caught), facts.cpu);
     // Data and heap, which we do not tell, then arguments and environment, and the exit code.
     let ((args, args_end), (env, env_end)) = (facts.args, facts.env);
     let _ = writeln!(text, "0 0 0 {args} {args_end} {env} {env_end} 0");
@@ -274,7 +278,9 @@ mod tests {
             threads: 3,
             blocked: 0x8000_0000_0000_0001,
             caught: 2,
-            cpus: 2,
+            cpus: 8,
+            allowed: 0b1101,
+            cpu: 3,
             started_ns: 2_500_000_000,
             code: (0x1000, 0x3800),
             args: (10, 20),
@@ -294,7 +300,7 @@ mod tests {
         assert_eq!(value("Groups"), "100 27 ");
         assert_eq!(value("VmSize"), "    8192 kB");
         assert_eq!(value("SigBlk"), "8000000000000001");
-        assert_eq!((value("Cpus_allowed"), value("Cpus_allowed_list")), ("3", "0-1"));
+        assert_eq!((value("Cpus_allowed"), value("Cpus_allowed_list")), ("0d", "0,2-3"));
     }
 
     #[test]
@@ -314,6 +320,7 @@ mod tests {
         assert_eq!((fields[25], fields[26]), ("4096", "14336"));
         assert_eq!(fields[30], "0", "pending");
         assert_eq!((fields[31], fields[33]), ("1", "2"));
+        assert_eq!(fields[38], "3", "processor");
         assert_eq!(fields[47..51], ["10", "20", "20", "30"]);
     }
 

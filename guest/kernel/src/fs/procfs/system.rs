@@ -4,6 +4,7 @@ use super::process::Maker;
 use super::subject::{Place, Subject, asker};
 use super::system_text::{self, Activity, Memory, MountFacts};
 use super::{cpuinfo, descriptors};
+use crate::arch::processors;
 use crate::boot::options;
 use crate::drivers::rng;
 use crate::fs::anon::now;
@@ -28,8 +29,6 @@ use spin::Once;
 
 /// `PROC_SUPER_MAGIC`.
 const MAGIC: u64 = 0x9fa0;
-/// Processors in use.
-pub const CPUS: usize = 1;
 /// Largest process number (`/proc/sys/kernel/pid_max`).
 const PID_MAX: u32 = 1 << 22;
 
@@ -104,7 +103,7 @@ pub fn root(namespace: &Arc<Namespace>) -> Arc<dyn Inode> {
 fn machine_entries(build: &Builder) -> Entries {
     vec![
         ("cmdline", build.text(|| format!("{}\n", options().encode()))),
-        ("cpuinfo", build.text(|| cpuinfo::cpuinfo(CPUS, time::tsc_khz(), cpuid))),
+        ("cpuinfo", build.text(|| cpuinfo::cpuinfo(processors::count(), time::tsc_khz(), cpuid))),
         ("filesystems", build.fixed("nodev\tsysfs\nnodev\tproc\nnodev\ttmpfs\nnodev\tdevtmpfs\nnodev\tvirtiofs\n")),
         ("loadavg", build.text(loadavg)),
         ("meminfo", build.text(meminfo)),
@@ -145,7 +144,7 @@ fn loadavg() -> String {
 fn stat() -> String {
     let up_ns = time::monotonic_ns();
     system_text::stat(&Activity {
-        cpus: CPUS,
+        cpus: processors::count(),
         up_ns,
         interrupts: stats::INTERRUPTS.get(),
         switches: stats::SWITCHES.get(),

@@ -73,6 +73,34 @@ pub fn ticks(nanos: u64) -> u64 {
     nanos / (1_000_000_000 / TICKS)
 }
 
+/// A set of processors, a bit each, as bitmaps are written where there can be `count` of them.
+pub fn processor_mask(set: u64, count: usize) -> String {
+    let digits = count.clamp(1, 64).div_ceil(4);
+    if digits > 8 {
+        alloc::format!("{:0width$x},{:08x}", set >> 32, set as u32, width = digits - 8)
+    } else {
+        alloc::format!("{set:0digits$x}")
+    }
+}
+
+/// The same as a list of numbers and ranges.
+pub fn processor_list(set: u64) -> String {
+    let holds = |cpu: u32| cpu < u64::BITS && set >> cpu & 1 != 0;
+    let mut text = String::new();
+    let mut from = 0;
+    while from < u64::BITS {
+        let end = (from..=u64::BITS).find(|cpu| !holds(*cpu)).unwrap_or(u64::BITS);
+        let comma = if text.is_empty() { "" } else { "," };
+        let _ = match end - from {
+            0 => Ok(()),
+            1 => write!(text, "{comma}{from}"),
+            _ => write!(text, "{comma}{from}-{}", end - 1),
+        };
+        from = end + 1;
+    }
+    text
+}
+
 /// `/proc/uptime`: seconds since the start, and seconds spent idle.
 pub fn uptime(up_ns: u64, idle_ns: u64) -> String {
     let hundredths = |ns: u64| (ns / 1_000_000_000, ns / 10_000_000 % 100);
@@ -213,6 +241,23 @@ mod tests {
     fn times_are_told_in_hundredths() {
         assert_eq!(uptime(12_345_678_901, 9_999_999), "12.34 0.00\n");
         assert_eq!(ticks(12_345_678_901), 1234);
+    }
+
+    #[test]
+    fn sets_of_processors_are_written_as_linux_does() {
+        let cases = [
+            (1, 1, "1", "0"),
+            (0b11, 2, "3", "0-1"),
+            (0b10, 5, "02", "1"),
+            (0b1_1101, 32, "0000001d", "0,2-4"),
+            (1 << 32 | 1, 33, "1,00000001", "0,32"),
+            (u64::MAX, 64, "ffffffff,ffffffff", "0-63"),
+            (1 << 63 | 1 << 61, 64, "a0000000,00000000", "61,63"),
+            (0, 4, "0", ""),
+        ];
+        for (set, count, mask, list) in cases {
+            assert_eq!((&*processor_mask(set, count), &*processor_list(set)), (mask, list));
+        }
     }
 
     #[test]

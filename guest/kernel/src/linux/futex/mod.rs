@@ -6,8 +6,8 @@
 //! A word in a file that is mapped shared is known by its place in the file, so that every mapping of it is the same word; any
 //! other by address space and address ([`Key`]). Locks with priority inheritance are in [`pi`].
 //!
-//! Changing a word in two steps (`FUTEX_WAKE_OP`, robust locks) relies on the kernel not being preempted; more than
-//! one processor will need a compare-and-exchange that survives a fault.
+//! The program's threads change words on other processors meanwhile, so those the kernel changes (`FUTEX_WAKE_OP`, robust
+//! locks, locks with priority inheritance) it changes by compare-and-exchange.
 
 mod key;
 pub mod pi;
@@ -17,9 +17,6 @@ use super::process::{Process, UserThread};
 use super::table::Calls;
 use super::{Call, signal};
 use crate::abi::futex_op::WakeOp;
-use crate::mm::PAGE_SIZE;
-use crate::mm::page_down;
-use crate::mm::space::Advice;
 use crate::mm::user::UserPtr;
 use crate::task::WaitQueue;
 use crate::time;
@@ -124,7 +121,7 @@ fn futex(call: &mut Call<'_>) -> Result<u64> {
         raw::FUTEX_WAKE_OP => {
             let op = WakeOp::decode(last as u32).ok_or(Errno::ENOSYS)?;
             let (first, other) = (key(address)?, key(second)?);
-            let old = modify(call.process, second, |old| op.apply(old))?;
+            let old = UserPtr::<u32>::new(second).update(|old| op.apply(old))?;
             let mut woken = wake(first, count(value.into()), u32::MAX);
             if op.matches(old) {
                 woken += wake(other, count(fourth), u32::MAX);
@@ -210,16 +207,6 @@ fn requeue(from: u64, [from_key, to_key]: [Key; 2], wakes: u32, moves: u32, expe
     Ok(woken + moved)
 }
 
-/// Changes a word and returns what it was. The page is made present and writable first: between reading and writing
-/// there must be no fault in which somebody else could run.
-fn modify(process: &Process, address: u64, change: impl FnOnce(u32) -> u32) -> Result<u32> {
-    process.space().advise(page_down(address), PAGE_SIZE, Advice::Populate(true)).map_err(|_| Errno::EFAULT)?;
-    let word = UserPtr::<u32>::new(address);
-    let old = word.read()?;
-    word.write(change(old))?;
-    Ok(old)
-}
-
 /// Marks the robust locks a dying thread holds, and wakes a waiter of each (get_robust_list(2), `exit_robust_list`).
 /// The list is the program's memory: nothing in it is believed, and its length is bounded.
 pub fn release_robust(thread: &UserThread, head: u64) {
@@ -258,11 +245,11 @@ fn release_one(thread: &UserThread, entry: u64, offset: u64, pending: bool) {
         // Given back, but who waits was not woken.
         wake_one(&thread.process, address);
     }
-    if value & raw::FUTEX_TID_MASK != thread.tid {
-        return;
-    }
-    let died = |old: u32| old & raw::FUTEX_WAITERS | raw::FUTEX_OWNER_DIED;
-    if let Ok(old) = modify(&thread.process, address, died)
+    let held = |word: u32| word & raw::FUTEX_TID_MASK == thread.tid;
+    let died = |word: u32| if held(word) { word & raw::FUTEX_WAITERS | raw::FUTEX_OWNER_DIED } else { word };
+    if held(value)
+        && let Ok(old) = word.update(died)
+        && held(old)
         && !is_pi
         && old & raw::FUTEX_WAITERS != 0
     {

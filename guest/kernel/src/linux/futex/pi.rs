@@ -8,10 +8,10 @@
 //! The word is read and written with no spin lock held, since that may fault. One [`Turn`] for all such locks keeps the
 //! word and the list of waiters together.
 
-use super::{Key, modify};
+use super::Key;
 use crate::abi::pi_word::{self, Attempt};
-use crate::linux::process::Process;
 use crate::linux::{Call, signal};
+use crate::mm::user::UserPtr;
 use crate::task::{Turn, WaitQueue};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
@@ -59,7 +59,7 @@ fn attempt(call: &Call<'_>, key: Key, address: u64) -> Result<Option<u32>> {
         Attempt::Taken(word) | Attempt::Held { word, .. } => word,
         Attempt::Own => word,
     };
-    match pi_word::lock(modify(call.process, address, new)?, tid, contended) {
+    match pi_word::lock(UserPtr::<u32>::new(address).update(new)?, tid, contended) {
         Attempt::Taken(_) => {
             if let Some(lock) = LOCKS.lock().get_mut(&key) {
                 lock.owner = tid;
@@ -149,7 +149,7 @@ pub fn unlock(call: &Call<'_>, key: Key, address: u64) -> Result<u64> {
     let _turn = TURN.take();
     let next = next(&key);
     let new = |word| if pi_word::is_held_by(word, tid) { pi_word::given_back(next) } else { word };
-    if !pi_word::is_held_by(modify(call.process, address, new)?, tid) {
+    if !pi_word::is_held_by(UserPtr::<u32>::new(address).update(new)?, tid) {
         return Err(Errno::EPERM);
     }
     hand_over(&key);
@@ -158,7 +158,7 @@ pub fn unlock(call: &Call<'_>, key: Key, address: u64) -> Result<u64> {
 
 /// Hands over what a thread has that is no thread of its process any more (`exit_pi_state_list` in Linux'
 /// kernel/futex/core.c).
-pub fn release_all(process: &Process, tid: u32) {
+pub fn release_all(tid: u32) {
     if LOCKS.lock().is_empty() {
         return;
     }
@@ -167,7 +167,7 @@ pub fn release_all(process: &Process, tid: u32) {
     while let Some((key, address)) = owned() {
         let Some(next) = next(&key) else { return };
         // Where the program has unmapped it the waiters are told all the same.
-        let _ = modify(process, address, |_| pi_word::inherited(next));
+        let _ = UserPtr::<u32>::new(address).update(|_| pi_word::inherited(next));
         hand_over(&key);
     }
 }
