@@ -21,6 +21,8 @@
 .set P_DUPLICATES, 0xc8   # interrupts delivered twice
 .set P_CALLS,   0xd0      # the monitor calls
 .set P_CPU,     0x110     # its number
+.set P_INT_MASK, 0x118    # the mask an interrupt found, and whether it has noted that and its registers
+.set P_INT_SAVED, 0x120
 .set P_EXC,     0x200     # return frames of the exception stubs, 48 bytes each
 .set P_TSS,     0x900
 .set P_INT,     0x1000    # return frames of the interrupt stubs (vectors 0xc0..), 64 bytes each

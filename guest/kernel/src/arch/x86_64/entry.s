@@ -113,8 +113,6 @@ ring3_vectors:
   mov %rdx, F_CR2(%rcx)
   .else
   movq $0, F_SAVED(%rcx)
-  lea P_IST1 - S(%rsp), %rdx
-  mov %rdx, P_TSS + 0x24 - S(%rsp)      # back to interrupt stack A
   .endif
   mov 24(%rsp), %rdx
   mov %rdx, F_VECTOR(%rcx)
@@ -124,20 +122,28 @@ ring3_vectors:
   mov %rdx, F_RCX(%rcx)
   mov (%rsp), %rdx
   mov %rdx, F_RDX(%rcx)
+  .if !\exception
+  movl $1, P_MASK - S(%rsp)
+  lea P_IST1 - S(%rsp), %rdx
+  mov %rdx, P_TSS + 0x24 - S(%rsp)      # back to interrupt stack A, whose frame has been read
+  movb $0, P_INT_SAVED - S(%rsp)
+  .endif
   lea F_RDX(%rcx), %rsp
   jmp trap_body
 .endm
 
-# Notes the vector as pending, goes back to interrupt stack A and restores the scratch registers.
-.macro RECORD
-  lea P_IST1 - S(%rsp), %rdx
-  mov %rdx, P_TSS + 0x24 - S(%rsp)
+# Notes the vector as pending, restores the scratch registers, goes back to interrupt stack A and to `frame`.
+.macro RECORD frame
   mov 24(%rsp), %rcx
   and $63, %ecx
   btsq %rcx, P_PENDING - S(%rsp)
   pop %rdx
   pop %rcx
   pop %rax
+  movb $0, P_INT_SAVED - S - 24(%rsp)
+  lea \frame - S - 24(%rsp), %rsp
+  addq $64, P_TSS + 0x24 - (\frame)(%rsp)
+  iretq
 .endm
 
 exception_body:
@@ -147,33 +153,38 @@ exception_body:
   .set S, P_TRAP - 32
   BUILD_FRAME (P_RSP0 - 40), 1
 
-duplicate:
-  lock incq %gs:P_DUPLICATES
+# An interrupt that is delivered again starts over (see monitor.s), wherever it was. It may, until it goes back to interrupt
+# stack A: what it found is noted once, and all else it does can be done twice.
+duplicate:                              # rsp = vector
+  .set S, P_TRAP2 - 8
+  incq P_DUPLICATES - S(%rsp)
+  testb $1, P_INT_SAVED - S(%rsp)
+  jnz saved
 interrupt:
-  push %rax
-  push %rcx
-  push %rdx
+  .set S, P_TRAP2 - 8
+  mov %rax, -8(%rsp)                    # no register changes before P_INT_SAVED is set
+  mov %rcx, -16(%rsp)
+  mov %rdx, -24(%rsp)
+  testb $1, P_MASK - S(%rsp)
+  setnz P_INT_MASK - S(%rsp)
+  movb $1, P_INT_SAVED - S(%rsp)
+saved:
+  lea -24(%rsp), %rsp
   .set S, P_TRAP2 - 32
   testb $3, P_IST1 - 32 - S(%rsp)       # from the monitor's hlt?
   jz from_halt
-  btsl $0, P_MASK - S(%rsp)
-  jc record
+  testb $1, P_INT_MASK - S(%rsp)
+  jnz record
   mov P_IST1 - 40 - S(%rsp), %rax       # inside the window?
   lea window_start(%rip), %rcx
   sub %rcx, %rax
   cmp $(window_end - window_start), %rax
-  jb in_window
+  jb record
   BUILD_FRAME (P_IST1 - 40), 0
-in_window:
-  movl $0, P_MASK - S(%rsp)
 record:
-  RECORD
-  lea (P_IST1 - 40) - (P_TRAP2 - 8)(%rsp), %rsp
-  iretq
+  RECORD (P_IST1 - 40)
 from_halt:                              # record, and return through the frame of the halt call's int3
-  RECORD
-  lea (P_RSP0 - 40) - (P_TRAP2 - 8)(%rsp), %rsp
-  iretq
+  RECORD (P_RSP0 - 40)
 
 # rsp = &frame.rdx
 .macro SAVE_REST

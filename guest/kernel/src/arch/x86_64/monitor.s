@@ -58,10 +58,12 @@ EXCEPTION 21, 1
   .set v, v + 1
 .endr
 
-# Interrupts. Some hosts deliver one interrupt twice, the second time on top of the first's ring-3 entry, before it
-# ran an instruction. With one stack the second frame would overwrite the first and the interrupted context be lost.
-# So each delivery moves IST1 to a second stack 64 bytes lower, and there the same rsp-relative lea lands on the
-# return frame of vector v-1, whose ring-3 entry starts v over with the first, intact frame. Hence even vectors only.
+# Interrupts. Some hosts deliver one interrupt several times, on top of its own ring-3 entry: before that ran an
+# instruction, or later, when it first touched memory for which the host had to do something. With one stack the later
+# frames would overwrite the first and the interrupted context be lost. So the first delivery moves IST1 to a second stack
+# 64 bytes lower, and there the same rsp-relative lea lands on the return frame of vector v-1, whose ring-3 entry starts
+# v over with the first, intact frame. Hence even vectors only. (On the second stack the subtraction hits a word that
+# nobody uses.)
 .set I, P_IST1 - 40
 .rept 255 - 32
   .balign 64
