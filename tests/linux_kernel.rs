@@ -18,6 +18,8 @@ each_platform! {
 
     fn pseudo_terminals_are_linuxs(on) { same_c(on, "pty"); }
 
+    fn semaphores_and_messages_are_linuxs(on) { same_c(on, "sysv"); }
+
     fn futexes_bear_stress(on) { same_c(on, "futex_stress"); }
 
     fn signals_bear_stress(on) { same_c(on, "signal_stress"); }

@@ -18,6 +18,9 @@ mod boot;
 mod drivers;
 #[cfg(any(guest, test))]
 mod fs;
+#[cfg(any(guest, test))]
+#[cfg_attr(test, allow(dead_code, reason = "the tests do not look at owners and times"))]
+mod ipc;
 #[cfg(guest)]
 mod linux;
 #[cfg(any(guest, test))]

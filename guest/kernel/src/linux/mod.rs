@@ -18,6 +18,7 @@ pub mod futex;
 pub mod identity;
 pub mod inotify;
 pub mod ioctl;
+pub mod ipc;
 pub mod limits;
 pub mod locks;
 pub mod membarrier;
@@ -121,6 +122,10 @@ fn restart_rule(number: u64, args: &[u64; 6]) -> Option<Restart> {
         | Sysno::select
         | Sysno::pselect6
         | Sysno::nanosleep
+        | Sysno::semop
+        | Sysno::semtimedop
+        | Sysno::msgsnd
+        | Sysno::msgrcv
         | Sysno::clock_nanosleep => Some(Restart::NoHandler),
         Sysno::futex if futex::takes_lock(args[1]) => Some(Restart::Always),
         // With a timeout the call could not be made again as it was.

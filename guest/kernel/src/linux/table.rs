@@ -19,6 +19,8 @@ const FAMILIES: &[Calls] = &[
     super::identity::CALLS,
     super::inotify::CALLS,
     super::ioctl::CALLS,
+    super::ipc::messages::CALLS,
+    super::ipc::semaphores::CALLS,
     super::limits::CALLS,
     super::locks::CALLS,
     super::membarrier::CALLS,

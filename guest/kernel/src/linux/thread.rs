@@ -43,7 +43,7 @@ bitflags! {
         const FILES = raw::CLONE_FILES as u64;
         const SIGHAND = raw::CLONE_SIGHAND as u64;
         const THREAD = raw::CLONE_THREAD as u64;
-        /// Semaphores' undo lists; there are no semaphores.
+        /// Semaphores' undo lists, which never come to be used.
         const SYSVSEM = raw::CLONE_SYSVSEM as u64;
         const SETTLS = raw::CLONE_SETTLS as u64;
         const PARENT_SETTID = raw::CLONE_PARENT_SETTID as u64;
