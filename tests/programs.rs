@@ -69,6 +69,29 @@ each_platform! {
         on.run(&["./parts"]).data(folder.path()).same_as_host();
     }
 
+    // Its heap and its notes lie at addresses of its own choice, terabytes of them.
+    fn a_program_with_an_address_sanitizer_runs(on) {
+        let folder = data::folder();
+        let source = r#"
+            #include <stdio.h>
+            #include <stdlib.h>
+            #include <string.h>
+            int main(int argc, char **argv) {
+                char *block = malloc(100);
+                memset(block, 7, 100);
+                printf("%d\n", block[argc]);
+                fflush(stdout);
+                free(block);
+                return argc > 1 ? block[5] : 0;
+            }"#;
+        data::compile(folder.path(), "checked", "gcc", &["-O1", "-w", "-fsanitize=address"], source);
+        // Looking for leaks takes a second process.
+        let run = |command: &[&'static str]| on.run(command).env("ASAN_OPTIONS", "detect_leaks=0").data(folder.path());
+        run(&["./checked"]).same_as_host().expect_status(0);
+        let caught = run(&["./checked", "after-free"]).outcome().expect_status(1);
+        assert!(caught.err().contains("heap-use-after-free"), "{}", caught.err());
+    }
+
     // The local APIC's timer reaches 4.3 seconds ahead.
     fn a_sleep_longer_than_the_timer_reaches_ends(on) { on.run(&["/bin/sleep", "4.5"]).outcome().expect_status(0); }
 

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 /* Where the machine's memory appears, and the part of it that is looked at: from 1 MiB to 16 MiB. */
-#define MEMORY 0x600000000000UL
+#define MEMORY 0x680000000000UL
 enum { PAGE = 4096 };
 
 static sigjmp_buf back;

@@ -44,16 +44,16 @@ pub use space::AddressSpace;
 pub const PAGE_SIZE: u64 = 4096;
 /// Bytes in a large page.
 pub const LARGE_PAGE: u64 = 2 << 20;
-/// First address the program cannot use.
-pub const USER_TOP: u64 = 0x5800_0000_0000;
+/// First address the program cannot use. AddressSanitizer has its heap at 0x6000_0000_0000, 4 TiB of it, wherever it runs.
+pub const USER_TOP: u64 = 0x6700_0000_0000;
 /// Lowest address the program can map (`mmap_min_addr`).
 pub const USER_MIN: u64 = 0x1_0000;
 /// Where guest-physical address 0 appears.
-pub const PHYS_BASE: u64 = 0x6000_0000_0000;
+pub const PHYS_BASE: u64 = 0x6800_0000_0000;
 /// End of the direct map: 16 TiB of guest-physical space.
-pub const PHYS_END: u64 = 0x7000_0000_0000;
+pub const PHYS_END: u64 = 0x7800_0000_0000;
 /// Kernel stacks.
-pub const STACKS_BASE: u64 = 0x7000_0000_0000;
+pub const STACKS_BASE: u64 = 0x7800_0000_0000;
 
 /// Rounds down to a page.
 pub const fn page_down(address: u64) -> u64 {

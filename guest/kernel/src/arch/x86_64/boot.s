@@ -3,7 +3,7 @@
 # assembled constants.
 
 # ---- constants shared by all assembly files; percpu.rs repeats those that Rust needs --------------------------
-.set PHYS_BASE, 0x600000000000
+.set PHYS_BASE, 0x680000000000
 .set MONITOR,   PHYS_BASE + 0x110000    # fixed by link.ld
 .set PERCPU0,   PHYS_BASE + 0x118000    # fixed by link.ld
 .set PERCPU_SIZE, 0x8000
@@ -159,9 +159,9 @@ idt:
 .globl boot_pml4
 boot_pml4:
   .quad boot_pdpt + 7
-  .fill 191, 8, 0
+  .fill (PHYS_BASE >> 39) - 1, 8, 0
   .quad boot_pdpt + 7
-  .fill 319, 8, 0
+  .fill 511 - (PHYS_BASE >> 39), 8, 0
 .balign 4096
 .globl boot_pdpt
 boot_pdpt:
