@@ -26,7 +26,7 @@ fn folder() -> Option<TempDir> {
 fn start(folder: &Path, only: &str) -> Child {
     let mut command = diolkos();
     command.args(["bench", "micro", "--quick", "--size", "16M", "--time", "0.05", "--only", only]);
-    command.arg("--dir").arg(folder).arg("--json").arg(json(folder));
+    command.arg("--dir").arg(folder).arg("--json").arg(json(folder)).arg("--charts").arg(folder.join("charts"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
@@ -34,9 +34,10 @@ fn json(folder: &Path) -> PathBuf {
     folder.join("report.json")
 }
 
-/// What is left in the folder beside the report.
+/// How many folders of the benchmark's own are left.
 fn left(folder: &Path) -> usize {
-    std::fs::read_dir(folder).unwrap().count() - 1
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().starts_with("diolkos-bench-")).count()
 }
 
 #[test]
@@ -61,6 +62,11 @@ fn it_tells_how_fast_files_are_and_which_way_they_came() {
     assert!(row("write-4k", "dax").contains("window "), "{table}");
     assert!(row("randread-4k", "nodax").contains("messages ") && !row("randread-4k", "nodax").contains("window "));
     assert!(std::fs::read_to_string(json(folder.path())).unwrap().contains("\"diolkos-bench-micro/1\""));
+    for group in ["one-file-warm", "many-files-cold", "one-file-mapped", "writes", "names-and-attributes"] {
+        for kind in ["svg", "png"] {
+            assert!(folder.path().join(format!("charts/{group}.{kind}")).is_file(), "{group}.{kind}");
+        }
+    }
     assert_eq!(left(folder.path()), 0);
 }
 

@@ -74,7 +74,7 @@ pub fn name(folder: &Path, number: u32) -> PathBuf {
 
 /// The files of a run. They go when this does.
 pub struct Data {
-    _folder: TempDir,
+    folder: TempDir,
     place: Place,
 }
 
@@ -93,12 +93,22 @@ impl Data {
         for set in sets {
             make(*set, &place, amounts).map_err(failed)?;
         }
-        Ok(Self { _folder: folder, place })
+        Ok(Self { folder, place })
     }
 
     /// Where they are.
     pub fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// A folder for what else a system needs on the host, which goes with the files.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn scratch(&self) -> io::Result<PathBuf> {
+        let path = self.folder.path().join("scratch");
+        fs::create_dir_all(&path)?;
+        Ok(path)
     }
 
     /// Brings the content of a set into the host's page cache, where it is usually still.

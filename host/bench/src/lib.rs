@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod charts;
 mod counters;
 mod data;
 mod figures;
@@ -34,6 +35,7 @@ mod system;
 mod table;
 pub mod worker;
 
+pub use charts::draw;
 pub use machine::Machine;
 pub use micro::{Error, micro};
 pub use report::Report;

@@ -51,6 +51,13 @@ impl Machine {
     }
 }
 
+/// Whether the processor shows Intel's VMX or AMD's SVM, without which KVM is no place for a Linux guest.
+pub fn has_hardware_virtualisation() -> bool {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let mut flags = cpus.lines().filter(|line| line.starts_with("flags"));
+    flags.any(|line| line.split_whitespace().any(|flag| matches!(flag, "vmx" | "svm")))
+}
+
 /// How many processes wanted a processor in the last minute, on average; nothing if the host does not tell.
 pub fn load() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()

@@ -192,8 +192,9 @@ impl Bench<'_> {
         self.data
             .touch(job.work.set())
             .map_err(|error| Error::Data(format!("cannot read the files again: {error}")))?;
+        let scratch = self.data.scratch().map_err(|error| Error::Data(format!("cannot make a folder: {error}")))?;
         let (place, amounts) = (self.data.place(), &self.settings.amounts);
-        let task = Task { job, place, fio: &self.fio, amounts };
+        let task = Task { job, place, scratch: &scratch, fio: &self.fio, amounts };
         let load = machine::load();
         let mut run = Run {
             round,

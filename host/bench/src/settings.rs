@@ -69,6 +69,11 @@ impl Amounts {
         self.size.min(256 << 20)
     }
 
+    /// Bytes of memory for a machine that has to hold the files beside all else: an upper limit, given as it is touched.
+    pub fn memory(&self) -> u64 {
+        (2 << 30) + 2 * self.size
+    }
+
     /// # Errors
     /// Which amount makes no sense.
     pub fn check(&self) -> Result<(), String> {

@@ -74,7 +74,7 @@ fn figures(rows: &[&Row]) -> String {
             "system",
             if moves_data { "MB/s" } else { "1000/s" },
             "min..max",
-            "1000/s",
+            if moves_data { "1000/s" } else { "" },
             "p50 us",
             "p99 us",
             "x host",
@@ -98,7 +98,7 @@ fn figures(rows: &[&Row]) -> String {
             rate.map_or_else(|| "failed".to_owned(), |rate| short(rate.median)),
             rate.filter(|_| row.runs > 1)
                 .map_or_else(String::new, |rate| format!("{}..{}", short(rate.min), short(rate.max))),
-            median(row.operations_per_s, 1e3),
+            if row.moves_data { median(row.operations_per_s, 1e3) } else { String::new() },
             median(row.p50_ns, 1e3),
             median(row.p99_ns, 1e3),
             row.to_host.map_or_else(|| "-".to_owned(), |ratio| format!("{:.2}", ratio.median)),

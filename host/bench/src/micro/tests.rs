@@ -34,7 +34,13 @@ impl Default for Recorded {
 impl Runner for Recorded {
     fn run(&mut self, invocation: &Invocation) -> Result<Output, Failure> {
         let words: Vec<_> = invocation.command.iter().map(|word| word.to_string_lossy()).collect();
-        let command = words.join(" ");
+        // What guests are to do is written in files.
+        let written = words.iter().filter_map(|word| match word.strip_prefix("init=") {
+            Some(script) => fs::read(script).ok(),
+            None => fs::read(Path::new(&**word).join("config.json")).or_else(|_| fs::read(&**word)).ok(),
+        });
+        let written: String = written.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect();
+        let command = words.join(" ") + &written.replace(['\'', '"', ',', '\n'], "");
         self.commands.push(command.clone());
         if self.commands.len() > self.patience {
             return Err(Failure::Stopped);
@@ -44,10 +50,13 @@ impl Runner for Recorded {
         }
         let version = command.ends_with(" --version").then(|| "a program 1.2\nof somebody".to_owned());
         let machine = words.get(1).is_some_and(|word| word == "run");
-        let names = command.contains(" bench worker open-fstat-close") || command.contains(" bench worker stat-files");
+        let names = command.contains("open-fstat-close ") || command.contains("stat-files ");
         // Half of what the record says, so that there is a ratio to see.
         let rate = |text: &str| if machine { text.replace("\"iops\" : 3", "\"iops\" : 1") } else { text.to_owned() };
         let printed = version.unwrap_or_else(|| if names { NAMES.replace('\n', "") } else { rate(FIO) });
+        // What guests of Linux have around it.
+        let console = command.contains("-kernel") || command.contains("con0=");
+        let printed = if console { format!("Linux\r\n-- begin\r\n{printed}\n-- end 0\r\n") } else { printed };
         let stderr = if machine { STATS.to_owned() } else { String::new() };
         Ok(Output { stdout: printed, stderr, status: 0 })
     }
@@ -65,7 +74,23 @@ fn computer(programs: &[&str]) -> (tempfile::TempDir, Finder) {
     (root, finder)
 }
 
-const EVERYTHING: [&str; 4] = ["bin/fio", "dev/kvm", "bin/qemu-system-x86_64", "usr/lib/qemu/virtiofsd"];
+const EVERYTHING: [&str; 15] = [
+    "bin/fio",
+    "dev/kvm",
+    "bin/qemu-system-x86_64",
+    "usr/lib/qemu/virtiofsd",
+    "bin/busybox",
+    "bin/runsc",
+    "bin/linux.uml",
+    "boot/vmlinuz-6.1",
+    "lib/modules/6.1/kernel/drivers/virtio/virtio_ring.ko",
+    "lib/modules/6.1/kernel/drivers/virtio/virtio.ko",
+    "lib/modules/6.1/kernel/drivers/virtio/virtio_pci_modern_dev.ko",
+    "lib/modules/6.1/kernel/drivers/virtio/virtio_pci_legacy_dev.ko",
+    "lib/modules/6.1/kernel/drivers/virtio/virtio_pci.ko",
+    "lib/modules/6.1/kernel/fs/fuse/fuse.ko",
+    "lib/modules/6.1/kernel/fs/fuse/virtiofs.ko",
+];
 
 fn settings(folder: &Path, only: &[&str], rounds: u32) -> Settings {
     let only: Vec<String> = only.iter().map(|word| (*word).to_owned()).collect();
@@ -146,6 +171,60 @@ fn each_variant_is_asked_for_by_its_options() {
     assert_eq!(command("read-1m-cold", Kind::Ramfs), None);
     let qemu = command("read-1m-cold", Kind::Qemu).unwrap();
     assert!(qemu.contains("--platform qemu") && qemu.contains("/usr/lib/qemu/virtiofsd"), "{qemu}");
+}
+
+#[test]
+fn peers_do_the_same_in_their_own_way() {
+    let mut runner = Recorded::default();
+    let only = ["qemu-linux", "gvisor", "uml", "randwrite-4k", "stat-files"];
+    let (report, _) = run(&EVERYTHING, &only, 1, &mut runner).unwrap();
+    assert!(report.systems.iter().all(|member| member.missing.is_none()), "{:?}", report.systems);
+    assert!(!report.has_failures() && report.runs.len() == 6, "{:?}", report.runs);
+    let command = |system: Kind| report.runs.iter().find(|run| run.system == system).unwrap().command.join(" ");
+    let linux = command(Kind::QemuLinux);
+    assert!(
+        linux.contains("boot/vmlinuz-6.1 ") && linux.contains("vhost-user-fs-pci,chardev=files,tag=files"),
+        "{linux}"
+    );
+    assert!(command(Kind::Gvisor).contains(" run --bundle "));
+    assert!(command(Kind::Uml).contains("rootfstype=hostfs rootflags=/ ro"));
+    // Each is to run the same program on the same files.
+    let with = |word: &str| runner.commands.iter().filter(|command| command.contains(word)).count();
+    assert_eq!((with("--rw=randwrite"), with("written/data"), with("stat-files ")), (3, 3, 3));
+    // Without the host there is nothing to compare with.
+    assert!(report.rows.iter().all(|row| row.to_host.is_none()));
+}
+
+#[test]
+fn charts_are_drawn_of_every_group_that_was_measured() {
+    let jobs = ["randread-4k", "many-read-1m-cold", "mmap-read-4k", "write-1m", "read-4k-x4", "stat-files"];
+    let only = [&["host", "dax", "gvisor"][..], &jobs].concat();
+    let (report, _) = run(&EVERYTHING, &only, 2, &mut Recorded::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    crate::charts::draw(&report, folder.path()).unwrap();
+    let mut names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    assert_eq!(names.len(), 2 * jobs.len(), "{names:?}");
+    for path in names {
+        let bytes = fs::read(&path).unwrap();
+        if path.extension().unwrap() == "png" {
+            assert!(
+                bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.ends_with(b"IEND\xaeB`\x82"),
+                "{}",
+                path.display()
+            );
+            // Letters are drawn, and not only bars: those alone have a handful of colours, and would pack better.
+            assert!(bytes.len() > 10_000, "{}: {} bytes", path.display(), bytes.len());
+        } else {
+            let text = String::from_utf8(bytes).unwrap();
+            assert!(text.starts_with("<svg ") && text.trim_end().ends_with("</svg>"), "{}", path.display());
+            for word in ["host", "dax", "gvisor", "median, least and greatest of 2 x 1 s"] {
+                assert!(text.contains(word), "{}: {word}", path.display());
+            }
+        }
+    }
+    let error = crate::charts::draw(&report, &folder.path().join("none")).unwrap_err();
+    assert!(error.contains("none/one-file-warm.svg: "), "{error}");
 }
 
 #[test]

@@ -9,7 +9,6 @@ use super::{Context, Kind, Missing, System, Task, program, version_of, words};
 use crate::data::Place;
 use crate::job::Work;
 use crate::runner::{Invocation, Runner};
-use crate::settings::Amounts;
 use crate::worker;
 
 /// `diolkos run` with the options of a variant.
@@ -36,10 +35,7 @@ pub fn find(kind: Kind, context: &Context, runner: &mut dyn Runner) -> Result<Di
     let mut daemon = None;
     if kind == Kind::Qemu {
         let remedy = "apt install qemu-system-x86";
-        let qemu = context.finder.program("qemu-system-x86_64").ok_or_else(|| Missing {
-            why: "qemu-system-x86_64 is not installed".to_owned(),
-            remedy: remedy.to_owned(),
-        })?;
+        let qemu = context.finder.needed("qemu-system-x86_64", "qemu-system-x86")?;
         let found = virtiofsd(context)?;
         version = format!(
             "{version}; {}; {}",
@@ -116,11 +112,4 @@ impl System for Diolkos {
 fn volume(folder: &Path, writable: bool) -> String {
     let path = folder.display();
     format!("{path}:{path}{}", if writable { "" } else { ":ro" })
-}
-
-impl Amounts {
-    /// Memory for a machine that has to hold the files beside all else: an upper limit, given as it is touched.
-    fn memory(&self) -> u64 {
-        (2 << 30) + 2 * self.size
-    }
 }

@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
+use super::Missing;
+
 /// The folders of PATH, and the root of the file system; a test has others.
 #[derive(Debug, Clone)]
 pub struct Finder {
@@ -27,6 +29,22 @@ impl Finder {
     /// The program called `name`.
     pub fn program(&self, name: &str) -> Option<PathBuf> {
         self.folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file())
+    }
+
+    /// The same, of a package that has to be installed.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn needed(&self, name: &str, package: &str) -> Result<PathBuf, Missing> {
+        self.program(name).ok_or_else(|| Missing {
+            why: format!("{name} is not installed"),
+            remedy: format!("apt install {package}"),
+        })
+    }
+
+    /// The root of the file system.
+    pub fn root(&self) -> PathBuf {
+        self.root.clone()
     }
 
     /// The first of some absolute paths that is there.

@@ -3,9 +3,14 @@
 //! A system turns a task into a command ([`System::invocation`]) and knows how the task's output comes back. Whether it is
 //! here is asked once, before anything is measured ([`find`]); what is missing is told with what to install.
 
+mod archive;
 mod diolkos;
 mod finder;
+mod guest;
+mod gvisor;
 mod host;
+mod linux;
+mod uml;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -35,13 +40,20 @@ pub enum Kind {
     Nodax,
     /// Diolkos on KVM, with the files in the machine's memory.
     Ramfs,
-    /// Diolkos in QEMU's emulation, with a virtiofsd.
+    /// Diolkos in QEMU, with a virtiofsd.
     Qemu,
+    /// A Linux guest in QEMU, with the same virtiofsd.
+    QemuLinux,
+    /// gVisor.
+    Gvisor,
+    /// User-mode Linux.
+    Uml,
 }
 
 impl Kind {
     /// In the order of the report.
-    pub const ALL: [Self; 5] = [Self::Host, Self::Dax, Self::Nodax, Self::Ramfs, Self::Qemu];
+    pub const ALL: [Self; 8] =
+        [Self::Host, Self::Dax, Self::Nodax, Self::Ramfs, Self::Qemu, Self::QemuLinux, Self::Gvisor, Self::Uml];
 
     /// As in the report and for `--only`.
     pub fn name(self) -> &'static str {
@@ -51,6 +63,9 @@ impl Kind {
             Self::Nodax => "nodax",
             Self::Ramfs => "ramfs",
             Self::Qemu => "qemu",
+            Self::QemuLinux => "qemu-linux",
+            Self::Gvisor => "gvisor",
+            Self::Uml => "uml",
         }
     }
 
@@ -61,7 +76,10 @@ impl Kind {
             Self::Dax => "Diolkos on KVM, with a DAX window",
             Self::Nodax => "Diolkos on KVM, without a window",
             Self::Ramfs => "Diolkos on KVM, files in its memory",
-            Self::Qemu => "Diolkos in QEMU (TCG), with virtiofsd",
+            Self::Qemu => "Diolkos in QEMU, with virtiofsd",
+            Self::QemuLinux => "a Linux guest in QEMU, with virtiofsd",
+            Self::Gvisor => "gVisor",
+            Self::Uml => "user-mode Linux, hostfs",
         }
     }
 
@@ -71,7 +89,8 @@ impl Kind {
             Self::Host => 0.5,
             Self::Dax | Self::Nodax => 1.5,
             Self::Ramfs => 2.5,
-            Self::Qemu => 4.0,
+            Self::Qemu | Self::Gvisor | Self::Uml => 4.0,
+            Self::QemuLinux => 8.0,
         }
     }
 }
@@ -141,6 +160,9 @@ pub fn find(kind: Kind, context: &Context, runner: &mut dyn Runner) -> Result<Bo
     match kind {
         Kind::Host => Ok(Box::new(host::Host)),
         Kind::Dax | Kind::Nodax | Kind::Ramfs | Kind::Qemu => Ok(Box::new(diolkos::find(kind, context, runner)?)),
+        Kind::QemuLinux => Ok(Box::new(linux::find(context, runner)?)),
+        Kind::Gvisor => Ok(Box::new(gvisor::find(context, runner)?)),
+        Kind::Uml => Ok(Box::new(uml::find(context, runner)?)),
     }
 }
 
@@ -150,6 +172,8 @@ pub struct Task<'a> {
     pub job: &'a Job,
     /// Where the files are on the host.
     pub place: &'a Place,
+    /// A folder of the host's for what else is needed, on the way out of everybody else.
+    pub scratch: &'a Path,
     /// Where fio is.
     pub fio: &'a Path,
     /// How much of everything.

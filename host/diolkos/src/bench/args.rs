@@ -62,6 +62,14 @@ pub struct MicroOptions {
     /// The daemon that serves guests of QEMU, if it is not where packages put it
     #[arg(long, value_name = "PROGRAM")]
     pub virtiofsd: Option<PathBuf>,
+
+    /// The kernel of the Linux guest: a folder with boot/vmlinuz-* and lib/modules, as in Debian's package [default: /]
+    #[arg(long, value_name = "FOLDER")]
+    pub linux: Option<PathBuf>,
+
+    /// Draw charts into FOLDER, as SVG and PNG
+    #[arg(long, value_name = "FOLDER")]
+    pub charts: Option<PathBuf>,
 }
 
 /// The hidden commands; [`diolkos_bench::worker::Work`] says what they do.
@@ -103,8 +111,8 @@ Examples:
       Everything, as in docs/benchmarks.md.
   diolkos bench micro --quick --only host,dax
       Whether it works at all.
-  diolkos bench micro --only 'host,dax,*read-4k' --repeat 7 --json reads.json
-      Reads of 4 KiB, seven times, with all details.
+  diolkos bench micro --only 'host,dax,*read-4k' --repeat 7 --json reads.json --charts reads
+      Reads of 4 KiB, seven times, with all details, and as charts.
 
 Exit status:
   0; 1 if a system failed at something (the table says which and why); 125 if nothing could be measured; 128+N if

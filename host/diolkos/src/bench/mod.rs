@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use diolkos_bench::worker::{self, Work};
-use diolkos_bench::{Amounts, Peers, Processes, Report, Selection, Settings, micro, table};
+use diolkos_bench::{Amounts, Peers, Processes, Report, Selection, Settings, draw, micro, table};
 use signal_hook::flag;
 
 use self::args::{BenchCommand, MicroOptions, Worker};
@@ -43,6 +43,9 @@ fn supervise(options: &MicroOptions) -> Result<u8, String> {
     if let Some(path) = &options.json {
         std::fs::write(path, "").map_err(|error| format!("--json {}: {error}", path.display()))?;
     }
+    if let Some(folder) = &options.charts {
+        std::fs::create_dir_all(folder).map_err(|error| format!("--charts {}: {error}", folder.display()))?;
+    }
     let signal = Arc::new(AtomicUsize::new(0));
     for number in watched() {
         let value = usize::try_from(number).expect("signals are positive");
@@ -71,6 +74,9 @@ fn publish(report: &Report, options: &MicroOptions) -> Result<(), String> {
     if let Some(path) = &options.json {
         report.write_json(path).map_err(|error| format!("--json {}: {error}", path.display()))?;
     }
+    if let Some(folder) = &options.charts {
+        draw(report, folder).map_err(|error| format!("--charts: {error}"))?;
+    }
     Ok(())
 }
 
@@ -95,7 +101,7 @@ fn settings(options: &MicroOptions) -> Result<Settings, String> {
         folder: PathBuf::clone(&options.dir),
         selection: Selection::of(&options.only)?,
         amounts,
-        peers: Peers { virtiofsd: options.virtiofsd.clone(), linux: None },
+        peers: Peers { virtiofsd: options.virtiofsd.clone(), linux: options.linux.clone() },
     })
 }
 
