@@ -152,7 +152,8 @@ fn figures_are_compared_with_the_hosts_own() {
 #[test]
 fn each_variant_is_asked_for_by_its_options() {
     let mut runner = Recorded::default();
-    let only = ["dax", "nodax", "ramfs", "qemu", "randread-4k", "write-1m", "read-1m-cold", "stat-files"];
+    let only =
+        ["dax", "nodax", "ramfs", "qemu", "randread-4k", "randread-4k-x4", "write-1m", "read-1m-cold", "stat-files"];
     let (report, _) = run(&EVERYTHING, &only, 1, &mut runner).unwrap();
     let command = |job: &str, system: Kind| {
         report.runs.iter().find(|run| run.job == job && run.system == system).map(|run| run.command.join(" "))
@@ -162,6 +163,7 @@ fn each_variant_is_asked_for_by_its_options() {
     assert!(dax.contains(":ro / ") && !dax.contains("--dax-window"), "{dax}");
     assert!(!command("write-1m", Kind::Dax).unwrap().contains(":ro / "));
     assert!(command("randread-4k", Kind::Nodax).unwrap().contains("--dax-window 0"));
+    assert!(command("randread-4k-x4", Kind::Dax).unwrap().contains("--cpus 2") && !dax.contains("--cpus"), "{dax}");
     let ramfs = command("write-1m", Kind::Ramfs).unwrap();
     assert!(ramfs.contains(" stage ") && ramfs.contains(":ro / "), "{ramfs}");
     assert!(ramfs.contains("--filename=/tmp/diolkos-bench/written/data"), "{ramfs}");

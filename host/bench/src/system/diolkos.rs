@@ -21,6 +21,9 @@ pub struct Diolkos {
     virtiofsd: Option<PathBuf>,
 }
 
+/// Processors of a machine in which several threads work at once.
+const PROCESSORS: u32 = 2;
+
 /// In the machine, where `/tmp` is its memory.
 const MEMORY: &str = "/tmp/diolkos-bench";
 
@@ -84,6 +87,9 @@ impl System for Diolkos {
         command.extend(words(["run", "--stats", "--memory", &task.amounts.memory().to_string()]));
         let platform = if self.kind == Kind::Qemu { "qemu" } else { "kvm" };
         command.extend(words(["--platform", platform]));
+        if matches!(task.job.work, Work::Fio(io) if io.threads > 1) {
+            command.extend(words(["--cpus", &PROCESSORS.to_string()]));
+        }
         if self.kind == Kind::Nodax {
             command.extend(words(["--dax-window", "0"]));
         }
