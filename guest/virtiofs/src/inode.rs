@@ -7,7 +7,7 @@ use crate::file::{Handle, Kept, OpenFile, PathOnly};
 use crate::fs::Fs;
 use crate::node::Node;
 use crate::ops::attr::{Access, ReadLink, SetAttr, StatFsOf, SyncFs};
-use crate::ops::data::{DIRECTORY, Open, OpenNode, Opened, REGULAR};
+use crate::ops::data::{DIRECTORY, Open, OpenNode, Opened};
 use crate::ops::init::Features;
 use crate::ops::name::{Create, Entry, Link, MkDir, MkNod, Rename, Rename2, RmDir, Symlink, TmpFile, Unlink};
 use crate::ops::{Call, NodeId};
@@ -138,7 +138,8 @@ impl Node {
         drop(turn);
         if truncate && !atomic {
             let change = SetMetadata { size: Some(0), ..SetMetadata::default() };
-            self.change(&change, Some(open))?;
+            // By a file that is for reading the host cuts none (ftruncate(2)).
+            self.change(&change, Some(open).filter(|_| flags.writes()))?;
         } else if !truncate && self.cached.load(Relaxed) && !opened.keeps_cache && self.fs.cache != CacheMode::Always {
             // Close-to-open: what another machine or the host wrote and closed before is seen from here on.
             self.refresh(Some(open))?;
@@ -152,10 +153,7 @@ impl Node {
         if let Some(found) = changed.and_then(|changed| self.fs.recent.lock().find(self, flags, changed)) {
             return Ok(found);
         }
-        let request = Open::<REGULAR> { node: self.id, flags };
-        let opened = self.heed(self.fs.with_descriptors(|| self.fs.session.call(&request)))?;
-        let open = OpenNode { node: self.id, handle: opened.handle, flags };
-        let handle = Arc::new(Handle::new(self.clone(), open));
+        let (handle, opened) = Handle::open(self, flags)?;
         if let Some(changed) = changed {
             let gone = self.fs.recent.lock().keep(Kept { handle: handle.clone(), opened, changed });
             drop(gone);

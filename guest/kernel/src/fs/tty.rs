@@ -8,7 +8,7 @@
 use super::anon::{AnonInode, now, owner};
 use super::devices::TERMINALS;
 use super::pty;
-use super::pty::pair::{DEVPTS_MAGIC, FIRST_INO};
+use super::pty::pair::{self, FIRST_INO};
 use super::stat::join_device;
 use alloc::format;
 use alloc::string::String;
@@ -128,7 +128,7 @@ impl Inode for Terminal {
     }
 
     fn statfs(&self) -> Result<StatFs> {
-        Ok(StatFs { magic: DEVPTS_MAGIC, bsize: 4096, frsize: 4096, namelen: 255, ..StatFs::default() })
+        Ok(pair::file_system())
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -1,6 +1,7 @@
 //! System V shared memory (shmget(2), shmat(2), shmctl(2)): segments known by number, each a memory file that is mapped
 //! shared. With one process there is nobody to share with but other mappings; programs use it all the same.
 
+use super::ipc::{IPC_64, IPC_RMID, IPC_SET, IPC_STAT};
 use super::{Call, table::Calls};
 use crate::fs::anon::now;
 use crate::fs::devices;
@@ -20,14 +21,9 @@ pub const CALLS: Calls =
     &[(Sysno::shmget, shmget), (Sysno::shmat, shmat), (Sysno::shmdt, shmdt), (Sysno::shmctl, shmctl)];
 
 // linux/ipc.h and linux/shm.h; linux-raw-sys does not have them.
-/// Flag of the 64-bit structures in the command (linux/ipc.h).
-const IPC_64: u64 = 0x100;
 const IPC_PRIVATE: i32 = 0;
 const IPC_CREAT: u64 = 0o1000;
 const IPC_EXCL: u64 = 0o2000;
-const IPC_RMID: u64 = 0;
-const IPC_SET: u64 = 1;
-const IPC_STAT: u64 = 2;
 const SHM_RDONLY: u64 = 0o10000;
 const SHM_RND: u64 = 0o20000;
 const SHM_REMAP: u64 = 0o40000;

@@ -163,7 +163,7 @@ impl OpenFile {
         if !self.flags.contains(OpenFlags::APPEND) {
             return Ok(self.handle.clone());
         }
-        self.second(OpenFlags::RDWR.bits())
+        self.second(OpenFlags::RDWR)
     }
 
     /// Memory of the cache for page tables. Only a page that is about to be written may be written.

@@ -1,8 +1,9 @@
 //! What the host has open for us: released when nobody needs it any more.
 
 use crate::node::Node;
-use crate::ops::data::{OpenNode, REGULAR, Release};
+use crate::ops::data::{Open, OpenNode, Opened, REGULAR, Release};
 use alloc::sync::Arc;
+use diolkos_vfs::Result;
 
 /// A regular file that the host has open. The open file holds it, and so do dirty pages of its inode until they are
 /// written.
@@ -15,8 +16,20 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
+    /// One that the host has opened already.
     pub(crate) fn new(node: Arc<Node>, open: OpenNode) -> Self {
         Self { node, open }
+    }
+
+    /// Has the host open a file with `flags`.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub(crate) fn open(node: &Arc<Node>, flags: u32) -> Result<(Arc<Self>, Opened)> {
+        let request = Open::<REGULAR> { node: node.id, flags };
+        let opened = node.heed(node.fs.with_descriptors(|| node.fs.session.call(&request)))?;
+        let open = OpenNode { node: node.id, handle: opened.handle, flags };
+        Ok((Arc::new(Self::new(node.clone(), open)), opened))
     }
 }
 

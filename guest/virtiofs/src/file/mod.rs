@@ -21,7 +21,7 @@ use crate::PAGE;
 use crate::counters::Tally;
 use crate::node::Node;
 use crate::ops::Opcode;
-use crate::ops::data::{FSync, Flush, Open, OpenNode, Opened, REGULAR};
+use crate::ops::data::{FSync, Flush, OpenNode, Opened, REGULAR};
 use crate::pages::ahead::ReadAhead;
 use crate::window::ahead::Trace;
 use crate::window::{ChunkKey, Manager, Pin, Refusal, Want, Way};
@@ -153,19 +153,19 @@ impl OpenFile {
 
     /// The file that locks are asked for with. Some servers keep locks by file; others may read through ours.
     fn lock_owner(&self) -> Result<OpenNode> {
-        if self.flags.writes() { Ok(self.open) } else { Ok(self.second(self.open.flags)?.open) }
+        if self.flags.writes() {
+            return Ok(self.open);
+        }
+        Ok(self.second(OpenFlags::empty())?.open)
     }
 
     /// The same file opened once more, for good.
-    fn second(&self, flags: u32) -> Result<Arc<Handle>> {
+    fn second(&self, flags: OpenFlags) -> Result<Arc<Handle>> {
         let known = self.second.lock().clone();
         if let Some(handle) = known {
             return Ok(handle);
         }
-        let node = &self.node;
-        let open = Open::<REGULAR> { node: node.id, flags };
-        let opened = node.heed(node.fs.with_descriptors(|| node.fs.session.call(&open)))?;
-        let handle = Arc::new(Handle::new(node.clone(), OpenNode { node: node.id, handle: opened.handle, flags }));
+        let (handle, _) = Handle::open(&self.node, flags.bits())?;
         // Another thread may have been faster. Its handle is as good; this one is released without the lock.
         let mut second = self.second.lock();
         let first = second.get_or_insert_with(|| handle.clone()).clone();

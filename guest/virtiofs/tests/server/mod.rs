@@ -36,6 +36,8 @@ pub struct InProcess {
     /// Nodes and the lookups the server still counts: the entries it gave, less what was forgotten.
     pub lookups: Mutex<BTreeMap<u64, i64>>,
     pub opens: Mutex<i64>,
+    /// The flags of every OPEN and OPENDIR, in order.
+    pub opened_with: Mutex<Vec<u32>>,
     /// LOOKUP fails with ENFILE while more nodes than this are known.
     pub most_nodes: Mutex<Option<usize>>,
     /// Messages of this opcode fail with this error.
@@ -109,7 +111,10 @@ impl InProcess {
                 return;
             }
             _ if answer.len() < 16 || short(answer, 4) != 0 => return,
-            14 | 27 => *self.opens.lock().unwrap() += 1,
+            14 | 27 => {
+                self.opened_with.lock().unwrap().push(short(message, 40));
+                *self.opens.lock().unwrap() += 1;
+            }
             18 | 29 => *self.opens.lock().unwrap() -= 1,
             35 => *self.opens.lock().unwrap() += 1,
             _ => {}
@@ -224,6 +229,7 @@ impl Setup {
             mapper: mapper.clone(),
             lookups: Mutex::default(),
             opens: Mutex::default(),
+            opened_with: Mutex::default(),
             most_nodes: Mutex::default(),
             refused: Mutex::default(),
             plain: self.plain,

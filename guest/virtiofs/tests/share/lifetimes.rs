@@ -118,6 +118,26 @@ fn a_file_that_is_opened_again_for_reading_costs_no_message() {
 }
 
 #[test]
+fn to_lock_a_file_changes_nothing_of_it() {
+    let rig = Setup::default().build();
+    rig.put("f", b"old");
+    // Both are for reading, and may not be what locks are asked for with: the first would be cut again, and
+    // the second cannot be made again.
+    let cut = rig.open("f", OpenFlags::TRUNC).unwrap();
+    let (_, made) = rig.mount.root().create(name("made"), 0o600, OpenFlags::empty()).unwrap();
+    rig.put("f", b"new");
+    for (file, owner) in [(cut, 1), (made, 2)] {
+        let family = LockFamily::Flock;
+        let lock = LockRequest { family, owner, first: 0, last: LockRequest::TO_END, mode: LockMode::Shared };
+        // The server behind these tests keeps no locks; what counts is how it is asked for them.
+        assert_eq!(errno(file.set_lock(&lock)), Errno::EOPNOTSUPP);
+    }
+    assert_eq!(std::fs::read(rig.path("f")).unwrap(), b"new");
+    let opened: Vec<u32> = rig.server.opened_with.lock().unwrap().iter().rev().take(2).copied().collect();
+    assert_eq!(opened, [0, 0], "what OPEN was sent with");
+}
+
+#[test]
 fn what_is_kept_open_goes_when_the_inode_changes_or_others_come() {
     let rig = Setup::default().build();
     let held = || *rig.server.opens.lock().unwrap();

@@ -10,7 +10,9 @@ mod window;
 mod writing;
 
 use diolkos_common::cmdline::{CacheMode, DaxPolicy};
-use diolkos_vfs::{Access, Errno, FileType, OpenFlags, RenameFlags, SetMetadata, SetTime, Timespec};
+use diolkos_vfs::{
+    Access, Errno, FileType, LockFamily, LockMode, LockRequest, OpenFlags, RenameFlags, SetMetadata, SetTime, Timespec,
+};
 use diolkos_virtiofs::Tally;
 use server::*;
 use std::collections::BTreeSet;

@@ -34,7 +34,7 @@ const THREADS: [i64; 18] = [
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
     libc::SYS_gettid,
-    // How often others wanted the processor (`patience`).
+    // How often others wanted the processor (`polling`).
     libc::SYS_getrusage,
     libc::SYS_getpid,
     libc::SYS_getuid,

@@ -27,13 +27,18 @@ use spin::Mutex;
 /// Most pairs (`/proc/sys/kernel/pty/max`).
 pub const MOST: usize = 4096;
 /// `DEVPTS_SUPER_MAGIC`.
-pub const DEVPTS_MAGIC: u64 = 0x1cd1;
+const DEVPTS_MAGIC: u64 = 0x1cd1;
 /// The inode number of `/dev/pts/0`; the others count on (Linux' fs/devpts).
 pub const FIRST_INO: u64 = 3;
 /// Bytes moved at a time.
 const PIECE: usize = 4096;
 
 static PAIRS: Mutex<BTreeMap<u32, Weak<Pair>>> = Mutex::new(BTreeMap::new());
+
+/// What statfs(2) says of `/dev/pts`, where terminals are.
+pub fn file_system() -> StatFs {
+    StatFs { magic: DEVPTS_MAGIC, bsize: 4096, frsize: 4096, namelen: 255, ..StatFs::default() }
+}
 
 /// A pseudo-terminal.
 pub struct Pair {
@@ -163,7 +168,7 @@ impl Inode for Slave {
     }
 
     fn statfs(&self) -> Result<StatFs> {
-        Ok(StatFs { magic: DEVPTS_MAGIC, bsize: 4096, frsize: 4096, namelen: 255, ..StatFs::default() })
+        Ok(file_system())
     }
 
     fn as_any(&self) -> &dyn Any {

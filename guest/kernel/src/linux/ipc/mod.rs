@@ -12,11 +12,11 @@ use crate::ipc::registry::{Object, Permissions};
 use crate::task::WaitQueue;
 use diolkos_vfs::{Errno, Result};
 
-/// Commands and flags, from `linux/ipc.h`, which the bindings lack.
-const IPC_64: u64 = 0x100;
-const IPC_RMID: u64 = 0;
-const IPC_SET: u64 = 1;
-const IPC_STAT: u64 = 2;
+/// Commands and flags, from `linux/ipc.h`, which the bindings lack; `IPC_64` is the flag of the 64-bit structures in a command.
+pub(super) const IPC_64: u64 = 0x100;
+pub(super) const IPC_RMID: u64 = 0;
+pub(super) const IPC_SET: u64 = 1;
+pub(super) const IPC_STAT: u64 = 2;
 const IPC_NOWAIT: u64 = 0o4000;
 
 /// `struct ipc64_perm` of x86-64.

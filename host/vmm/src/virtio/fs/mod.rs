@@ -18,7 +18,7 @@ pub mod window;
 
 use super::ring::Ring;
 use super::{Activation, Device, Kind};
-use crate::patience::Patience;
+use crate::polling::Polling;
 use crate::worker::{Control, Mode, Worker};
 use rustix::event::PollFlags;
 use server::FileServer;
@@ -87,10 +87,10 @@ impl Device for Fs {
 
 fn run(control: &Control, mut rings: Vec<Ring>, server: &FileServer) {
     let mut last = false;
-    let mut patience = Patience::default();
+    let mut polling = Polling::default();
     loop {
         rings.iter().for_each(Ring::clear_kick);
-        if let Err((ring, error)) = serve(&mut rings, server, &mut patience) {
+        if let Err((ring, error)) = serve(&mut rings, server, &mut polling) {
             rings[ring].fail(&error);
             return;
         }
@@ -103,7 +103,7 @@ fn run(control: &Control, mut rings: Vec<Ring>, server: &FileServer) {
             [one] => control.wait([(one.kicked(), PollFlags::IN)]).len(),
             [one, two, ..] => control.wait([one, two].map(|ring| (ring.kicked(), PollFlags::IN))).len(),
         };
-        patience.slept(began.elapsed());
+        polling.slept(began.elapsed());
         match control.mode() {
             Mode::Run => {}
             // Once more, for what came before the guest stopped.
@@ -118,13 +118,13 @@ fn run(control: &Control, mut rings: Vec<Ring>, server: &FileServer) {
 ///
 /// # Errors
 /// Which ring makes no sense, and why.
-fn serve(rings: &mut [Ring], server: &FileServer, patience: &mut Patience) -> Result<(), (usize, virtio_queue::Error)> {
+fn serve(rings: &mut [Ring], server: &FileServer, polling: &mut Polling) -> Result<(), (usize, virtio_queue::Error)> {
     loop {
         for (number, ring) in rings.iter_mut().enumerate() {
             let ram = ring.ram();
             ring.serve_ready(|chain| server.serve(ram.memory(), chain)).map_err(|error| (number, error))?;
         }
-        if patience.spin(|| rings.iter().any(Ring::is_ready)) {
+        if polling.spin(|| rings.iter().any(Ring::is_ready)) {
             continue;
         }
         let mut more = false;

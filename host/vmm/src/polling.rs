@@ -24,7 +24,7 @@ const YIELD: Duration = Duration::from_millis(20);
 
 /// What one server thread knows about its guest and its host.
 #[derive(Debug)]
-pub struct Patience {
+pub struct Polling {
     /// The last sleep was too short to be worth it.
     pays: bool,
     /// No looking before this.
@@ -33,14 +33,14 @@ pub struct Patience {
     preempted: libc::c_long,
 }
 
-impl Default for Patience {
+impl Default for Polling {
     fn default() -> Self {
         let now = Instant::now();
         Self { pays: false, not_before: now, asked: now, preempted: preempted() }
     }
 }
 
-impl Patience {
+impl Polling {
     /// Looks until `ready`, if it seems worth it. Returns whether it is.
     pub fn spin(&mut self, mut ready: impl FnMut() -> bool) -> bool {
         if ready() {
@@ -99,14 +99,14 @@ mod tests {
     use super::*;
 
     /// One whose host leaves it the processor.
-    fn patience() -> Patience {
-        Patience { asked: Instant::now() + Duration::from_secs(3600), ..Patience::default() }
+    fn polling() -> Polling {
+        Polling { asked: Instant::now() + Duration::from_secs(3600), ..Polling::default() }
     }
 
     /// How often it looks when there is something at the look of that number.
-    fn looks(patience: &mut Patience, ready_at: usize) -> (bool, usize) {
+    fn looks(polling: &mut Polling, ready_at: usize) -> (bool, usize) {
         let mut looks = 0;
-        let found = patience.spin(|| {
+        let found = polling.spin(|| {
             looks += 1;
             looks >= ready_at
         });
@@ -115,27 +115,27 @@ mod tests {
 
     #[test]
     fn it_looks_as_long_as_that_would_have_helped_the_last_time() {
-        let mut patience = patience();
-        assert_eq!(looks(&mut patience, 3), (false, 1), "nothing is known yet");
-        patience.slept(Duration::from_micros(40));
-        assert_eq!(looks(&mut patience, 3), (true, 3));
-        assert_eq!(looks(&mut patience, 1), (true, 1));
-        let (found, many) = looks(&mut patience, usize::MAX);
+        let mut polling = polling();
+        assert_eq!(looks(&mut polling, 3), (false, 1), "nothing is known yet");
+        polling.slept(Duration::from_micros(40));
+        assert_eq!(looks(&mut polling, 3), (true, 3));
+        assert_eq!(looks(&mut polling, 1), (true, 1));
+        let (found, many) = looks(&mut polling, usize::MAX);
         assert!(!found && many > LOOKS, "it ends, after {many} looks");
-        patience.slept(Duration::from_millis(1));
-        assert_eq!(looks(&mut patience, 3), (false, 1));
+        polling.slept(Duration::from_millis(1));
+        assert_eq!(looks(&mut polling, 3), (false, 1));
     }
 
     #[test]
     fn it_leaves_the_processor_to_others_who_want_it() {
-        let mut patience = Patience::default();
-        patience.slept(Duration::ZERO);
-        patience.preempted -= 1;
-        patience.asked -= ASK;
-        assert_eq!(looks(&mut patience, 3), (false, 1), "it was taken away");
-        assert_eq!(looks(&mut patience, 3), (false, 1), "not long ago");
-        patience.not_before = Instant::now();
-        patience.asked = Instant::now();
-        assert_eq!(looks(&mut patience, 3), (true, 3));
+        let mut polling = Polling::default();
+        polling.slept(Duration::ZERO);
+        polling.preempted -= 1;
+        polling.asked -= ASK;
+        assert_eq!(looks(&mut polling, 3), (false, 1), "it was taken away");
+        assert_eq!(looks(&mut polling, 3), (false, 1), "not long ago");
+        polling.not_before = Instant::now();
+        polling.asked = Instant::now();
+        assert_eq!(looks(&mut polling, 3), (true, 3));
     }
 }
