@@ -23,6 +23,8 @@ pub mod reclaim;
 #[cfg(guest)]
 mod request;
 #[cfg(guest)]
+mod residency;
+#[cfg(guest)]
 mod resize;
 mod reverse;
 #[cfg(guest)]
