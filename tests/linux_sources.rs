@@ -69,7 +69,7 @@ pub fn same_c_on_an_overlay(on: Platform, name: &str) {
 /// The same in memory: below /dev/shm on the host, in /tmp in the machine.
 pub fn same_c_in_memory(on: Platform, name: &str) {
     let folder = compiled(name, Libc::Glibc);
-    let shm = tempfile::tempdir_in("/dev/shm").unwrap();
+    let shm = data::folder_in_memory();
     let run = |program: &Path, work: &Path| {
         let script = format!("cd {} && exec {}", work.display(), program.display());
         let vm = on.run(&["/bin/sh", "-c", &script]).data(folder.path());
