@@ -37,6 +37,9 @@ const UNWANTED_PREFIXES: [&str; 8] = [
     "LLVM_PROFILE",
 ];
 
+/// Names the kernel's profile, one of the workspace's `Cargo.toml`: `guest` unless set, `guest-quick` to build often.
+const PROFILE: &str = "DIOLKOS_GUEST_PROFILE";
+
 fn main() {
     let here = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let workspace = here.ancestors().nth(2).expect("this crate lies two folders below the workspace");
@@ -44,7 +47,9 @@ fn main() {
     for source in SOURCES {
         println!("cargo:rerun-if-changed={}", workspace.join(source).display());
     }
-    let kernel = build_kernel(workspace, &target_directory());
+    println!("cargo:rerun-if-env-changed={PROFILE}");
+    let profile = env::var(PROFILE).unwrap_or_else(|_| "guest".into());
+    let kernel = build_kernel(workspace, &target_directory(), &profile);
     println!("cargo:rustc-env=DIOLKOS_KERNEL={}", kernel.display());
 }
 
@@ -59,11 +64,11 @@ fn target_directory() -> PathBuf {
     out.ancestors().nth(4).expect("OUT_DIR is at least four folders deep").join("guest")
 }
 
-fn build_kernel(workspace: &Path, target: &Path) -> PathBuf {
+fn build_kernel(workspace: &Path, target: &Path, profile: &str) -> PathBuf {
     let mut cargo = Command::new(variable("CARGO"));
     cargo
         .current_dir(workspace)
-        .args(["build", "--quiet", "--package", "diolkos-kernel", "--bin", "diolkos-kernel", "--profile", "guest"])
+        .args(["build", "--quiet", "--package", "diolkos-kernel", "--bin", "diolkos-kernel", "--profile", profile])
         .arg("--target-dir")
         .arg(target);
     for (name, _) in env::vars_os() {
@@ -79,5 +84,5 @@ fn build_kernel(workspace: &Path, target: &Path) -> PathBuf {
         println!("cargo:warning=the guest kernel did not build; its errors are above");
         std::process::exit(1);
     }
-    target.join("guest").join("diolkos-kernel")
+    target.join(profile).join("diolkos-kernel")
 }
