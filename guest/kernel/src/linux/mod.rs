@@ -38,7 +38,6 @@ pub mod process_vm;
 pub mod read_write;
 pub mod scheduling;
 pub mod session;
-pub mod shm;
 pub mod signal;
 pub mod socket;
 pub mod space;

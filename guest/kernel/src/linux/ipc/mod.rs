@@ -1,7 +1,8 @@
-//! System V semaphores and message queues: the calls. What they do is in [`crate::ipc`]; here threads wait and structures are
-//! packed. With one process, threads are all that can meet there; programs use them all the same.
+//! System V semaphores, message queues and shared memory: the calls. What the first two do is in [`crate::ipc`]; here
+//! threads wait and structures are packed. With one process, threads are all that can meet there; programs use them all the same.
 
 pub mod messages;
+pub mod segments;
 pub mod semaphores;
 
 use super::Call;
@@ -13,10 +14,10 @@ use crate::task::WaitQueue;
 use diolkos_vfs::{Errno, Result};
 
 /// Commands and flags, from `linux/ipc.h`, which the bindings lack; `IPC_64` is the flag of the 64-bit structures in a command.
-pub(super) const IPC_64: u64 = 0x100;
-pub(super) const IPC_RMID: u64 = 0;
-pub(super) const IPC_SET: u64 = 1;
-pub(super) const IPC_STAT: u64 = 2;
+const IPC_64: u64 = 0x100;
+const IPC_RMID: u64 = 0;
+const IPC_SET: u64 = 1;
+const IPC_STAT: u64 = 2;
 const IPC_NOWAIT: u64 = 0o4000;
 
 /// `struct ipc64_perm` of x86-64.
