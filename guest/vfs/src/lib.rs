@@ -16,6 +16,7 @@ extern crate alloc;
 extern crate std;
 
 mod attributes;
+pub mod block;
 mod clock;
 mod dentry;
 mod dirstream;
