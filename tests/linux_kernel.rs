@@ -20,6 +20,8 @@ each_platform! {
 
     fn semaphores_and_messages_are_linuxs(on) { same_c(on, "sysv"); }
 
+    fn shared_memory_segments_are_linuxs(on) { same_c(on, "shared_memory"); }
+
     fn futexes_bear_stress(on) { same_c(on, "futex_stress"); }
 
     fn signals_bear_stress(on) { same_c(on, "signal_stress"); }

@@ -158,7 +158,7 @@ fn of_file(file: &Arc<OpenFile>, prot: Prot, shared: bool, offset: u64) -> Resul
             return Err(Errno::ENODEV);
         }
     }
-    let backing = Backing::File { file: file.inner().clone(), offset, _held: Some(file.clone()) };
+    let backing = Backing::File { file: file.inner().clone(), offset, held: Some(file.clone()) };
     Ok(Mapped { backing, max_prot, name: Some(name) })
 }
 

@@ -62,11 +62,11 @@ impl Inner {
     pub(super) fn view_again(&mut self, old: u64, place: Place, new_len: u64) -> Result<u64> {
         let vma = self.areas.find(old).cloned().ok_or(Errno::EFAULT)?;
         // Shared anonymous memory belongs to its page-table entries, so there can be one of each only.
-        let Backing::File { file, offset, _held } = vma.backing else { return Err(Errno::EINVAL) };
+        let Backing::File { file, offset, held } = vma.backing else { return Err(Errno::EINVAL) };
         if !vma.shared {
             return Err(Errno::EINVAL);
         }
-        let backing = Backing::File { file, offset: offset + (old - vma.start), _held };
+        let backing = Backing::File { file, offset: offset + (old - vma.start), held };
         let new = self.place(place, new_len)?;
         self.version += 1;
         self.areas.insert(Vma { start: new, end: new + new_len, backing, ..vma });

@@ -8,7 +8,7 @@ use super::areas::Areas;
 use super::paging::{self, ADDRESS, LARGE, NO_EXEC, OWNED, PRESENT, Tables, USER, WRITE};
 use super::patch::{Heat, Patches};
 use super::reverse::Reverse;
-use super::vma::{Backing, Prot, Vma, VmaInfo};
+use super::vma::{Backing, Held, Prot, Vma, VmaInfo};
 use super::{LARGE_PAGE, PAGE_SIZE, USER_MIN, USER_TOP, frames, page_up, shootdown};
 use crate::arch::processors;
 use alloc::collections::BTreeMap;
@@ -390,6 +390,32 @@ impl AddressSpace {
         match &vma.backing {
             Backing::File { file, offset, .. } => Some((file.clone(), offset + (address - vma.start))),
             Backing::Anonymous => None,
+        }
+    }
+
+    /// What the area keeps that begins at an address, and with it what it shows.
+    pub fn held_from(&self, address: u64) -> Option<Held> {
+        let inner = self.inner.lock();
+        match &inner.areas.find(address).filter(|vma| vma.start == address)?.backing {
+            Backing::File { held, offset: 0, .. } => held.clone(),
+            _ => None,
+        }
+    }
+
+    /// Unmaps those areas of a range that keep `held`, and no others.
+    ///
+    /// # Errors
+    /// As [`AddressSpace::unmap`].
+    pub fn unmap_held(&self, start: u64, len: u64, held: &Held) -> Result<()> {
+        let (start, end) = range(start, len)?;
+        let is_held = |vma: &&Vma| match &vma.backing {
+            Backing::File { held: Some(other), .. } => Arc::ptr_eq(held, other),
+            _ => false,
+        };
+        loop {
+            let next = self.inner.lock().areas.overlapping(start, end).find(is_held).map(|vma| (vma.start, vma.end));
+            let Some((from, to)) = next else { return Ok(()) };
+            self.unmap(from, to - from)?;
         }
     }
 

@@ -19,6 +19,9 @@ bitflags! {
     }
 }
 
+/// Something that its owner knows and an area only keeps.
+pub type Held = Arc<dyn Any + Send + Sync>;
+
 /// What an area shows.
 #[derive(Clone)]
 pub enum Backing {
@@ -30,9 +33,9 @@ pub enum Backing {
         file: Arc<dyn File>,
         /// Offset of the area's first byte in the file.
         offset: u64,
-        /// What a descriptor led to, if the mapping was made by one: it counts as open until the mapping ends, so that its locks and
-        /// its right to write stay, and who watches it is told of its end then.
-        _held: Option<Arc<dyn Any + Send + Sync>>,
+        /// What has to stay until the mapping ends. What a descriptor led to, if the mapping was made by one: it counts as
+        /// open, so that its locks and its right to write stay, and who watches it is told of its end then.
+        held: Option<Held>,
     },
 }
 

@@ -166,7 +166,7 @@ fn map_segment(space: &AddressSpace, object: &Object, load: &Load, bias: u64, na
         let clears = load.memsz > load.filesz && tail > 0;
         // The rest of the last page must read as zeroes even where the program may not write.
         let first = if clears { prot | Prot::WRITE } else { prot };
-        let backing = Backing::File { file: object.file.clone(), offset: page_down(load.offset), _held: None };
+        let backing = Backing::File { file: object.file.clone(), offset: page_down(load.offset), held: None };
         space.map(request(Place::Fixed(start), zeroes - start, first, backing, Some(name.clone())))?;
         if clears {
             UserPtr::<u8>::new(file_end).write_slice(&[0; PAGE_SIZE as usize][..tail as usize])?;

@@ -9,7 +9,6 @@ use crate::mm::space::{MapRequest, Place};
 use crate::mm::user::{UserPtr, plain};
 use crate::mm::vma::{Backing, Prot};
 use crate::mm::{PAGE_SIZE, page_up};
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
 use diolkos_vfs::{Errno, File, OpenFlags, Result, SetMetadata};
@@ -57,13 +56,48 @@ struct Segment {
     attachments: u64,
 }
 
-struct Table {
-    segments: Registry<Segment>,
-    /// Where segments are attached: their number and length in bytes.
-    attached: BTreeMap<u64, (i32, u64)>,
+static SEGMENTS: Mutex<Registry<Segment>> = Mutex::new(Registry::new(MOST));
+
+/// What the areas keep that show a segment where it was attached: with the last of them the attachment ends, however
+/// they go.
+struct Attachment {
+    id: i32,
+    size: u64,
 }
 
-static TABLE: Mutex<Table> = Mutex::new(Table { segments: Registry::new(MOST), attached: BTreeMap::new() });
+impl Attachment {
+    fn new(id: i32, pid: i32) -> Result<Self> {
+        let mut segments = SEGMENTS.lock();
+        let segment = &mut segments.find(id)?.value;
+        segment.attachments += 1;
+        segment.attached_at = seconds();
+        segment.last = pid;
+        Ok(Self { id, size: segment.size })
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        // The segment's memory is freed with no lock held.
+        let _removed = {
+            let mut segments = SEGMENTS.lock();
+            if let Ok(segment) = segments.find(self.id) {
+                segment.value.attachments -= 1;
+                segment.value.detached_at = seconds();
+            }
+            remove_if_unused(&mut segments, self.id)
+        };
+    }
+}
+
+/// Takes a segment away that is marked for it and attached nowhere.
+fn remove_if_unused(segments: &mut Registry<Segment>, id: i32) -> Result<Option<Object<Segment>>> {
+    let segment = segments.find(id)?;
+    if segment.value.attachments > 0 || segment.permissions.mode & SHM_DEST == 0 {
+        return Ok(None);
+    }
+    segments.remove(id).map(Some)
+}
 
 /// shmget(2).
 fn shmget(call: &mut Call<'_>) -> Result<u64> {
@@ -79,79 +113,55 @@ fn shmget(call: &mut Call<'_>) -> Result<u64> {
         Ok(Segment { file, size, attached_at, detached_at, changed_at, creator, last, attachments })
     };
     let wanted = permissions(call, key, flags);
-    TABLE.lock().segments.get(wanted, flags as u32, suits, make).map(|id| id as u64)
+    SEGMENTS.lock().get(wanted, flags as u32, suits, make).map(|id| id as u64)
 }
 
 /// shmat(2).
 fn shmat(call: &mut Call<'_>) -> Result<u64> {
     let [id, address, flags, ..] = call.args;
     let id = id as i32;
-    let (file, size) = {
-        let mut table = TABLE.lock();
-        let segment = &table.segments.find(id)?.value;
-        (segment.file.clone(), segment.size)
-    };
     let place = match address {
+        0 if flags & SHM_REMAP != 0 => return Err(Errno::EINVAL),
         0 => Place::Anywhere(0),
         _ if !address.is_multiple_of(PAGE_SIZE) && flags & SHM_RND == 0 => return Err(Errno::EINVAL),
         _ if flags & SHM_REMAP != 0 => Place::Fixed(address & !(PAGE_SIZE - 1)),
         _ => Place::FixedNoReplace(address & !(PAGE_SIZE - 1)),
     };
+    let (file, key) = {
+        let mut segments = SEGMENTS.lock();
+        let segment = segments.find(id)?;
+        (segment.value.file.clone(), segment.permissions.key)
+    };
+    let attachment = Attachment::new(id, call.process.pid as i32)?;
     let mut prot = Prot::READ;
     prot.set(Prot::WRITE, flags & SHM_RDONLY == 0);
     prot.set(Prot::EXEC, flags & SHM_EXEC != 0);
     let request = MapRequest {
         place,
-        len: size,
+        len: attachment.size,
         prot,
         max_prot: Prot::all(),
         shared: true,
         grows_down: false,
-        backing: Backing::File { file, offset: 0, _held: None },
-        name: Some(format!("/SYSV{id:08x} (deleted)").into()),
+        backing: Backing::File { file, offset: 0, held: Some(Arc::new(attachment)) },
+        name: Some(format!("/SYSV{key:08x} (deleted)").into()),
         populate: false,
     };
-    let start = call.process.space().map(request).map_err(|errno| match errno {
+    call.process.space().map(request).map_err(|errno| match errno {
         Errno::EEXIST => Errno::EINVAL,
         other => other,
-    })?;
-    let mut table = TABLE.lock();
-    table.attached.insert(start, (id, size));
-    if let Ok(segment) = table.segments.find(id) {
-        let segment = &mut segment.value;
-        segment.attachments += 1;
-        segment.attached_at = seconds();
-        segment.last = call.process.pid as i32;
-    }
-    Ok(start)
+    })
 }
 
 /// shmdt(2).
 fn shmdt(call: &mut Call<'_>) -> Result<u64> {
     let address = call.args[0];
-    let (id, size) = TABLE.lock().attached.remove(&address).ok_or(Errno::EINVAL)?;
-    call.process.space().unmap(address, size)?;
-    // Its memory is freed with no lock held.
-    let removed = {
-        let mut table = TABLE.lock();
-        let segment = table.segments.find(id)?;
-        segment.value.attachments -= 1;
-        segment.value.detached_at = seconds();
-        table.remove_if_unused(id)?
-    };
-    drop(removed);
+    let space = call.process.space();
+    let held = space.held_from(address).ok_or(Errno::EINVAL)?;
+    let size = held.downcast_ref::<Attachment>().ok_or(Errno::EINVAL)?.size;
+    // What was moved away or split off stays attached, and what came into its place is not touched.
+    space.unmap_held(address, page_up(size).ok_or(Errno::EINVAL)?, &held)?;
     Ok(0)
-}
-
-impl Table {
-    /// Takes a segment away that is marked for it and attached nowhere.
-    fn remove_if_unused(&mut self, id: i32) -> Result<Option<Object<Segment>>> {
-        let segment = self.segments.find(id)?;
-        if segment.value.attachments > 0 || segment.permissions.mode & SHM_DEST == 0 {
-            return Ok(None);
-        }
-        self.segments.remove(id).map(Some)
-    }
 }
 
 /// shmctl(2): `IPC_STAT`, `IPC_SET` and `IPC_RMID`; a removed segment lives until it is detached.
@@ -161,24 +171,24 @@ fn shmctl(call: &mut Call<'_>) -> Result<u64> {
     let buffer = UserPtr::<Description>::new(buffer);
     match command & !IPC_64 {
         IPC_STAT => {
-            let about = describe(TABLE.lock().segments.find(id)?);
+            let about = describe(SEGMENTS.lock().find(id)?);
             buffer.write(about)?;
         }
         IPC_SET => {
             let wanted = buffer.read()?;
-            let mut table = TABLE.lock();
-            let segment = table.segments.find(id)?;
+            let mut segments = SEGMENTS.lock();
+            let segment = segments.find(id)?;
             wanted.permissions.apply(segment);
             segment.value.changed_at = seconds();
         }
         IPC_RMID => {
             let removed = {
-                let mut table = TABLE.lock();
-                let permissions = &mut table.segments.find(id)?.permissions;
+                let mut segments = SEGMENTS.lock();
+                let permissions = &mut segments.find(id)?.permissions;
                 // No longer found by its key.
                 permissions.key = PRIVATE;
                 permissions.mode |= SHM_DEST;
-                table.remove_if_unused(id)?
+                remove_if_unused(&mut segments, id)?
             };
             drop(removed);
         }
