@@ -34,7 +34,9 @@ each_platform! {
         offsets(folder.path());
         let vm = on.run(&["./processors", "2", "50", "offsets"]).data(folder.path()).option(&["--cpus", "2", "--stats"]);
         let outcome = vm.outcome().expect_status(0);
-        assert!(figure(&outcome.err(), "shootdowns") > 0, "{}", outcome.err());
+        for what in ["shootdowns", "steals"] {
+            assert!(figure(&outcome.err(), what) > 0, "{what}: {}", outcome.err());
+        }
     }
 
     fn more_processors_than_threads_idle(on) {

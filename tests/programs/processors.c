@@ -146,6 +146,63 @@ static void fairness(void) {
     join(threads, 3);
 }
 
+/* ---- Threads that are told where to run, while they run, wait for a processor or sleep ---- */
+
+enum { MOVED = 6 };
+static atomic_int home[MOVED], seen_on[MOVED];
+static atomic_ulong reports[MOVED];
+
+/* Odd ones sleep between two looks, even ones run without a system call but getcpu(2). */
+static void *stay_home(void *argument) {
+    intptr_t own = (intptr_t)argument;
+    while (!stop) {
+        int before = home[own], here = sched_getcpu();
+        /* -1: it is being changed. */
+        if (before >= 0 && before != here && home[own] == before) wrong++;
+        seen_on[own] = here;
+        reports[own]++;
+        struct timespec some = {0, 50 * 1000};
+        if (own % 2) nanosleep(&some, NULL);
+        else for (volatile int i = 0; i < 5000; i++) continue;
+    }
+    return NULL;
+}
+
+static int comes_home(int thread, int cpu) {
+    /* A busy host may take its time. */
+    int64_t patience = now() + INT64_C(60000000000);
+    while (seen_on[thread] != cpu && now() < patience) sched_yield();
+    home[thread] = cpu;
+    unsigned long before = reports[thread];
+    while (reports[thread] < before + 2 && now() < patience) sched_yield();
+    return seen_on[thread] == cpu && reports[thread] >= before + 2;
+}
+
+static void affinity(void) {
+    pthread_t threads[MOVED];
+    for (int i = 0; i < MOVED; i++) home[i] = seen_on[i] = -1;
+    int64_t end = end_of_part();
+    start(threads, MOVED, stay_home);
+    uint64_t state = 3, lost = 0, rounds = 0;
+    for (; (now() < end || rounds < 10) && lost == 0; rounds++) {
+        int where[MOVED];
+        for (int i = 0; i < MOVED; i++) {
+            home[i] = -1;
+            /* Now and then all on one. */
+            where[i] = rounds % 4 == 0 ? 0 : (int)(random_from(&state) % (unsigned)cpus);
+            cpu_set_t one;
+            CPU_ZERO(&one);
+            CPU_SET(where[i], &one);
+            lost += pthread_setaffinity_np(threads[i], sizeof one, &one) != 0;
+        }
+        for (int i = 0; i < MOVED; i++) lost += !comes_home(i, where[i]);
+    }
+    stop = 1;
+    join(threads, MOVED);
+    CHECK(lost == 0);
+    CHECK(wrong == 0);
+}
+
 /* ---- Locks ---- */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER, robust;
@@ -575,6 +632,7 @@ int main(int count, char **arguments) {
     description();
     at_the_same_time();
     fairness();
+    affinity();
     locks();
     replaced_pages();
     protected_pages();

@@ -30,7 +30,7 @@ mod mm;
 mod report;
 #[cfg(guest)]
 mod stats;
-#[cfg(guest)]
+#[cfg(any(guest, test))]
 mod task;
 #[cfg(guest)]
 mod time;

@@ -84,6 +84,8 @@ counters! {
     SHOOTDOWN_HALTS = "cpu.shootdown_halts";
     /// Switches from one thread to another.
     SWITCHES = "cpu.switches";
+    /// Threads that a processor took from another's run queue.
+    STEALS = "cpu.steals";
     /// Time stamp counter at the kernel's first instruction in Rust.
     KERNEL_ENTRY = "time.kernel_entry_tsc";
     /// When the root was mounted.

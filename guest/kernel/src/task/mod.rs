@@ -4,14 +4,25 @@
 //! where it waits, or on the way back to the program. It runs on one processor at a time ([`lock`]). So a spin lock is
 //! never held across a switch unless somebody sleeps with one, which is forbidden.
 
+#[cfg(guest)]
 pub mod lock;
+mod run_queues;
+#[cfg(guest)]
 pub mod sched;
+#[cfg(guest)]
 pub mod thread;
+#[cfg(guest)]
 pub mod timer;
+#[cfg(guest)]
 pub mod turn;
+#[cfg(guest)]
 pub mod wait;
 
+#[cfg(guest)]
 pub use sched::{current, pause, try_current, yield_now};
+#[cfg(guest)]
 pub use thread::{Thread, exit, spawn};
+#[cfg(guest)]
 pub use turn::{Taken, Turn};
+#[cfg(guest)]
 pub use wait::WaitQueue;

@@ -1,19 +1,20 @@
-//! The scheduler: one queue for all processors, first in first out, with a time slice for those who share one.
+//! The scheduler: a run queue for each processor ([`RunQueues`] decides who goes where), with a time slice for those who
+//! share one.
 //!
-//! One queue needs no balancing: a processor that has nothing to do takes whoever has waited longest. It costs no
-//! contention, since whoever touches it holds the kernel lock anyway. What it does not do is to keep a thread where its
-//! caches are, except that a processor that is asleep and ran a thread last is the one woken for it.
+//! All queues are under one lock, and whoever touches them holds the kernel lock anyway: queues of their own keep threads
+//! where their caches are, and an interrupt away from nobody; they do not save contention.
 //!
-//! A thread that was made ready runs on a processor that is asleep; if there is none, on the present one, which gives
-//! way at its next return to the program. Whoever shares a processor has a time slice. At the end of each, the
-//! processors on which somebody has run for longer without having to share are told to take their turn.
+//! A thread that was made ready has a processor that sleeps woken for it, or one that runs another give way at its next
+//! return to the program. Whoever shares a processor has a time slice. At the end of each, the processors on which
+//! somebody has run for longer without having to share are told to take their turn with those who wait elsewhere: so three
+//! threads on two processors get two thirds of one each.
 
+use super::run_queues::{RunQueues, Runnable};
 use super::{Thread, lock, timer};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::{lapic, processors, trap};
 use crate::mm::shootdown;
 use crate::{stats, time};
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use diolkos_vfs::Result;
@@ -25,8 +26,8 @@ const SLICE_NS: u64 = 4_000_000;
 /// What a processor is doing.
 struct Processor {
     running: Option<Arc<Thread>>,
-    /// A thread that ended, on whose stack the switch away from it still ran.
-    ended: Option<Arc<Thread>>,
+    /// The thread that was switched away from, for which there is something to be done on the next one's stack.
+    left: Option<Arc<Thread>>,
     idle: Option<Arc<Thread>>,
     /// It sleeps, or is about to, and nobody has woken it yet.
     asleep: bool,
@@ -35,21 +36,39 @@ struct Processor {
 }
 
 struct Scheduler {
-    ready: VecDeque<Arc<Thread>>,
+    queues: RunQueues<Arc<Thread>, MAX_CPUS>,
     processors: [Processor; MAX_CPUS],
 }
 
 static SCHEDULER: Mutex<Scheduler> = Mutex::new(Scheduler {
-    ready: VecDeque::new(),
-    processors: [const { Processor { running: None, ended: None, idle: None, asleep: false, since_ns: 0 } }; MAX_CPUS],
+    queues: RunQueues::new(),
+    processors: [const { Processor { running: None, left: None, idle: None, asleep: false, since_ns: 0 } }; MAX_CPUS],
 });
 /// Which processors are to look for somebody else to run.
 static WANTED: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 
+impl Runnable for Arc<Thread> {
+    fn may_be_on(&self, cpu: usize) -> bool {
+        Thread::may_be_on(self, cpu)
+    }
+
+    fn last_cpu(&self) -> usize {
+        Thread::last_cpu(self)
+    }
+
+    fn running_on(&self) -> Option<usize> {
+        Thread::running_on(self)
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self, other)
+    }
+}
+
 impl Scheduler {
-    /// The first ready thread that may run on `cpu`.
-    fn find(&self, cpu: usize) -> Option<usize> {
-        self.ready.iter().position(|thread| thread.may_run_on(cpu))
+    /// Whether there is a thread for `cpu` to run next.
+    fn has_for(&self, cpu: usize) -> bool {
+        self.queues.has_for(cpu, processors::count())
     }
 
     /// Whether somebody runs on `cpu` who is not its idle thread.
@@ -61,16 +80,40 @@ impl Scheduler {
         }
     }
 
-    /// Wakes a sleeping processor for `thread`, the one it ran on last if it can be, and returns whether there was one.
-    fn wake_processor(&mut self, thread: &Thread) -> bool {
-        let all = || 0..processors::count();
-        let fits = |cpu: &usize| self.processors[*cpu].asleep && thread.may_be_on(*cpu);
-        let Some(cpu) = all().find(|cpu| *cpu == thread.last_cpu() && fits(cpu)).or_else(|| all().find(fits)) else {
-            return false;
-        };
-        self.processors[cpu].asleep = false;
-        lapic::interrupt(cpu);
-        true
+    /// Puts a thread into a queue and sees to it that somebody looks there.
+    fn enqueue(&mut self, thread: Arc<Thread>) {
+        let cpu = self.queues.place(&thread, percpu::cpu(), processors::count(), |cpu| self.is_busy(cpu));
+        let still_runs = thread.running_on().is_some();
+        self.queues.push(cpu, thread);
+        // Where it still runs it is found when it is let go, and one that is idle and awake looks before it sleeps.
+        if !still_runs && !self.wake_processor(cpu) && self.is_busy(cpu) {
+            prod(cpu);
+        }
+    }
+
+    /// Wakes `cpu` if it sleeps, and returns whether it did.
+    fn wake_processor(&mut self, cpu: usize) -> bool {
+        let asleep = core::mem::take(&mut self.processors[cpu].asleep);
+        if asleep {
+            lapic::interrupt(cpu);
+        }
+        asleep
+    }
+
+    /// Processor `own` has let go of `left`, which may have been made ready before: now it can go to where it may be. And who
+    /// waits here, be it that one, need not wait while another processor sleeps.
+    fn let_go(&mut self, own: usize, left: &Arc<Thread>) {
+        let count = processors::count();
+        if !left.may_be_on(own)
+            && let Some(moved) = self.queues.take_misplaced(left, count)
+        {
+            self.enqueue(moved);
+        }
+        let sleeper =
+            |waiting: &Arc<Thread>| (0..count).find(|cpu| self.processors[*cpu].asleep && waiting.may_be_on(*cpu));
+        if let Some(cpu) = self.queues.waiting(own).and_then(sleeper) {
+            self.wake_processor(cpu);
+        }
     }
 }
 
@@ -96,21 +139,23 @@ pub fn current() -> Arc<Thread> {
     running.clone().expect("threads run the kernel from boot's end on")
 }
 
-/// Puts a thread into the run queue.
-pub fn enqueue(thread: Arc<Thread>) {
-    let own = percpu::cpu();
-    let mut scheduler = SCHEDULER.lock();
-    scheduler.ready.push_back(thread.clone());
-    // The idle loop looks at the queue before it sleeps.
-    let idle_here = !scheduler.is_busy(own) && thread.may_be_on(own);
-    if idle_here || scheduler.wake_processor(&thread) {
+/// Puts a thread into a run queue.
+pub(super) fn enqueue(thread: Arc<Thread>) {
+    SCHEDULER.lock().enqueue(thread);
+}
+
+/// The affinity of a thread has changed. Where it runs now it leaves at its next way into the kernel and out; where it
+/// waits it leaves at once.
+pub(super) fn affinity_changed(thread: &Arc<Thread>) {
+    if let Some(cpu) = thread.running_on() {
+        if !thread.may_be_on(cpu) {
+            prod(cpu);
+        }
         return;
     }
-    drop(scheduler);
-    if thread.may_be_on(own) {
-        WANTED[own].store(true, Ordering::Relaxed);
-    } else if let Some(cpu) = (0..processors::count()).find(|cpu| thread.may_be_on(*cpu)) {
-        prod(cpu);
+    let mut scheduler = SCHEDULER.lock();
+    if let Some(moved) = scheduler.queues.take_misplaced(thread, processors::count()) {
+        scheduler.enqueue(moved);
     }
 }
 
@@ -139,7 +184,7 @@ pub fn tick() {
     let scheduler = SCHEDULER.lock();
     for cpu in (0..processors::count()).filter(|cpu| *cpu != own) {
         let long = now.saturating_sub(scheduler.processors[cpu].since_ns) > SLICE_NS;
-        if long && scheduler.is_busy(cpu) && !timer::has_slice(cpu) && scheduler.find(cpu).is_some() {
+        if long && scheduler.is_busy(cpu) && !timer::has_slice(cpu) && scheduler.has_for(cpu) {
             prod(cpu);
         }
     }
@@ -194,15 +239,11 @@ pub fn yield_now() {
     let own = percpu::cpu();
     let mut scheduler = SCHEDULER.lock();
     let Some(running) = scheduler.processors[own].running.clone() else { return };
-    if !running.may_be_on(own) {
-        drop(scheduler);
-        enqueue(running);
-    } else if scheduler.find(own).is_some() {
-        scheduler.ready.push_back(running);
-        drop(scheduler);
-    } else {
+    if running.may_be_on(own) && !scheduler.has_for(own) {
         return;
     }
+    scheduler.queues.push(own, running);
+    drop(scheduler);
     switch();
 }
 
@@ -223,48 +264,45 @@ pub(super) fn sleep() {
 fn switch() {
     let own = percpu::cpu();
     let mut scheduler = SCHEDULER.lock();
-    let next = match scheduler.find(own).and_then(|at| scheduler.ready.remove(at)) {
-        Some(thread) => thread,
+    let next = match scheduler.queues.take(own, processors::count()) {
+        Some((thread, from)) => {
+            stats::STEALS.add(u64::from(from != own));
+            thread
+        }
         None => scheduler.processors[own].idle.clone().expect("the idle thread is made before the first switch"),
     };
     scheduler.processors[own].since_ns = time::monotonic_ns();
     let previous = scheduler.processors[own].running.replace(next.clone());
-    let share = scheduler.find(own).is_some();
-    // One that was made ready while it still ran here can go elsewhere now.
-    if processors::count() > 1
-        && let Some(left) = scheduler.ready.front().cloned()
-    {
-        scheduler.wake_processor(&left);
-    }
+    let share = scheduler.queues.waiting(own).is_some();
     drop(scheduler);
     timer::set_slice(share.then_some(SLICE_NS));
     match previous {
         Some(previous) if Arc::ptr_eq(&previous, &next) => {}
         Some(previous) => {
             stats::SWITCHES.count();
-            // The pointers outlive the references: the queue, a wait queue or `running` holds next; previous is held
-            // by whoever will wake it, or by `ended`.
+            // The pointers outlive the references: `running` holds next, and `left` previous until it has been left.
             let (from, to) = (Arc::as_ptr(&previous), Arc::as_ptr(&next));
-            drop((previous, next));
-            // SAFETY: previous is the caller; next was in no other place than the queue or idle, and runs nowhere.
+            SCHEDULER.lock().processors[own].left = Some(previous);
+            drop(next);
+            // SAFETY: previous is the caller; next was in no other place than a run queue or idle, and runs nowhere.
             unsafe { (*from).switch_to(&*to) }
         }
         None => unreachable!("start makes the boot context a thread"),
     }
 }
 
-/// Runs first after every switch, on the new thread's stack: now an ended thread's stack is unused.
+/// Runs first after every switch, on the new thread's stack. If the old one has ended, its stack is unused now and goes.
 pub(super) fn after_switch() {
-    let ended = SCHEDULER.lock().processors[percpu::cpu()].ended.take();
-    drop(ended);
+    let own = percpu::cpu();
+    let mut scheduler = SCHEDULER.lock();
+    let Some(left) = scheduler.processors[own].left.take() else { return };
+    scheduler.let_go(own, &left);
+    drop(scheduler);
+    drop(left);
 }
 
 /// Ends the running thread.
 pub(super) fn exit_current() -> ! {
-    let own = percpu::cpu();
-    let mut scheduler = SCHEDULER.lock();
-    scheduler.processors[own].ended = scheduler.processors[own].running.clone();
-    drop(scheduler);
     switch();
     unreachable!("an ended thread was scheduled")
 }
@@ -287,7 +325,7 @@ pub fn idle_loop() -> ! {
     let own = percpu::cpu();
     loop {
         let mut scheduler = SCHEDULER.lock();
-        let ready = scheduler.find(own).is_some();
+        let ready = scheduler.has_for(own);
         scheduler.processors[own].asleep = !ready;
         drop(scheduler);
         if ready {

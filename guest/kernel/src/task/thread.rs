@@ -95,23 +95,14 @@ impl Thread {
     }
 
     /// Sets them, at least one of which exists. Where it runs now it leaves at its next way into the kernel and out.
-    pub fn set_affinity(&self, processors: u64) {
+    pub fn set_affinity(self: &Arc<Self>, processors: u64) {
         self.affinity.store(processors, Ordering::Relaxed);
-        if let Some(cpu) = self.running_on()
-            && !self.may_be_on(cpu)
-        {
-            sched::prod(cpu);
-        }
+        sched::affinity_changed(self);
     }
 
     /// Whether its affinity lets it run on `cpu`.
     pub(super) fn may_be_on(&self, cpu: usize) -> bool {
         self.affinity() >> cpu & 1 != 0
-    }
-
-    /// Whether it can be given processor `cpu`: one that is ready may still be running elsewhere for a moment.
-    pub(super) fn may_run_on(&self, cpu: usize) -> bool {
-        self.may_be_on(cpu) && self.running_on().is_none_or(|now| now == cpu)
     }
 
     /// The processor it runs on now.
