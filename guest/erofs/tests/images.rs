@@ -1,0 +1,220 @@
+//! Images that the standard mkfs.erofs makes, read back and compared with the tree they were made of.
+
+mod tree;
+
+use diolkos_erofs::{Erofs, Error, Feature};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use tree::{Scene, compare, noise, open, text};
+
+/// Times are kept where inodes are long, which mkfs.erofs makes unless told otherwise.
+fn check(scene: &Scene, name: &str, options: &[&str]) {
+    let fs = open(&scene.image(name, options));
+    let count = compare(&fs, fs.root(), &scene.tree(), !options.contains(&"-Eforce-inode-compact"));
+    assert!(count > 2000, "{count}");
+}
+
+#[test]
+fn every_mode_of_mkfs_reads_back() {
+    let scene = Scene::new();
+    scene.fill();
+    let modes: [(&str, &[&str]); 11] = [
+        ("plain", &[]),
+        ("not-inline", &["-Enoinline_data"]),
+        ("no-checksum", &["-Enosbcrc"]),
+        ("chunks", &["--chunksize=4096"]),
+        ("big-chunks", &["--chunksize=1048576", "-Eforce-chunk-indexes"]),
+        ("lz4", &["-zlz4"]),
+        ("lz4hc", &["-zlz4hc,12"]),
+        ("big-clusters", &["-zlz4hc", "-C65536"]),
+        ("largest-clusters", &["-zlz4", "-C1048576"]),
+        ("tails", &["-zlz4hc", "-C16384", "-Eztailpacking"]),
+        ("legacy", &["-zlz4", "-Elegacy-compress"]),
+    ];
+    for (name, options) in modes {
+        println!("{name}");
+        check(&scene, name, options);
+    }
+}
+
+#[test]
+fn inodes_may_be_short() {
+    let scene = Scene::new();
+    scene.write("file", b"content");
+    let fs = open(&scene.image("short", &["-Eforce-inode-compact", "-T1234567890"]));
+    let file = fs.inode(fs.lookup(&fs.inode(fs.root()).unwrap(), b"file").unwrap().unwrap()).unwrap();
+    assert_eq!((file.mtime.sec, file.mtime.nsec, file.nlink, file.size), (1_234_567_890, 0, 1, 7));
+}
+
+#[test]
+fn large_directories_are_searched_and_listed() {
+    const COUNT: usize = 100_000;
+    let scene = Scene::new();
+    for i in 0..COUNT {
+        scene.write(&format!("d/{i:x}"), b"");
+    }
+    let fs = open(&scene.image("large", &[]));
+    let dir = fs.inode(fs.lookup(&fs.inode(fs.root()).unwrap(), b"d").unwrap().unwrap()).unwrap();
+    for i in (0..COUNT).step_by(997) {
+        assert!(fs.lookup(&dir, format!("{i:x}").as_bytes()).unwrap().is_some());
+    }
+    for absent in [&b"0x"[..], b"-", b"zzz", b"fffff", b"10000000"] {
+        assert_eq!(fs.lookup(&dir, absent), Ok(None));
+    }
+    // Listed in parts, each of which goes on where the last one ended.
+    let (mut names, mut cookie) = (std::collections::BTreeSet::new(), 0);
+    loop {
+        let mut room = 1000;
+        let before = names.len();
+        fs.list(&dir, cookie, &mut |entry, next| {
+            if room == 0 {
+                return false;
+            }
+            room -= 1;
+            cookie = next;
+            names.insert(entry.name.to_vec());
+            true
+        })
+        .unwrap();
+        if names.len() == before {
+            break;
+        }
+    }
+    assert_eq!(names.len(), COUNT + 2);
+}
+
+#[test]
+fn large_sparse_files_take_nothing() {
+    const SIZE: u64 = 4 << 30;
+    let scene = Scene::new();
+    let file = File::create(scene.tree().join("sparse")).unwrap();
+    file.set_len(SIZE + 5).unwrap();
+    file.write_all_at(b"!", SIZE - 7).unwrap();
+    let image = scene.image("sparse", &["--chunksize=1048576"]);
+    assert!(fs::metadata(&image).unwrap().len() < 8 << 20);
+    let fs = open(&image);
+    let inode = fs.inode(fs.lookup(&fs.inode(fs.root()).unwrap(), b"sparse").unwrap().unwrap()).unwrap();
+    assert_eq!(inode.size, SIZE + 5);
+    let mut bytes = [9; 16];
+    fs.read(&inode, SIZE - 11, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"\0\0\0\0!\0\0\0\0\0\0\0\0\0\0\0");
+    assert_eq!(fs.read(&inode, SIZE, &mut bytes), Err(Error::Corrupt("content past the end of a file")));
+}
+
+/// mkfs.erofs 1.5 stores a chunk of zeros where newer ones leave a hole: made by hand out of the former.
+#[test]
+fn holes_read_as_zeros_and_are_found() {
+    let scene = Scene::new();
+    let content = [noise(1, 8192), vec![7; 4096 * 50], noise(2, 4096)].concat();
+    scene.write("file", &content);
+    let mut bytes = fs::read(scene.image("holes", &["--chunksize=4096", "-Enosbcrc"])).unwrap();
+    // The table's fifty entries of the one chunk that is stored once.
+    let is_run = |at: usize| bytes[at..at + 200].chunks(4).all(|entry| entry == &bytes[at..at + 4]) && bytes[at] != 0;
+    let table = (1152..bytes.len() - 200).step_by(4).find(|at| is_run(*at)).unwrap();
+    bytes[table..table + 200].fill(0xff);
+    let fs = Erofs::open(Arc::new(bytes)).unwrap();
+    let inode = fs.inode(fs.lookup(&fs.inode(fs.root()).unwrap(), b"file").unwrap().unwrap()).unwrap();
+    let mut read = vec![1; content.len()];
+    fs.read(&inode, 0, &mut read).unwrap();
+    let holed = [noise(1, 8192), vec![0; 4096 * 50], noise(2, 4096)].concat();
+    assert!(read == holed);
+    let (hole, end) = (8192, 8192 + 4096 * 50);
+    assert_eq!((fs.seek(&inode, 5, true), fs.seek(&inode, 5, false)), (Ok(hole), Ok(5)));
+    assert_eq!((fs.seek(&inode, hole + 1, true), fs.seek(&inode, hole + 1, false)), (Ok(hole + 1), Ok(end)));
+    assert_eq!(fs.seek(&inode, end, true), Ok(inode.size));
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    let scene = Scene::new();
+    scene.write("file", &text(1, 100_000));
+    let bytes = fs::read(scene.image("image", &["-zlz4", "-Enosbcrc"])).unwrap();
+    let with = |at: usize, value: u32| {
+        let mut bytes = bytes.clone();
+        bytes[1024 + at..][..4].copy_from_slice(&value.to_le_bytes());
+        Erofs::open(Arc::new(bytes)).map(|_| ())
+    };
+    let incompat = u32::from_le_bytes(bytes[1024 + 80..][..4].try_into().unwrap());
+    assert_eq!(with(0, 7), Err(Error::NotErofs));
+    assert_eq!(with(80, incompat | 1 << 20), Err(Error::Unsupported(Feature::Bits(1 << 20))));
+    let refused = with(80, incompat | 0x20).unwrap_err().to_string();
+    assert!(refused.contains("fragments"), "{refused}");
+    assert_eq!(with(4, 1).err(), None, "no checksum, no check");
+    let mut summed = fs::read(scene.image("summed", &[])).unwrap();
+    summed[1024 + 60] ^= 1;
+    assert_eq!(Erofs::open(Arc::new(summed)).map(|_| ()), Err(Error::Checksum));
+    for short in [0, 1024, 1151] {
+        assert_eq!(Erofs::open(Arc::new(bytes[..short].to_vec())).map(|_| ()), Err(Error::NotErofs));
+    }
+}
+
+/// Looks at everything that an image claims to have, as far as it lets itself be looked at.
+fn explore(fs: &Erofs, budget: &mut u64) {
+    let mut left = vec![(fs.root(), 0)];
+    let mut buffer = vec![0; 64 << 10];
+    while let Some((nid, depth)) = left.pop() {
+        *budget = budget.saturating_sub(1);
+        if *budget == 0 {
+            return;
+        }
+        let Ok(inode) = fs.inode(nid) else { continue };
+        let _ = (fs.xattrs(&inode), fs.target(&inode), fs.lookup(&inode, b"many"), fs.seek(&inode, 0, true));
+        for at in [0, inode.size / 2, inode.size.saturating_sub(1000)] {
+            let len = (inode.size - at).min(buffer.len() as u64) as usize;
+            let _ = fs.read(&inode, at, &mut buffer[..len]);
+        }
+        if depth < 4 {
+            let mut entries = 0;
+            let _ = fs.list(&inode, 0, &mut |entry, _| {
+                entries += 1;
+                left.push((entry.nid, depth + 1));
+                entries < 200
+            });
+        }
+    }
+}
+
+/// Real images with bytes changed at random: nothing panics, and everything ends.
+#[test]
+fn damaged_images_do_no_harm() {
+    const CASES: u64 = 10_000;
+    let scene = Scene::new();
+    for i in 0..20 {
+        scene.write(&format!("d{}/text {i}", i % 3), &text(i, 3000 * i as usize));
+        scene.write(&format!("d{}/noise {i}", i % 3), &noise(i, 500 * i as usize));
+    }
+    scene.write("zeros", &vec![0; 300_000]);
+    tree::set_xattr(&scene.tree().join("zeros"), "user.name", b"value");
+    tree::set_xattr(&scene.tree().join("d0"), "user.name", b"value");
+    let modes: [&[&str]; 5] = [
+        &["-Enosbcrc"],
+        &["-Enosbcrc", "--chunksize=4096"],
+        &["-Enosbcrc", "-zlz4", "-Eztailpacking"],
+        &["-Enosbcrc", "-zlz4", "-C65536"],
+        &["-Enosbcrc", "-zlz4", "-Elegacy-compress"],
+    ];
+    let images: Vec<Vec<u8>> =
+        modes.iter().enumerate().map(|(i, mode)| fs::read(scene.image(&format!("{i}"), mode)).unwrap()).collect();
+    let (mut opened, mut longest) = (0, std::time::Duration::ZERO);
+    for case in 0..CASES {
+        let mut bytes = images[(case % 5) as usize].clone();
+        let dice = noise(case * 2 + 12345, 64);
+        for change in dice.chunks_exact(8).take(1 + (case % 8) as usize) {
+            let number = u64::from_le_bytes(change.try_into().unwrap());
+            // Metadata is at the beginning, and where most harm is done.
+            let reach = if number % 4 == 0 { bytes.len() } else { bytes.len().min(12 << 10) - 1024 };
+            let at = if number % 4 == 0 { 0 } else { 1024 } + (number >> 16) as usize % reach;
+            bytes[at] = if number % 8 < 4 { bytes[at] ^ 1 << (number >> 8 & 7) } else { (number >> 8) as u8 };
+        }
+        let started = std::time::Instant::now();
+        if let Ok(fs) = Erofs::open(Arc::new(bytes)) {
+            opened += 1;
+            explore(&fs, &mut 300);
+        }
+        longest = longest.max(started.elapsed());
+    }
+    assert!(opened > CASES / 2, "{opened}");
+    assert!(longest.as_secs() < 20, "{longest:?}");
+    println!("{opened} opened, {longest:?} at most");
+}
