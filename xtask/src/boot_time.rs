@@ -110,7 +110,7 @@ fn measure(diolkos: &PathBuf, platform: &str, program: &str) -> Result<[f64; MOM
 
 /// The milliseconds beside `moment` in a block of `--stats`.
 fn find(block: &str, moment: &str) -> Option<f64> {
-    block.lines().find_map(|line| line.trim().strip_prefix(moment)?.trim().strip_suffix(" ms")?.parse().ok())
+    block.lines().find_map(|line| line.trim().strip_prefix(moment)?.split(" ms").next()?.trim().parse().ok())
 }
 
 #[cfg(test)]
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn moments_are_found_in_the_block() {
-        let block = "diolkos: statistics\n  time\n    kernel entered      2.10 ms\n    program ended      12.00 ms\n";
+        let block = "diolkos: statistics\n  time\n    kernel entered      2.10 ms     1.00  | =  |\n    program ended      12.00 ms\n";
         assert_eq!(find(block, "kernel entered"), Some(2.1));
         assert_eq!(find(block, "program ended"), Some(12.0));
         assert_eq!(find(block, "shares mounted"), None);

@@ -88,10 +88,24 @@ counters! {
     STEALS = "cpu.steals";
     /// Time stamp counter at the kernel's first instruction in Rust.
     KERNEL_ENTRY = "time.kernel_entry_tsc";
+    /// When physical memory was known and mapped.
+    MEMORY = "time.memory_tsc";
+    /// When the first thread ran.
+    PROCESSOR = "time.processor_tsc";
+    /// When the devices on the bus were known.
+    DEVICES_FOUND = "time.pci_tsc";
+    /// When they were in service.
+    DEVICES = "time.devices_tsc";
+    /// When the root share's server had answered INIT.
+    FUSE = "time.fuse_tsc";
     /// When the root was mounted.
     MOUNTED = "time.mounted_tsc";
+    /// When the program's file was found and open.
+    FOUND = "time.found_tsc";
     /// When the program's first instruction was about to run.
     PROGRAM = "time.program_tsc";
     /// When the program ended.
     EXIT = "time.exit_tsc";
+    /// When its output was handed over and the shares were unmounted.
+    UNMOUNTED = "time.unmounted_tsc";
 }

@@ -24,9 +24,20 @@ impl Reading {
         Self { instant: Instant::now(), tsc: unsafe { _rdtsc() } }
     }
 
+    /// A reading so much later.
+    #[cfg(test)]
+    pub fn after(&self, time: Duration, ticks: u64) -> Self {
+        Self { instant: self.instant + time, tsc: self.tsc + ticks }
+    }
+
     /// When the reading was taken.
     pub fn instant(&self) -> Instant {
         self.instant
+    }
+
+    /// The counter's value.
+    pub fn tsc(&self) -> u64 {
+        self.tsc
     }
 
     /// The counter's frequency in kHz, measured from this reading to now; waits if that is too short a time.

@@ -6,8 +6,8 @@ use std::io;
 use std::os::unix::net::UnixStream;
 
 use diolkos_vmm::{
-    Confined, Files, Machine, MachineConfig, MachineStats, MemoryFault, Outcome, ShareConfig, ShareStats, Stdio,
-    Stopper,
+    Confined, Files, Hypervisor, Machine, MachineConfig, MachineStats, MemoryFault, Moments, Outcome, ShareConfig,
+    ShareStats, Stdio, Stopper,
 };
 use rustix::stdio::{stderr, stdin, stdout};
 
@@ -17,17 +17,17 @@ use crate::kernel;
 use crate::plan::Plan;
 use crate::platform::{Finished, Platform, Running};
 use crate::report::Listener;
-use crate::stats::{Section, bytes, count, milliseconds};
+use crate::stats::{Section, bytes, count};
 use crate::verdict::{Ending, say};
 
 /// /dev/kvm, found to work.
-pub struct Kvm;
+pub struct Kvm(Hypervisor);
 
 impl Kvm {
     /// # Errors
     /// Why /dev/kvm cannot be used.
     pub fn find() -> Result<Self, String> {
-        diolkos_vmm::probe().map(|()| Self).map_err(|error| chain(&error))
+        Hypervisor::open().map(Self).map_err(|error| chain(&error))
     }
 }
 
@@ -41,11 +41,11 @@ impl Platform for Kvm {
     }
 
     fn start(
-        &self,
+        self: Box<Self>,
         mut plan: Plan,
         listener: Listener,
         signals: UnixStream,
-        began: Reading,
+        _began: Reading,
     ) -> Result<Box<dyn Running>, String> {
         // One process serves them all.
         plan.boot.inodes = Some(descriptors::inodes(descriptors::limit(), plan.shares.len()));
@@ -66,12 +66,12 @@ impl Platform for Kvm {
             stdio: streams(signals).map_err(|error| format!("cannot take over the standard streams: {error}"))?,
             on_record: Box::new(move |record| listener.hear(record)),
         };
-        let machine = Machine::new(config).map_err(|error| chain(&error))?;
+        let machine = Machine::new(self.0, config).map_err(|error| chain(&error))?;
         let confined = machine.confine().map_err(|error| chain(&error))?;
         if verbose {
             say(&format!("confinement: {}", describe_confinement(confined)));
         }
-        Ok(Box::new(Run { stopper: machine.stopper(), machine, began }))
+        Ok(Box::new(Run { stopper: machine.stopper(), machine }))
     }
 }
 
@@ -102,7 +102,6 @@ fn streams(signals: UnixStream) -> io::Result<Stdio> {
 struct Run {
     stopper: Stopper,
     machine: Machine,
-    began: Reading,
 }
 
 impl Running for Run {
@@ -113,16 +112,19 @@ impl Running for Run {
 
     fn wait(self: Box<Self>) -> Finished {
         match self.machine.run() {
-            Ok(finished) => Finished {
-                ending: ending(finished.outcome),
-                gone: finished.stats.ended,
-                sections: sections(&finished.stats, self.began),
-            },
-            Err(error) => Finished {
-                ending: Ending::Failed(chain(&error)),
-                gone: std::time::Instant::now(),
-                sections: Vec::new(),
-            },
+            Ok(finished) => {
+                let result = Finished {
+                    ending: ending(finished.outcome),
+                    sections: sections(&finished.stats),
+                    moments: finished.stats.moments,
+                };
+                // The process ends in a moment, too.
+                finished.remains.leave_to_exit();
+                result
+            }
+            Err(error) => {
+                Finished { ending: Ending::Failed(chain(&error)), sections: Vec::new(), moments: Moments::default() }
+            }
         }
     }
 }
@@ -165,16 +167,15 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-fn sections(stats: &MachineStats, began: Reading) -> Vec<Section> {
-    let since = |instant: std::time::Instant| milliseconds(instant.saturating_duration_since(began.instant()));
-    let mut times = vec![("machine built".to_owned(), since(stats.built))];
-    times.extend(stats.first_entry.map(|entry| ("first guest instruction".to_owned(), since(entry))));
-    let mut sections = vec![Section { title: "machine".to_owned(), rows: times }];
+fn sections(stats: &MachineStats) -> Vec<Section> {
     let mut exits: Vec<_> = stats.exits.iter().filter(|(_, number)| **number != 0).collect();
     exits.sort_by(|a, b| b.1.cmp(a.1));
     let mut rows: Vec<_> = exits.into_iter().map(|(reason, number)| ((*reason).to_owned(), count(*number))).collect();
+    if stats.posted != 0 {
+        rows.push(("register writes that were none".to_owned(), count(stats.posted)));
+    }
     rows.push(("interrupts sent".to_owned(), count(stats.interrupts)));
-    sections.push(Section { title: "exits to the machine".to_owned(), rows });
+    let mut sections = vec![Section { title: "exits to the machine".to_owned(), rows }];
     sections.extend(stats.shares.iter().map(share_section));
     sections
 }

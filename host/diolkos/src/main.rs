@@ -26,6 +26,7 @@ mod stats;
 mod terminal;
 mod verdict;
 mod volume;
+mod waterfall;
 
 use std::process::ExitCode;
 

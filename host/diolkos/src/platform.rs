@@ -1,7 +1,8 @@
 //! What a machine runs on: the seam between the command line and the hypervisors.
 
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+
+use diolkos_vmm::Moments;
 
 use crate::args::{FsDaemon, PlatformChoice, RunOptions};
 use crate::clock::Reading;
@@ -26,7 +27,7 @@ pub trait Platform {
     /// # Errors
     /// One line that names the option, file or program at fault.
     fn start(
-        &self,
+        self: Box<Self>,
         plan: Plan,
         listener: Listener,
         signals: UnixStream,
@@ -48,10 +49,10 @@ pub trait Running {
 pub struct Finished {
     /// How it ended.
     pub ending: Ending,
-    /// When the machine itself was gone.
-    pub gone: Instant,
     /// The platform's own figures for `--stats`.
     pub sections: Vec<Section>,
+    /// What the platform has passed; the last is the end of the machine.
+    pub moments: Moments,
 }
 
 /// Finds the platform that `options` ask for, or the first that works.

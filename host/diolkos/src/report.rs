@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use diolkos_common::report::Record;
 
+use crate::clock::Reading;
 use crate::signals::Event;
 use crate::verdict::{printable, say};
 
@@ -16,7 +16,7 @@ pub struct Counters {
     /// Lines of `name=value`, as the guest wrote them.
     pub text: String,
     /// When they came.
-    pub arrived: Instant,
+    pub arrived: Reading,
 }
 
 /// The hearer of a report; clones hear the same one.
@@ -42,7 +42,7 @@ impl Listener {
                 let _ = writeln!(std::io::stderr(), "{}", printable(&line));
             }
             Record::Counters(text) => {
-                let counters = Counters { text, arrived: Instant::now() };
+                let counters = Counters { text, arrived: Reading::now() };
                 // Only the last is kept, so a guest cannot make us hold more than one.
                 *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = Some(counters);
             }

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use diolkos_vmm::Moments;
+
 use crate::args::RunOptions;
 use crate::clock::Reading;
 use crate::plan::Plan;
@@ -28,7 +30,10 @@ pub fn run(options: &RunOptions, began: Reading) -> ExitCode {
 fn supervise(options: &RunOptions, began: Reading) -> Result<Verdict, String> {
     let signals = Signals::watch().map_err(|error| format!("cannot watch for signals: {error}"))?;
     let plan = Plan::new(options)?;
+    let mut moments = Moments::default();
+    moments.pass("options read");
     let platform = platform::choose(options)?;
+    moments.pass("platform found");
     let windows: Vec<_> = plan.shares.iter().map(|share| (share.tag.clone(), share.window)).collect();
     let none_asked = windows.iter().all(|(_, size)| *size == 0);
     let windows = match platform.no_window() {
@@ -45,10 +50,13 @@ fn supervise(options: &RunOptions, began: Reading) -> Result<Verdict, String> {
     let program = options.program[0].display().to_string();
     let listener = Listener::new(signals.events());
     let (guest, guest_far) = signals::channel().map_err(|error| format!("cannot make a socket: {error}"))?;
+    let name = platform.name();
     let machine = platform.start(plan, listener.clone(), guest_far, began)?;
     let caught =
         signals.relay(guest, machine.stopper()).map_err(|error| format!("cannot watch for signals: {error}"))?;
+    moments.pass("confined, threads started");
     let finished = machine.wait();
+    moments.append(finished.moments);
     // A machine that fell over while we were stopping it was stopped.
     let told = matches!(finished.ending, Ending::Told(_));
     let ending = if caught.stopped() && !told { Ending::Stopped } else { finished.ending };
@@ -56,11 +64,11 @@ fn supervise(options: &RunOptions, began: Reading) -> Result<Verdict, String> {
     if options.stats {
         let summary = Summary {
             program: &program,
-            platform: platform.name(),
+            platform: name,
             policy: options.dax_policy,
             windows,
             began,
-            gone: finished.gone,
+            moments,
             counters: listener.counters(),
             machine: finished.sections,
         };

@@ -6,13 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::time::{Duration, Instant};
+
+use diolkos_vmm::Moments;
 
 use crate::args::WindowPolicy;
 use crate::clock::Reading;
 use crate::memory_size::MemorySize;
 use crate::report::Counters;
 use crate::verdict::printable;
+use crate::waterfall;
 
 /// A titled group of figures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +37,8 @@ pub struct Summary<'a> {
     pub windows: Result<Vec<(String, u64)>, &'static str>,
     /// When the command began.
     pub began: Reading,
-    /// When the machine was gone.
-    pub gone: Instant,
+    /// What the host's side has passed.
+    pub moments: Moments,
     /// What the guest counted.
     pub counters: Option<Counters>,
     /// What the platform counted.
@@ -46,14 +48,6 @@ pub struct Summary<'a> {
 /// Groups with a title, in the order they are shown; `time` and `window` are treated by themselves before these.
 const GROUPS: [(&str, &str); 4] =
     [("fuse", "file requests to the host"), ("cache", "page cache"), ("mm", "memory"), ("syscalls", "system calls")];
-
-/// The moments of a run, in order: the counter that holds each, and what it is called.
-const MOMENTS: [(&str, &str); 4] = [
-    ("kernel_entry_tsc", "kernel entered"),
-    ("mounted_tsc", "shares mounted"),
-    ("program_tsc", "program's first instruction"),
-    ("exit_tsc", "program ended"),
-];
 
 /// Writes the block to stderr.
 pub fn print(summary: &Summary) {
@@ -66,7 +60,8 @@ fn render(summary: &Summary, khz: u64) -> String {
     let times = guest.remove("time").unwrap_or_default();
     let refusals = guest.remove("dax").unwrap_or_default();
     let window = window_section(summary, guest.remove("window").unwrap_or_default(), &refusals);
-    let mut sections = vec![time_section(summary, times, khz), window];
+    let waterfall = waterfall::section(summary.began, &summary.moments, summary.counters.as_ref(), &times, khz);
+    let mut sections = vec![waterfall, window];
     for (name, title) in GROUPS {
         let rows = guest.remove(name).unwrap_or_default();
         let mut rows: Vec<_> = rows.into_iter().filter(|(_, value)| *value != 0).collect();
@@ -110,27 +105,6 @@ fn section(title: &str, rows: Vec<(String, u64)>) -> Section {
 
 fn is_bytes(name: &str) -> bool {
     name.split('_').any(|word| word == "bytes")
-}
-
-/// The guest's moments are TSC values; the one of the report itself ties them to the host's clock.
-fn time_section(summary: &Summary, times: Vec<(String, u64)>, khz: u64) -> Section {
-    let began = summary.began.instant();
-    let find = |name: &str| times.iter().find(|(key, _)| key == name).map(|(_, value)| *value);
-    let arrived = summary.counters.as_ref().map(|counters| counters.arrived);
-    let since = |tsc: u64| {
-        let before = u128::from(find("now_tsc")?.checked_sub(tsc)?) * 1_000_000 / u128::from(khz.max(1));
-        arrived?.checked_sub(Duration::from_nanos(u64::try_from(before).ok()?))?.checked_duration_since(began)
-    };
-    let mut rows = Vec::new();
-    for (name, label) in MOMENTS {
-        if let Some(moment) = find(name).filter(|tsc| *tsc != 0).and_then(since) {
-            rows.push((label.to_owned(), milliseconds(moment)));
-        }
-    }
-    rows.push(("machine gone".to_owned(), milliseconds(summary.gone.saturating_duration_since(began))));
-    let known = |name: &str| name == "now_tsc" || MOMENTS.iter().any(|(moment, _)| *moment == name);
-    rows.extend(times.iter().filter(|(name, _)| !known(name)).map(|(name, value)| (name.clone(), count(*value))));
-    Section { title: "time since the command began".to_owned(), rows }
 }
 
 /// `refusals` are the guest's own reasons not to use a share's window, as `off.TAG.REASON`.
@@ -179,11 +153,6 @@ fn layout(sections: &[Section], out: &mut String) {
     }
 }
 
-/// A duration in milliseconds, with as many digits as mean something.
-pub fn milliseconds(duration: Duration) -> String {
-    format!("{:.2} ms", duration.as_secs_f64() * 1000.0)
-}
-
 /// A number with its thousands apart.
 pub fn count(value: u64) -> String {
     let digits = value.to_string();
@@ -222,9 +191,7 @@ mod tests {
 
     fn block(text: Option<&str>, windows: Result<Vec<(String, u64)>, &'static str>) -> String {
         let began = Reading::now();
-        let gone = began.instant() + Duration::from_millis(20);
-        let arrived = began.instant() + Duration::from_millis(10);
-        let counters = text.map(|text| Counters { text: text.to_owned(), arrived });
+        let counters = text.map(|text| Counters { text: text.to_owned(), arrived: Reading::now() });
         let machine = vec![Section { title: "exits".into(), rows: vec![("mmio".into(), "3".into())] }];
         let summary = Summary {
             program: "/bin/ls",
@@ -232,7 +199,7 @@ mod tests {
             policy: WindowPolicy::Lifo,
             windows,
             began,
-            gone,
+            moments: Moments::default(),
             counters,
             machine,
         };
@@ -246,18 +213,6 @@ mod tests {
             .find_map(|line| line.trim().strip_prefix(label))
             .unwrap_or_else(|| panic!("no {label}: {block}"))
             .trim()
-    }
-
-    #[test]
-    fn moments_are_placed_on_the_hosts_clock() {
-        // At 1 GHz: 8 ms, 3 ms before the report, which came 10 ms after the start.
-        let text = "time.kernel_entry_tsc=1000000\ntime.program_tsc=6000000\ntime.now_tsc=9000000\n";
-        let block = block(Some(text), root(2 << 30));
-        assert_eq!(value(&block, "kernel entered"), "2.00 ms");
-        assert_eq!(value(&block, "program's first instruction"), "7.00 ms");
-        assert_eq!(value(&block, "machine gone"), "20.00 ms");
-        assert_eq!(value(&block, "size"), "2G a share, policy lifo");
-        assert_eq!(value(&block, "mmio"), "3");
     }
 
     #[test]
@@ -287,13 +242,6 @@ mod tests {
         let windows = Ok(windows.map(|(tag, size)| (tag.to_owned(), size)).into());
         let block = block(Some("dax.off.volume2.no window=1\ndax.off.volume=1\n"), windows);
         assert_eq!(value(&block, "size"), "root 2G, volume1 64M, volume2 off (no window); policy lifo");
-    }
-
-    #[test]
-    fn lies_about_time_are_left_out_not_believed() {
-        let text = "time.now_tsc=5\ntime.exit_tsc=18446744073709551615\ntime.program_tsc=6\ntime.mounted_tsc=x\n";
-        let block = block(Some(text), root(0));
-        assert!(!block.contains("program") && !block.contains("mounted"), "{block}");
     }
 
     #[test]

@@ -77,6 +77,13 @@ impl Bus {
         None
     }
 
+    /// Deals with a write to a register that was made some time before an exit.
+    pub fn posted(&self, address: u64, data: &[u8]) {
+        if !self.pci.write_memory(address, data) {
+            self.unclaimed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn in_window(&self, address: u64) -> bool {
         self.windows.iter().any(|window| window.contains(&address))
     }

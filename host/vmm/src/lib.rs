@@ -1,6 +1,6 @@
 //! The Diolkos machine: a small virtual machine monitor on KVM.
 //!
-//! A [`MachineConfig`] says what to build, [`Machine::new`] builds it, [`Machine::run`] runs it to its
+//! [`Hypervisor::open`] finds KVM, a [`MachineConfig`] says what to build, [`Machine::new`] builds it, [`Machine::run`] runs it to its
 //! [`Outcome`]. The guest gets RAM, processors, and virtio devices on a PCI bus: a file system for each share, with
 //! a DAX window into the host's page cache; a console that is plain streams; and a source of entropy.
 //!
@@ -30,6 +30,7 @@ mod layout;
 mod losses;
 mod machine;
 mod memory;
+mod moments;
 mod outcome;
 mod pci;
 mod polling;
@@ -51,10 +52,11 @@ pub mod fs {
 pub use boot::BootError;
 pub use config::{MAX_CPUS, MachineConfig, ShareConfig};
 pub use confine::{ConfineError, Confined, Files};
-pub use kvm::{KvmError, ProbeError, probe};
+pub use kvm::{Hypervisor, KvmError, ProbeError};
 pub use layout::LayoutError;
 pub use machine::{Error, Machine};
 pub use memory::MemoryError;
+pub use moments::Moments;
 pub use outcome::{Finished, MachineStats, MemoryFault, Outcome, Remains, ShareStats};
 pub use stop::Stopper;
 pub use virtio::console::Stdio;

@@ -4,11 +4,13 @@ use crate::boot::{self, BootError, Loaded};
 use crate::bus::Bus;
 use crate::config::{MAX_CPUS, MachineConfig, ShareConfig};
 use crate::confine::{self, ConfineError, Confined, Directory, Front};
+use crate::kvm::posted::PostedWrites;
 use crate::kvm::vcpu::Vcpu;
-use crate::kvm::{Host, KvmError, ProbeError, Vm, cpu};
+use crate::kvm::{Host, Hypervisor, KvmError, Vm, cpu};
 use crate::layout::{ECAM, LOSSES, Layout, LayoutError, MAX_SLOTS, READ_ONLY_SIZE, START_INFO, WindowPlace};
 use crate::losses::{Mended, Mender};
 use crate::memory::{MemoryError, Ram};
+use crate::moments::Moments;
 use crate::pci::{PciDevice, PciRoot};
 use crate::shadow::Shadow;
 use crate::stop::Stopper;
@@ -25,15 +27,11 @@ use diolkos_common::cmdline::{BootOptions, ClockSample};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
 use thiserror::Error;
 
 /// Why there is no machine.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// KVM cannot be used.
-    #[error(transparent)]
-    Probe(#[from] ProbeError),
     /// A KVM call failed.
     #[error(transparent)]
     Kvm(#[from] KvmError),
@@ -90,23 +88,24 @@ pub struct Machine {
     /// Cares for accesses to lost window pages, if the guest can be told of them.
     pub(crate) mender: Option<Mender>,
     pub(crate) stopper: Stopper,
-    pub(crate) started: Instant,
-    pub(crate) built: Instant,
+    pub(crate) posted: Option<PostedWrites>,
+    pub(crate) moments: Moments,
 }
 
 impl Machine {
-    /// Builds the machine. No thread is started and no guest instruction run yet, so the caller may still confine the
+    /// Builds the machine on `hypervisor`. No thread is started and no guest instruction run yet, so the caller may still confine the
     /// process; every file the machine needs from outside is open, `/proc/self/fd` apart.
     ///
     /// # Errors
     /// [`enum@Error`] names the option or file at fault.
-    pub fn new(config: MachineConfig) -> Result<Self, Error> {
-        let started = Instant::now();
+    pub fn new(hypervisor: Hypervisor, config: MachineConfig) -> Result<Self, Error> {
+        let mut moments = Moments::default();
         check_tags(config.shares.iter().map(|share| share.tag.as_str()))?;
         if config.shares.len() > MAX_SLOTS - 3 {
             return Err(LayoutError::TooManyShares(config.shares.len()).into());
         }
-        let host = Host::open()?;
+        let Hypervisor { host, vm } = hypervisor;
+        let vm = Arc::new(vm);
         let most = host.max_cpus().min(MAX_CPUS);
         if config.cpus == 0 || config.cpus > most {
             return Err(Error::Processors { count: config.cpus, most });
@@ -115,9 +114,9 @@ impl Machine {
         let layout = Layout::plan(config.memory, &sizes, cpu::phys_bits(host.cpuid()))?;
         let ram = Arc::new(Ram::new(&layout.ram)?);
         let kernel = boot::load(ram.memory(), layout.ram[0].len, &config.kernel)?;
-        let shadow = Shadow::new()?;
-        let vm = Arc::new(Vm::new(&host)?);
+        moments.pass("kernel in memory");
 
+        let shadow = Shadow::new()?;
         let mut parts = Parts { vm: vm.clone(), ram: ram.clone(), shadow: shadow.clone(), devices: Vec::new() };
         let mut shares = Vec::with_capacity(config.shares.len());
         for (share, place) in config.shares.iter().zip(&layout.windows) {
@@ -126,17 +125,22 @@ impl Machine {
         parts.console(config.stdio)?;
         parts.attach(Box::new(Rng::default()), None)?;
 
+        moments.pass("devices made");
+
         let record_is_memory = map_memory(&vm, &ram, &shadow, &shares)?;
+        moments.pass("memory shown to KVM");
         let interrupters: Vec<_> = parts.devices.iter().map(VirtioPci::interrupter).collect();
         let mender = record_is_memory.then(|| mender(&shares, &interrupters, &shadow));
+        let posted: Vec<_> = parts.devices.iter().flat_map(VirtioPci::posted).collect();
         let devices = parts.devices.into_iter().map(|device| Box::new(device) as Box<dyn PciDevice>).collect();
         let windows = layout.windows.iter().flatten().map(|place| place.base..place.base + place.len).collect();
         let bus = Arc::new(Bus::new(PciRoot::new(shadow, devices), ram.clone(), windows, config.on_record));
         let (vcpus, mut boot) = processors(&vm, &host, &kernel, config.cpus, config.boot)?;
+        let posted = PostedWrites::new(&vm, vcpus[0].fd(), &posted)?;
         boot.losses = mender.is_some().then_some(LOSSES);
         let command_line = boot::place_command_line(boot.encode().len(), &kernel, layout.ram[0].len)?;
         let stopper = Stopper::new().map_err(|source| Error::Host { what: "stop signal", source })?;
-        let built = Instant::now();
+        moments.pass("machine built");
         Ok(Self {
             vcpus,
             bus,
@@ -149,8 +153,8 @@ impl Machine {
             interrupters,
             mender,
             stopper,
-            started,
-            built,
+            posted,
+            moments,
         })
     }
 

@@ -2,11 +2,11 @@
 
 use crate::bus::Bus;
 use crate::kvm::Vm;
+use crate::moments::Moments;
 use crate::virtio::fs::window::WindowStats;
 use diolkos_common::report::{DecodeError, End};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,14 +59,10 @@ pub struct MachineStats {
     pub interrupts: u64,
     /// The shares, in the order of the configuration.
     pub shares: Vec<ShareStats>,
-    /// When [`Machine::new`](crate::Machine::new) was called.
-    pub started: Instant,
-    /// When it returned.
-    pub built: Instant,
-    /// Just before the first instruction of the guest.
-    pub first_entry: Option<Instant>,
-    /// When the last processor had stopped.
-    pub ended: Instant,
+    /// Writes to registers that were no exits of their own.
+    pub posted: u64,
+    /// What the machine has passed, from its building to its end.
+    pub moments: Moments,
 }
 
 /// A run that is over.

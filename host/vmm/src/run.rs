@@ -6,6 +6,7 @@
 use crate::boot;
 use crate::bus::{Bus, memory_fault};
 use crate::kvm::cpu;
+use crate::kvm::posted::PostedWrites;
 use crate::kvm::vcpu::{Exit, Vcpu};
 use crate::losses::{Mender, Patience};
 use crate::machine::{Error, Machine, ShareHandle};
@@ -16,8 +17,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use vmm_sys_util::eventfd::EventFd;
@@ -29,10 +30,25 @@ struct Shared {
     halt: AtomicBool,
     over: EventFd,
     outcome: Mutex<Option<Outcome>>,
-    first_entry: Mutex<Option<Instant>>,
+    posted: Option<Mutex<Posted>>,
+    first_entry: OnceLock<Instant>,
+}
+
+/// Register writes without an exit, and how many there were.
+struct Posted {
+    writes: PostedWrites,
+    count: u64,
 }
 
 impl Shared {
+    /// Lets the devices see what was written to their registers before the exit that is about to be handled.
+    fn apply_posted(&self) {
+        let Some(posted) = &self.posted else { return };
+        // Held while the writes are applied: another processor's exit must not overtake them.
+        let mut posted = posted.lock().unwrap_or_else(PoisonError::into_inner);
+        posted.count += posted.writes.apply(|address, data| self.bus.posted(address, data));
+    }
+
     /// The first outcome counts.
     fn finish(&self, outcome: Outcome) {
         let mut slot = self.outcome.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -52,14 +68,15 @@ impl Machine {
         install_handler();
         let over = eventfd().map_err(|source| Error::Host { what: "end signal", source })?;
         self.write_boot_information()?;
-        let Self { vcpus, bus, vm, shares, interrupters, mender, stopper, started, built, .. } = self;
+        let Self { vcpus, bus, vm, shares, interrupters, mender, stopper, posted, mut moments, .. } = self;
         let shared = Arc::new(Shared {
             bus: bus.clone(),
             mender,
             halt: AtomicBool::new(false),
             over,
             outcome: Mutex::default(),
-            first_entry: Mutex::default(),
+            posted: posted.map(|writes| Mutex::new(Posted { writes, count: 0 })),
+            first_entry: OnceLock::new(),
         });
         let mut threads = Vec::with_capacity(vcpus.len());
         for (id, vcpu) in vcpus.into_iter().enumerate() {
@@ -73,13 +90,18 @@ impl Machine {
         }
         shared.halt.store(true, Ordering::Release);
         let exits = join(threads, &shared);
-        let ended = Instant::now();
+        if let Some(first_entry) = shared.first_entry.get() {
+            moments.passed("processor started", *first_entry);
+        }
+        moments.pass("processors stopped");
 
         bus.pci.slots().for_each(|mut device| device.drain());
         while !stopper.requested() && !bus.pci.slots().all(|mut device| device.drained()) {
             wait_readable(stopper.fd(), Duration::from_micros(100));
         }
+        moments.pass("output handed over");
         bus.pci.slots().for_each(|mut device| device.stop());
+        moments.pass("machine gone");
 
         let outcome = shared.outcome.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         let outcome = match (bus.end(), outcome) {
@@ -91,15 +113,13 @@ impl Machine {
         if bus.unclaimed() > 0 {
             exits.insert("unclaimed", bus.unclaimed());
         }
-        let first_entry = *shared.first_entry.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let posted = shared.posted.as_ref().map(|posted| posted.lock().unwrap_or_else(PoisonError::into_inner).count);
         let stats = MachineStats {
             exits,
             interrupts: interrupters.iter().map(|interrupter| interrupter.sent()).sum(),
             shares: shares.iter().map(share_stats).collect(),
-            started,
-            built,
-            first_entry,
-            ended,
+            posted: posted.unwrap_or(0),
+            moments,
         };
         Ok(Finished { outcome, stats, remains: Remains::new(bus, vm) })
     }
@@ -137,11 +157,12 @@ fn start(id: usize, mut vcpu: Vcpu, shared: Arc<Shared>) -> Result<JoinHandle<Ex
         let mut exits = Exits::new();
         let mut patience = Patience::default();
         if id == 0 {
-            *shared.first_entry.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(Instant::now());
+            let _ = shared.first_entry.set(Instant::now());
         }
         while !shared.halt.load(Ordering::Acquire) {
             let exit = vcpu.run();
             *exits.entry(exit.name()).or_default() += 1;
+            shared.apply_posted();
             let outcome = match exit {
                 Exit::MemoryFault(address) => {
                     let mended = shared.mender.as_ref().map(|mender| mender.mend(address));

@@ -37,6 +37,7 @@ extern "C" fn kernel_start(start_info: u64) -> ! {
     paging::protect_kernel()
         .unwrap_or_else(|_| failed("too little memory for page tables; give the machine more with --memory"));
     machine.add_high_memory().unwrap_or_else(|errno| failed(format!("memory above 4 GiB: {errno}")));
+    stats::MEMORY.set(rdtsc());
     let options = BootOptions::parse(&machine.command_line()).unwrap_or_else(|error| failed(error));
     report::set_verbose(options.verbose);
     if options.no_patch {
@@ -71,10 +72,12 @@ fn start_processors(count: usize) {
 
 /// The first thread: devices, the root, the program.
 fn run() {
+    stats::PROCESSOR.set(rdtsc());
     let options = options();
     losses::init(options.losses, root::lose)
         .unwrap_or_else(|errno| failed(format!("the record of lost window memory: {errno}")));
     drivers::init(options).unwrap_or_else(|error| failed(format!("devices: {error}")));
+    stats::DEVICES.set(rdtsc());
     let streams = [Stream::Stdin, Stream::Stdout, Stream::Stderr].map(drivers::console::stream);
     tty::init(streams, &options.terminal);
     diolkos_vfs::set_callers(linux::identity::caller);
@@ -98,6 +101,7 @@ pub fn finish(end: End) -> ! {
     linux::signal::host::ending(&end);
     drivers::console::flush();
     root::unmount();
+    stats::UNMOUNTED.set(rdtsc());
     if OPTIONS.get().is_some_and(|options| options.stats) {
         stats::DUPLICATE_INTERRUPTS.set(percpu::duplicates());
         let mut lines = String::new();

@@ -1,6 +1,7 @@
 //! The tree the program sees: the shares, and in memory what a Linux program expects beside them.
 
 use super::options;
+use crate::arch::rdtsc;
 use crate::drivers::fs::{FsDevice, by_tag, tags};
 use crate::fs::{devfs, devices, procfs, sysfs, tty, waiting};
 use crate::mm::{forget, frames, losses, reclaim, revoke};
@@ -107,6 +108,7 @@ pub fn mount(options: &BootOptions) -> Result<Arc<Namespace>, String> {
     };
     reclaim::init(give_back);
     let inode = share_root(root, devices::FIRST_SHARE)?;
+    stats::FUSE.set(rdtsc());
     let namespace =
         Namespace::new(inode, share_spec(root), config).map_err(|errno| format!("share '{}': {errno}", root.tag))?;
     let namespace = Arc::new(namespace);

@@ -6,7 +6,8 @@ mod hal;
 mod pci;
 pub mod rng;
 
-use crate::arch::{lapic, processors, trap};
+use crate::arch::{lapic, processors, rdtsc, trap};
+use crate::stats;
 use alloc::vec;
 use diolkos_common::cmdline::BootOptions;
 use diolkos_virtio::pci::{device_type, scan};
@@ -20,6 +21,7 @@ use hal::KernelHal;
 pub fn init(options: &BootOptions) -> Result<(), Error> {
     let config = pci::ConfigSpace::new(options.ecam);
     let functions = scan(&config, &mut pci::space_for_bars());
+    stats::DEVICES_FOUND.set(rdtsc());
     let message = |(address, data)| MsiMessage { address, data };
     let own = message(lapic::message());
     // Lost window memory is announced by the message of a share's first queue, which is for what needs no answer.

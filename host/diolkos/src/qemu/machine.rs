@@ -5,10 +5,11 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use diolkos_common::cmdline::ClockSample;
 use diolkos_common::report::{Decoder, End, Record};
+use diolkos_vmm::Moments;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::child::{Child, Killer};
@@ -38,6 +39,7 @@ pub struct Machine {
     relays: Relays,
     report: UnixStream,
     listener: Listener,
+    moments: Moments,
 }
 
 impl Machine {
@@ -59,6 +61,8 @@ impl Machine {
         let ours = |error: io::Error| format!("cannot prepare QEMU's files: {error}");
         let serve = |share| Daemon::start(&tools.daemon, share);
         let daemons = plan.shares.iter().map(serve).collect::<Result<Vec<_>, _>>()?;
+        let mut moments = Moments::default();
+        moments.pass("file servers started");
         let kernel = kernel_file().map_err(ours)?;
         let (report, report_far) = UnixStream::pair().map_err(ours)?;
         let (relays, streams) = Relays::start().map_err(ours)?;
@@ -88,9 +92,10 @@ impl Machine {
         let (command, inherited) = parts.command()?;
         let qemu = Child::start(command, &inherited)
             .map_err(|error| format!("cannot start {}: {error}", tools.qemu.display()))?;
+        moments.pass("qemu started");
         let sources = plan.shares.iter().map(|share| share.source.clone());
         let daemons = sources.zip(daemons.into_iter().map(|daemon| daemon.child)).collect();
-        Ok(Self { qemu, daemons, relays, report, listener })
+        Ok(Self { qemu, daemons, relays, report, listener, moments })
     }
 }
 
@@ -120,7 +125,7 @@ impl Running for Machine {
             self.qemu.killer().kill();
         }
         let status = self.qemu.wait_within(PATIENCE);
-        let gone = Instant::now();
+        self.moments.pass("qemu gone");
         let ending = match (heard, status) {
             (Ok(Some(end)), _) => Ending::Told(end),
             (Err(why), _) => Ending::Failed(why),
@@ -131,7 +136,8 @@ impl Running for Machine {
         if matches!(ending, Ending::Told(_)) {
             self.relays.drain();
         }
-        Finished { ending, gone, sections: Vec::<Section>::new() }
+        self.moments.pass("machine gone");
+        Finished { ending, sections: Vec::<Section>::new(), moments: self.moments }
     }
 }
 

@@ -49,7 +49,7 @@ impl Platform for Qemu {
     }
 
     fn start(
-        &self,
+        self: Box<Self>,
         plan: Plan,
         listener: Listener,
         signals: UnixStream,

@@ -1,6 +1,8 @@
-//! KVM, typed: the virtual machine ([`Vm`]), its processors ([`vcpu`]), and what the host's KVM can do ([`probe`]).
+//! KVM, typed: the virtual machine ([`Vm`]), its processors ([`vcpu`]), what they write without an exit
+//! ([`posted`]), and what the host's KVM can do ([`Hypervisor`]).
 
 pub mod cpu;
+pub mod posted;
 pub mod vcpu;
 
 use crate::layout::KVM_TSS;
@@ -73,12 +75,24 @@ impl ProbeError {
     }
 }
 
-/// Finds out whether KVM can be used, by making a virtual machine and throwing it away.
-///
-/// # Errors
-/// The reason why not, as a sentence for the user.
-pub fn probe() -> Result<(), ProbeError> {
-    open().and_then(|kvm| kvm.create_vm().map(drop).map_err(|e| ProbeError::new("create a virtual machine", e)))
+/// KVM, found to work: opened, and with a virtual machine made, for that is where some hosts refuse.
+pub struct Hypervisor {
+    /// What it can do.
+    pub(crate) host: Host,
+    /// The virtual machine; empty.
+    pub(crate) vm: Vm,
+}
+
+impl Hypervisor {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// The reason why it cannot be used, as a sentence for the user.
+    pub fn open() -> Result<Self, ProbeError> {
+        let host = Host::open()?;
+        let vm = Vm::new(&host)?;
+        Ok(Self { host, vm })
+    }
 }
 
 fn open() -> Result<Kvm, ProbeError> {

@@ -68,6 +68,11 @@ impl Vcpu {
         Self { fd, _vm: vm }
     }
 
+    /// What KVM calls it.
+    pub fn fd(&self) -> &VcpuFd {
+        &self.fd
+    }
+
     /// Runs it until it comes back. Must always be called from the same thread.
     pub fn run(&mut self) -> Exit<'_> {
         // On an error that is not about memory the exit reason is stale; `registers` needs the borrow back, so the

@@ -141,6 +141,11 @@ impl VirtioPci {
         self.interrupter.clone()
     }
 
+    /// The guest-physical addresses of registers whose writes may wait for the next exit.
+    pub fn posted(&self) -> impl Iterator<Item = Range<u64>> {
+        common::POSTED.into_iter().map(|range| self.registers + range.start..self.registers + range.end)
+    }
+
     fn publish(&self) {
         let mut bytes = self.chip.bytes();
         if self.interrupter.failed() {

@@ -65,6 +65,7 @@ pub fn start(options: &BootOptions, namespace: Arc<Namespace>) -> core::result::
     }
     let start = fs.working_dir();
     let found = find::along_path(&namespace, &start, name, &options.args, &options.env)?;
+    stats::FOUND.set(rdtsc());
     let space = AddressSpace::new().map_err(|_| own("no memory for the program's page tables".into()))?;
     let process = Process::new(1, space, fs, Credentials::new(options.ids.0, options.ids.1));
     process.files.open_stdio().map_err(|errno| own(format!("the standard streams: {}", describe(errno))))?;
