@@ -34,6 +34,10 @@ each_platform! {
 
     fn memory_is_linuxs(on) { same_c(on, "memory"); }
 
+    fn areas_join_where_linuxs_do(on) { same_c(on, "maps"); }
+
+    fn epoll_is_linuxs(on) { same_c(on, "epoll"); }
+
     fn the_process_is_linuxs(on) { same_c(on, "process"); }
 
     fn what_a_process_does_to_itself_is_linuxs(on) { same_c(on, "own_process"); }

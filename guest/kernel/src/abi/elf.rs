@@ -267,6 +267,18 @@ impl Image {
         let last = self.loads.last().map_or(0, Load::end);
         (first, last.next_multiple_of(PAGE))
     }
+
+    /// Where code and data are said to begin and end, before any bias: code from the first executable segment to the end of
+    /// the last, data from the start of the highest segment to the end of what files hold (`load_elf_binary` in Linux'
+    /// fs/binfmt_elf.c).
+    pub fn code_and_data(&self) -> ((u64, u64), (u64, u64)) {
+        let end = |load: &Load| load.vaddr + load.filesz;
+        let code = || self.loads.iter().filter(|load| load.exec);
+        let code = (code().map(|load| load.vaddr).min(), code().map(end).max());
+        let data = (self.loads.iter().map(|load| load.vaddr).max(), self.loads.iter().map(end).max());
+        let known = |(start, end): (Option<u64>, Option<u64>)| (start.unwrap_or(0), end.unwrap_or(0));
+        (known(code), known(data))
+    }
 }
 
 fn inside(phdr: &ProgramHeader, file_len: u64) -> bool {
@@ -345,6 +357,7 @@ mod tests {
         assert_eq!(image.phdrs, Some(0x400040));
         assert_eq!(image.interpreter, Some((0x200, 0x1c)));
         assert_eq!(image.span(), (0x400000, 0x408000));
+        assert_eq!(image.code_and_data(), ((0x400000, 0x402000), (0x402010, 0x402110)));
         assert!(!image.relocatable && !image.exec_stack && image.align == PAGE && image.phnum == 3);
     }
 

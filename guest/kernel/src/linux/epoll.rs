@@ -4,6 +4,9 @@
 //! set; for the few files of most programs that is cheap. Level-triggered is exact. Edge-triggered reports a
 //! ready file again whenever anything at all became ready since its last report: sometimes once too often, which
 //! programs must bear (epoll(7), "spurious"), never once too little.
+//!
+//! `EPOLLEXCLUSIVE`: all waiters are on the one bell, so all of them look; who looks first after a ring takes the files that are
+//! ready and exclusive for its set, and the other sets do not report those until the bell rings again.
 
 use super::open_file::OpenFile;
 use super::poll::{poll_bits, with_mask};
@@ -16,6 +19,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
+use core::ptr;
 use diolkos_vfs::{Errno, File, Inode, OpenFlags, Poll, Result};
 use linux_raw_sys::general as raw;
 use spin::Mutex;
@@ -41,6 +45,8 @@ const EPOLLEXCLUSIVE: u32 = 1 << 28;
 const EPOLLWAKEUP: u32 = 1 << 29;
 const EPOLLONESHOT: u32 = 1 << 30;
 const EPOLLET: u32 = 1 << 31;
+/// What may be asked for together with `EPOLLEXCLUSIVE` (`EPOLLEXCLUSIVE_OK_BITS` in Linux' fs/eventpoll.c).
+const WITH_EXCLUSIVE: u32 = raw::POLLIN | raw::POLLOUT | ALWAYS | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
 
 /// What the set is keyed by: the descriptor and the open file it stood for when it was added (epoll(7), Q1).
 type Key = (i32, usize);
@@ -51,6 +57,24 @@ struct Interest {
     data: u64,
     /// The bell's count when it was last reported; edge-triggered entries wait for another.
     reported_at: Option<u64>,
+}
+
+/// Which set has taken which file since the bell rang last, by the address of both.
+struct Claims {
+    bell: u64,
+    taken: BTreeMap<usize, usize>,
+}
+
+static CLAIMS: Mutex<Claims> = Mutex::new(Claims { bell: 0, taken: BTreeMap::new() });
+
+impl Claims {
+    /// Takes `file` for `set`, unless another set has it since the `bell`th ring.
+    fn take(&mut self, bell: u64, file: usize, set: usize) -> bool {
+        if self.bell != bell {
+            *self = Self { bell, taken: BTreeMap::new() };
+        }
+        *self.taken.entry(file).or_insert(set) == set
+    }
 }
 
 /// The set as a file.
@@ -99,11 +123,21 @@ impl Epoll {
             }
             let ready = poll_bits(asked.file.inner().poll()) & (wanted | ALWAYS);
             let news = asked.events & EPOLLET == 0 || asked.reported_at != Some(bell);
-            if ready != 0 && news && found.len() < max {
+            if ready != 0 && news && found.len() < max && self.may_tell(&asked, bell) {
                 found.push((asked, ready));
             }
         }
         found
+    }
+
+    /// Whether no other set was told of the file instead (`EPOLLEXCLUSIVE`).
+    fn may_tell(&self, asked: &Asked, bell: u64) -> bool {
+        asked.events & EPOLLEXCLUSIVE == 0 || CLAIMS.lock().take(bell, asked.key.1, ptr::from_ref(self).addr())
+    }
+
+    /// Whether an entry was added with `EPOLLEXCLUSIVE`: it cannot be changed any more (epoll_ctl(2)).
+    fn is_exclusive(&self, key: &Key) -> bool {
+        self.interests.lock().get(key).is_some_and(|known| known.events & EPOLLEXCLUSIVE != 0)
     }
 
     /// Notes that entries have been told to the program.
@@ -187,6 +221,14 @@ fn epoll_ctl(call: &mut Call<'_>) -> Result<u64> {
         return Err(Errno::ELOOP);
     }
     let key = (fd as i32, Arc::as_ptr(&file).addr());
+    let exclusive = event.events & EPOLLEXCLUSIVE != 0;
+    match operation {
+        raw::EPOLL_CTL_ADD if exclusive && (event.events & !WITH_EXCLUSIVE != 0 || as_epoll(&file).is_some()) => {
+            return Err(Errno::EINVAL);
+        }
+        raw::EPOLL_CTL_MOD if exclusive || epoll.is_exclusive(&key) => return Err(Errno::EINVAL),
+        _ => {}
+    }
     let interest = Interest { file: Arc::downgrade(&file), events: event.events, data: event.data, reported_at: None };
     let mut interests = epoll.interests.lock();
     let known = interests.get(&key).is_some_and(|known| known.file.strong_count() > 0);

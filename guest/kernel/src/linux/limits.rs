@@ -103,6 +103,9 @@ fn exchange(call: &Call<'_>, number: u64, new: Option<(u64, u64)>) -> Result<(u6
         if descriptors {
             call.process.files.set_limit(soft);
         }
+        if number == Resource::Stack as usize {
+            call.process.space().set_stack_limit(soft);
+        }
     }
     Ok(old)
 }

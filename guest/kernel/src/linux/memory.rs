@@ -3,10 +3,10 @@
 use super::Call;
 use super::open_file::OpenFile;
 use super::table::Calls;
-use crate::mm::space::{Advice, MapRequest, Place, Remap};
+use crate::mm::space::{MapRequest, Place, Remap};
 use crate::mm::user::UserPtr;
-use crate::mm::vma::{Backing, Prot};
-use crate::mm::{PAGE_SIZE, USER_TOP, frames, page_down, page_up};
+use crate::mm::vma::{Backing, Marks, Prot};
+use crate::mm::{PAGE_SIZE, USER_TOP, frames, page_up};
 use crate::report;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -23,14 +23,8 @@ pub const CALLS: Calls = &[
     (Sysno::munmap, munmap),
     (Sysno::mprotect, mprotect),
     (Sysno::mremap, mremap),
-    (Sysno::madvise, madvise),
     (Sysno::mincore, mincore),
     (Sysno::msync, msync),
-    (Sysno::mlock, mlock),
-    (Sysno::mlock2, mlock2),
-    (Sysno::munlock, munlock),
-    (Sysno::mlockall, mlockall),
-    (Sysno::munlockall, munlockall),
     (Sysno::brk, brk),
 ];
 
@@ -51,6 +45,15 @@ bitflags! {
         const STACK = raw::MAP_STACK;
         const HUGETLB = raw::MAP_HUGETLB;
         const FIXED_NOREPLACE = raw::MAP_FIXED_NOREPLACE;
+    }
+}
+
+impl MapFlags {
+    /// Those that are remembered with the area.
+    fn marks(self) -> Marks {
+        let marks =
+            [(Self::GROWSDOWN, Marks::GROWS_DOWN), (Self::NORESERVE, Marks::NORESERVE), (Self::LOCKED, Marks::LOCKED)];
+        marks.into_iter().filter(|(flag, _)| self.contains(*flag)).map(|(_, mark)| mark).collect()
     }
 }
 
@@ -111,7 +114,7 @@ fn mmap(call: &mut Call<'_>) -> Result<u64> {
         prot,
         max_prot: what.max_prot,
         shared,
-        grows_down: flags.contains(MapFlags::GROWSDOWN),
+        marks: flags.marks(),
         backing: what.backing,
         name: what.name,
         populate: flags.intersects(MapFlags::POPULATE | MapFlags::LOCKED) && !flags.contains(MapFlags::NONBLOCK),
@@ -221,40 +224,6 @@ fn mremap(call: &mut Call<'_>) -> Result<u64> {
     call.process.space().remap(old, old_len, new_len, Remap { may_move, keep_old, fixed })
 }
 
-/// madvise(2). Advice that would only make something faster is taken and forgotten.
-fn madvise(call: &mut Call<'_>) -> Result<u64> {
-    let [start, len, advice, ..] = call.args;
-    if !start.is_multiple_of(PAGE_SIZE) {
-        return Err(Errno::EINVAL);
-    }
-    let len = page_up(len).ok_or(Errno::EINVAL)?;
-    let advice = match advice as u32 {
-        raw::MADV_DONTNEED | raw::MADV_DONTNEED_LOCKED => Advice::DontNeed,
-        raw::MADV_FREE => Advice::Free,
-        raw::MADV_POPULATE_READ => Advice::Populate(false),
-        raw::MADV_POPULATE_WRITE => Advice::Populate(true),
-        raw::MADV_NORMAL
-        | raw::MADV_RANDOM
-        | raw::MADV_SEQUENTIAL
-        | raw::MADV_WILLNEED
-        | raw::MADV_DONTFORK
-        | raw::MADV_DOFORK
-        | raw::MADV_HUGEPAGE
-        | raw::MADV_NOHUGEPAGE
-        | raw::MADV_DONTDUMP
-        | raw::MADV_DODUMP
-        | raw::MADV_WIPEONFORK
-        | raw::MADV_KEEPONFORK
-        | raw::MADV_COLD
-        | raw::MADV_PAGEOUT => return Ok(0),
-        _ => return Err(Errno::EINVAL),
-    };
-    if len > 0 {
-        call.process.space().advise(start, len, advice)?;
-    }
-    Ok(0)
-}
-
 /// mincore(2), a gigabyte at a time: the answer is a byte a page.
 fn mincore(call: &mut Call<'_>) -> Result<u64> {
     const PIECE: u64 = 1 << 30;
@@ -297,51 +266,9 @@ fn msync(call: &mut Call<'_>) -> Result<u64> {
 }
 
 /// Fails for holes, as the calls do that change nothing else.
-fn check_mapped(call: &Call<'_>, start: u64, len: u64) -> Result<()> {
+pub fn check_mapped(call: &Call<'_>, start: u64, len: u64) -> Result<()> {
     let end = start.checked_add(len).ok_or(Errno::ENOMEM)?;
     if call.process.space().covers(start, end) { Ok(()) } else { Err(Errno::ENOMEM) }
-}
-
-/// The whole pages that mlock(2) and munlock(2) mean.
-fn lock_range(call: &Call<'_>) -> Result<(u64, u64)> {
-    let [start, len, ..] = call.args;
-    let end = start.checked_add(len).and_then(page_up).ok_or(Errno::EINVAL)?;
-    Ok((page_down(start), end))
-}
-
-/// mlock(2): brings the pages in. Nothing is ever paged out that the program cannot have back by touching it.
-fn mlock(call: &mut Call<'_>) -> Result<u64> {
-    let (start, end) = lock_range(call)?;
-    call.process.space().fill(start, end)?;
-    Ok(0)
-}
-
-/// mlock2(2).
-fn mlock2(call: &mut Call<'_>) -> Result<u64> {
-    match call.args[2] as u32 {
-        0 => mlock(call),
-        raw::MLOCK_ONFAULT => munlock(call),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-/// munlock(2).
-fn munlock(call: &mut Call<'_>) -> Result<u64> {
-    let (start, end) = lock_range(call)?;
-    check_mapped(call, start, end - start)?;
-    Ok(0)
-}
-
-/// mlockall(2).
-fn mlockall(call: &mut Call<'_>) -> Result<u64> {
-    let known = raw::MCL_CURRENT | raw::MCL_FUTURE | raw::MCL_ONFAULT;
-    let flags = call.args[0] as u32;
-    if flags == 0 || flags & !known != 0 || flags == raw::MCL_ONFAULT { Err(Errno::EINVAL) } else { Ok(0) }
-}
-
-/// munlockall(2).
-fn munlockall(_: &mut Call<'_>) -> Result<u64> {
-    Ok(0)
 }
 
 /// brk(2): the raw call returns the end, moved or not.

@@ -4,6 +4,7 @@
 //! handler is data: each family lists its calls, [`table`] gathers them. A number nobody lists returns `ENOSYS`
 //! and is counted.
 
+pub mod advice;
 pub mod attributes;
 pub mod clock;
 pub mod copy;

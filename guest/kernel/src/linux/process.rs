@@ -42,8 +42,10 @@ pub struct Program {
     pub arg_range: (u64, u64),
     /// As above.
     pub env_range: (u64, u64),
-    /// Code, data and the start of the heap: for `/proc/self/stat`.
+    /// First and last address of code and of data, for `/proc/self/stat`.
     pub code_range: (u64, u64),
+    /// As above.
+    pub data_range: (u64, u64),
     /// The stack pointer it started with.
     pub stack_start: u64,
 }

@@ -8,6 +8,7 @@ pub type Calls = &'static [(Sysno, Handler)];
 
 /// Every family. A number listed twice is a mistake that the build refuses.
 const FAMILIES: &[Calls] = &[
+    super::advice::CALLS,
     super::attributes::CALLS,
     super::clock::CALLS,
     super::copy::CALLS,

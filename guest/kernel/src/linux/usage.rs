@@ -29,7 +29,7 @@ fn getrusage(call: &mut Call<'_>) -> Result<u64> {
             let used = if which == RUSAGE_SELF { call.process.ran_ns() } else { call.thread.ran_ns() };
             words[0] = used / SECOND;
             words[1] = used % SECOND / 1000;
-            let (_, resident) = call.process.space().usage();
+            let resident = call.process.space().usage().owned;
             // In KiB; the present size, since the greatest is not kept.
             words[MAX_RSS] = resident >> 10;
             words[MINOR_FAULTS] = stats::FAULTS.get();

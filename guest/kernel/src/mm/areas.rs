@@ -1,6 +1,6 @@
 //! The ordered map of areas: finding, cutting, joining, and finding room. Pure; tested on the host.
 
-use super::vma::{Backing, Vma};
+use super::vma::{Backing, Marks, Owner, Vma};
 use super::{LARGE_PAGE, USER_MIN};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -18,6 +18,8 @@ const PIECE: usize = 512;
 #[derive(Default)]
 pub struct Areas {
     map: BTreeMap<u64, Vma>,
+    /// Owners there have been.
+    owners: u64,
     searched: Searched,
 }
 
@@ -76,13 +78,14 @@ impl Areas {
             && joins(&before, &vma)
         {
             self.map.remove(&before.start);
-            vma = Vma { start: before.start, backing: before.backing, ..vma };
+            vma = Vma { start: before.start, backing: before.backing, owner: before.owner.or(vma.owner), ..vma };
         }
         if let Some(after) = self.map.get(&vma.end).cloned()
             && joins(&vma, &after)
         {
             self.map.remove(&after.start);
             vma.end = after.end;
+            vma.owner = vma.owner.or(after.owner);
         }
         self.map.insert(vma.start, vma);
     }
@@ -134,6 +137,26 @@ impl Areas {
         }
     }
 
+    /// An owner that owns nothing yet.
+    pub fn new_owner(&mut self) -> Owner {
+        self.owners += 1;
+        Owner(self.owners)
+    }
+
+    /// The private area that holds `address` gets pages of its own: from now on they have an owner, a neighbour's where that
+    /// lets them join once they have the same protection (`find_mergeable_anon_vma` in Linux' mm/vma.c).
+    pub fn take_ownership(&mut self, address: u64) {
+        let Some(vma) = self.find(address).filter(|vma| !vma.shared && vma.owner.is_none()) else { return };
+        let after = self.map.get(&vma.end).filter(|after| continues(vma, after));
+        let before = self.map.range(..vma.start).next_back().map(|(_, before)| before);
+        let before = before.filter(|before| before.end == vma.start && continues(before, vma));
+        let (start, known) = (vma.start, after.and_then(|v| v.owner).or_else(|| before.and_then(|v| v.owner)));
+        let owner = known.unwrap_or_else(|| self.new_owner());
+        if let Some(vma) = self.map.get_mut(&start) {
+            vma.owner = Some(owner);
+        }
+    }
+
     /// Finds room for `len` bytes: at `hint` if that is free, else the highest place below `top`. Big areas are
     /// aligned to large pages.
     pub fn find_room(&mut self, hint: u64, len: u64, top: u64) -> Option<u64> {
@@ -174,7 +197,7 @@ impl Areas {
 }
 
 fn bottom(vma: &Vma) -> u64 {
-    if vma.grows_down { vma.start.saturating_sub(GUARD_GAP) } else { vma.start }
+    if vma.marks.contains(Marks::GROWS_DOWN) { vma.start.saturating_sub(GUARD_GAP) } else { vma.start }
 }
 
 fn cut_front(vma: &Vma, start: u64) -> Vma {
@@ -186,20 +209,24 @@ fn cut_front(vma: &Vma, start: u64) -> Vma {
     rest
 }
 
-fn joins(low: &Vma, high: &Vma) -> bool {
-    let alike = low.prot == high.prot
-        && low.max_prot == high.max_prot
-        && low.shared == high.shared
-        && low.grows_down == high.grows_down
-        && low.name == high.name;
+/// Whether `high` goes on where `low` ends, protection and owner aside.
+fn continues(low: &Vma, high: &Vma) -> bool {
+    let alike = low.shared == high.shared && low.marks == high.marks && low.name == high.name;
     alike
         && match (&low.backing, &high.backing) {
-            (Backing::Anonymous, Backing::Anonymous) => true,
+            (Backing::Anonymous, Backing::Anonymous) => low.moved == high.moved,
             (Backing::File { file: a, offset: at, .. }, Backing::File { file: b, offset: next, .. }) => {
                 alloc::sync::Arc::ptr_eq(a, b) && at + (low.end - low.start) == *next
             }
             _ => false,
         }
+}
+
+/// Whether two neighbours become one area: exactly where they do on Linux (`can_vma_merge_after` in mm/vma.c), because
+/// `/proc/self/maps` shows it, and mremap(2) does not reach over an end.
+fn joins(low: &Vma, high: &Vma) -> bool {
+    let owners = low.owner.is_none() || high.owner.is_none() || low.owner == high.owner;
+    owners && low.prot == high.prot && low.max_prot == high.max_prot && continues(low, high)
 }
 
 #[cfg(test)]
@@ -210,17 +237,7 @@ mod tests {
     const TOP: u64 = 0x5000_0000;
 
     fn area(start: u64, end: u64, prot: Prot) -> Vma {
-        let all = Prot::all();
-        Vma {
-            start,
-            end,
-            prot,
-            max_prot: all,
-            shared: false,
-            grows_down: false,
-            backing: Backing::Anonymous,
-            name: None,
-        }
+        Vma::anonymous(start, end, prot)
     }
 
     fn bounds(areas: &Areas) -> Vec<(u64, u64)> {
@@ -316,8 +333,43 @@ mod tests {
     #[test]
     fn nothing_is_put_into_the_gap_below_a_stack() {
         let mut areas = Areas::default();
-        areas.insert(Vma { grows_down: true, ..area(TOP - 0x10000, TOP, Prot::WRITE) });
+        areas.insert(Vma { marks: Marks::GROWS_DOWN, ..area(TOP - 0x10000, TOP, Prot::WRITE) });
         assert_eq!(areas.find_room(0, 0x1000, TOP), Some(TOP - 0x10000 - GUARD_GAP - 0x1000));
         assert!(!areas.is_free(TOP - 0x20000, TOP - 0x1f000));
+    }
+
+    #[test]
+    fn pages_of_different_owners_stay_apart() {
+        let mut areas = Areas::default();
+        areas.insert(area(0x10000, 0x20000, Prot::READ));
+        areas.insert(Vma { marks: Marks::LOCKED, ..area(0x20000, 0x30000, Prot::READ) });
+        areas.insert(area(0x30000, 0x40000, Prot::READ));
+        [0x10000, 0x20000, 0x30000].iter().for_each(|at| areas.take_ownership(*at));
+        areas.change(0x20000, 0x30000, |v| v.marks = Marks::empty());
+        assert_eq!(bounds(&areas).len(), 3);
+        areas.remove(0x20000, 0x30000);
+        // Without pages it joins the one before, with which it then ends at the other's.
+        areas.insert(area(0x20000, 0x30000, Prot::READ));
+        assert_eq!(bounds(&areas), [(0x10000, 0x30000), (0x30000, 0x40000)]);
+    }
+
+    #[test]
+    fn who_only_differs_in_protection_shares_an_owner_and_may_join() {
+        let mut areas = Areas::default();
+        areas.insert(area(0x10000, 0x20000, Prot::READ));
+        areas.insert(area(0x20000, 0x30000, Prot::EXEC));
+        areas.take_ownership(0x10000);
+        areas.take_ownership(0x20000);
+        assert_eq!(areas.find(0x10000).unwrap().owner, areas.find(0x20000).unwrap().owner);
+        areas.change(0x20000, 0x30000, |v| v.prot = Prot::READ);
+        assert_eq!(bounds(&areas), [(0x10000, 0x30000)]);
+    }
+
+    #[test]
+    fn what_was_moved_with_its_pages_does_not_join() {
+        let mut areas = Areas::default();
+        areas.insert(area(0x10000, 0x20000, Prot::READ));
+        areas.insert(Vma { moved: 0x5000, ..area(0x20000, 0x30000, Prot::READ) });
+        assert_eq!(bounds(&areas).len(), 2);
     }
 }

@@ -9,8 +9,8 @@
 
 use super::paging::{self, ADDRESS, LARGE, NO_EXEC, OWNED, PRESENT, Slot, WRITE};
 use super::space::{AddressSpace, FaultError, Inner, rights};
-use super::vma::{Backing, Prot, Vma};
-use super::{LARGE_PAGE, PAGE_SIZE, USER_TOP, frames, losses, page_down, reclaim};
+use super::vma::{Backing, Marks, Prot, Vma};
+use super::{LARGE_PAGE, PAGE_SIZE, USER_MIN, USER_TOP, frames, losses, page_down, reclaim};
 use crate::arch::copy_fallible;
 use crate::{stats, task};
 use alloc::sync::Arc;
@@ -25,8 +25,6 @@ const FILE_STEP: u64 = 256 << 10;
 /// An area that is first touched so near to its end, in bytes, is taken for a thread's stack: of thousands of them only what
 /// is used shall take memory. (Linux 6.7 goes by `MAP_STACK`.)
 const STACK_END: u64 = 128 << 10;
-/// Largest main stack (`RLIMIT_STACK`'s usual value).
-const STACK_LIMIT: u64 = 8 << 20;
 
 /// What was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,16 +122,19 @@ fn find_area(inner: &mut Inner, page: u64) -> Result<Vma, FaultError> {
     if vma.start <= page {
         return Ok(vma.clone());
     }
-    let (start, end) = (vma.start, vma.end);
-    if !vma.grows_down || end - page > STACK_LIMIT {
+    if !vma.marks.contains(Marks::GROWS_DOWN) {
         return Err(FaultError::NotMapped);
     }
-    let room = inner.areas.at_or_after(page).is_some_and(|next| next.start == start);
-    if !room || inner.areas.overlapping(page.saturating_sub(super::areas::GUARD_GAP), page).next().is_some() {
-        return Err(FaultError::NotMapped);
-    }
+    let (start, end, limit) = (vma.start, vma.end, inner.stack.1);
+    let may_reach = |to: &u64| {
+        let gap = to.saturating_sub(super::areas::GUARD_GAP);
+        *to >= USER_MIN && end - to <= limit && inner.areas.overlapping(gap, start).next().is_none()
+    };
+    // Some pages at once, where Linux grows by what is touched.
+    let step = page & !(ANONYMOUS_STEP - 1);
+    let to = [step, page].into_iter().find(may_reach).ok_or(FaultError::NotMapped)?;
     inner.version += 1;
-    inner.areas.grow_down(start, page);
+    inner.areas.grow_down(start, to);
     inner.areas.find(page).cloned().ok_or(FaultError::NotMapped)
 }
 
@@ -158,9 +159,13 @@ fn zero(phys: u64, len: u64) {
 }
 
 fn fill_anonymous(inner: &mut Inner, vma: &Vma, page: u64) -> Result<(), FaultError> {
+    if vma.owner.is_none() {
+        inner.areas.take_ownership(page);
+    }
     let bits = rights(vma.prot, true) | OWNED;
     let large = page & !(LARGE_PAGE - 1);
-    if large >= vma.start
+    if !vma.marks.contains(Marks::SMALL)
+        && large >= vma.start
         && large + LARGE_PAGE <= vma.end
         && page + STACK_END < vma.end
         && let Some(entry) = inner.tables.large(page).map_err(out_of_memory)?.filter(|entry| entry.get() == 0)
@@ -269,6 +274,9 @@ fn copy_page(inner: &mut Inner, vma: &Vma, page: u64, source: u64, lost: u64) ->
     if left != 0 || losses::sequence() != lost {
         frames::release(frame, 0);
         return if left == 0 { Ok(false) } else { Err(FaultError::NoPage) };
+    }
+    if vma.owner.is_none() {
+        inner.areas.take_ownership(page);
     }
     stats::COPIED_BYTES.add(PAGE_SIZE);
     let entry = inner.tables.small(page).map_err(out_of_memory)?;

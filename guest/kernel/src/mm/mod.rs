@@ -13,7 +13,11 @@ pub mod frames;
 #[cfg(guest)]
 mod heap;
 #[cfg(guest)]
+pub mod listing;
+#[cfg(guest)]
 pub mod losses;
+#[cfg(guest)]
+pub mod marking;
 #[cfg(guest)]
 pub mod paging;
 #[cfg(guest)]

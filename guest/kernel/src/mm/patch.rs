@@ -304,14 +304,9 @@ impl Inner {
         let start = self.areas.find_room(0, STUBS, below).filter(|start| start.abs_diff(site) < REACH)?;
         self.version += 1;
         self.areas.insert(Vma {
-            start,
-            end: start + STUBS,
-            prot: Prot::READ | Prot::EXEC,
             max_prot: Prot::READ | Prot::EXEC,
-            shared: false,
-            grows_down: false,
-            backing: Backing::Anonymous,
             name: Some("[diolkos]".into()),
+            ..Vma::anonymous(start, start + STUBS, Prot::READ | Prot::EXEC)
         });
         let stubs = &mut self.patches.lock().stubs;
         stubs.push(Stubs { start, used: 0 });

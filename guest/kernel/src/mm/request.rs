@@ -1,6 +1,6 @@
 //! What is asked of an address space, and why it can say no.
 
-use super::vma::{Backing, Prot};
+use super::vma::{Backing, Marks, Prot};
 use alloc::sync::Arc;
 use diolkos_vfs::Errno;
 
@@ -27,8 +27,8 @@ pub struct MapRequest {
     pub max_prot: Prot,
     /// `MAP_SHARED`.
     pub shared: bool,
-    /// `MAP_GROWSDOWN`.
-    pub grows_down: bool,
+    /// `MAP_GROWSDOWN`, `MAP_NORESERVE`, `MAP_LOCKED`.
+    pub marks: Marks,
     /// What to show.
     pub backing: Backing,
     /// Name in `/proc/self/maps`.

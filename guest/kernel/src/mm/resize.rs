@@ -2,7 +2,7 @@
 
 use super::paging::{self, ADDRESS, OWNED, Slot};
 use super::space::{Inner, MMAP_TOP, Place};
-use super::vma::{Backing, Prot, Vma};
+use super::vma::{Backing, Marks, Prot, Vma};
 use super::{LARGE_PAGE, PAGE_SIZE, USER_TOP, frames, page_up};
 use diolkos_vfs::{Errno, Result};
 
@@ -23,16 +23,8 @@ impl Inner {
             return Err(Errno::ENOMEM);
         }
         self.version += 1;
-        self.areas.insert(Vma {
-            start: old_top,
-            end: new_top,
-            prot: Prot::READ | Prot::WRITE,
-            max_prot: Prot::all(),
-            shared: false,
-            grows_down: false,
-            backing: Backing::Anonymous,
-            name: Some("[heap]".into()),
-        });
+        let area = Vma::anonymous(old_top, new_top, Prot::READ | Prot::WRITE);
+        self.areas.insert(Vma { marks: area.marks | self.future, ..area });
         Ok(())
     }
 
@@ -87,9 +79,14 @@ impl Inner {
         }
         let piece = self.areas.remove(old.0, old.1).pop().ok_or(Errno::EFAULT)?;
         if keep_old {
-            self.areas.insert(piece.clone());
+            // What pages it gets now are new ones, and nobody has locked them.
+            let owner = piece.owner.filter(|_| piece.shared);
+            let marks = piece.marks - Marks::LOCKED - Marks::ON_FAULT;
+            self.areas.insert(Vma { owner, marks, ..piece.clone() });
         }
-        self.areas.insert(Vma { start: new, end: new + new_len, ..piece });
+        // Private memory without pages belongs where it is.
+        let moved = piece.owner.map_or(0, |_| piece.moved.wrapping_add(new.wrapping_sub(old.0)));
+        self.areas.insert(Vma { start: new, end: new + new_len, moved, ..piece });
         self.tidy_reverse();
         paging::flush_all_everywhere();
         Ok(new)

@@ -1,5 +1,6 @@
 //! The address space of a program: its areas and the page tables that show them. The calls that change mappings are
-//! here; what happens on a fault is in `fault`, and what brings pages in and throws them away in `residency`.
+//! here; what happens on a fault is in `fault`, what brings pages in and throws them away in `residency`, and what
+//! `/proc` shows in `listing`.
 //!
 //! # Locking
 //! One spin lock a space, never held while a file is asked for anything.
@@ -8,11 +9,10 @@ use super::areas::Areas;
 use super::paging::{self, ADDRESS, LARGE, NO_EXEC, OWNED, PRESENT, Tables, USER, WRITE};
 use super::patch::{Heat, Patches};
 use super::reverse::Reverse;
-use super::vma::{Backing, Held, Prot, Vma, VmaInfo};
+use super::vma::{Backing, Held, Marks, Prot, Vma};
 use super::{LARGE_PAGE, PAGE_SIZE, USER_MIN, USER_TOP, frames, page_up, shootdown};
 use crate::arch::processors;
 use alloc::collections::BTreeMap;
-use alloc::string::{String, ToString};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
@@ -43,6 +43,10 @@ pub(super) struct Inner {
     removed: Vec<Vec<Vma>>,
     /// Where the heap starts and ends.
     pub(super) brk: (u64, u64),
+    /// Where the main stack began, and how large it and others may grow (`RLIMIT_STACK`).
+    pub(super) stack: (u64, u64),
+    /// What areas to come are marked with (mlockall(2), `MCL_FUTURE`).
+    pub(super) future: Marks,
     /// System calls that have become jumps.
     pub(super) patches: Arc<Mutex<Patches>>,
 }
@@ -186,6 +190,8 @@ impl AddressSpace {
             reverse: Reverse::default(),
             removed: Vec::new(),
             brk: (0, 0),
+            stack: (0, 0),
+            future: Marks::empty(),
             patches: patches.clone(),
         };
         let space = Arc::new(Self { inner: Mutex::new(inner), heat: Heat::default(), patches });
@@ -222,7 +228,7 @@ impl AddressSpace {
     /// `ENOMEM` when there is no room, `EEXIST`, `EINVAL` for an unaligned and `EPERM` for a forbidden fixed place,
     /// `ENODEV` for a file that cannot be mapped this way.
     pub fn map(&self, request: MapRequest) -> Result<u64> {
-        let MapRequest { place, len, prot, max_prot, shared, grows_down, backing, name, populate } = request;
+        let MapRequest { place, len, prot, max_prot, shared, marks, backing, name, populate } = request;
         let len = page_up(len).filter(|len| *len <= USER_TOP).ok_or(Errno::ENOMEM)?;
         if len == 0 {
             return Err(Errno::EINVAL);
@@ -247,7 +253,11 @@ impl AddressSpace {
             let start = inner.place(place, len)?;
             inner.version += 1;
             let end = start + len;
-            inner.areas.insert(Vma { start, end, prot, max_prot, shared, grows_down, backing, name });
+            // Shared anonymous memory is an object of its own; its first byte is here.
+            let object = shared && matches!(backing, Backing::Anonymous);
+            let (owner, moved) = if object { (Some(inner.areas.new_owner()), start) } else { (None, 0) };
+            let marks = (marks | inner.future).accounted(prot, shared);
+            inner.areas.insert(Vma { start, end, prot, max_prot, shared, marks, owner, moved, backing, name });
             Ok(start)
         })?;
         if populate && !prot.is_empty() {
@@ -289,7 +299,7 @@ impl AddressSpace {
             inner.unpatch(start, end);
         }
         inner.version += 1;
-        inner.areas.change(start, end, |vma| vma.prot = prot);
+        inner.areas.change(start, end, |vma| vma.protect(prot));
         let mut lowered = false;
         inner.tables.for_each(start, end, |_, entry, _| {
             let old = entry.get();
@@ -338,6 +348,16 @@ impl AddressSpace {
         })
     }
 
+    /// Sets how large stacks may grow, in bytes (`RLIMIT_STACK`).
+    pub fn set_stack_limit(&self, limit: u64) {
+        self.inner.lock().stack.1 = limit;
+    }
+
+    /// Sets where the main stack starts; called once by the loader.
+    pub fn set_stack_start(&self, start: u64) {
+        self.inner.lock().stack.0 = start;
+    }
+
     /// Sets where the heap starts; called once by the loader.
     pub fn set_brk_start(&self, start: u64) {
         self.inner.lock().brk = (start, start);
@@ -352,13 +372,6 @@ impl AddressSpace {
             }
             inner.brk.1
         })
-    }
-
-    /// Some areas in order, from the one on that holds `start` or comes after it.
-    pub fn areas_from(&self, start: u64) -> Vec<VmaInfo> {
-        const PIECE: usize = 256;
-        let areas: Vec<Vma> = self.inner.lock().areas.overlapping(start, u64::MAX).take(PIECE).cloned().collect();
-        areas.iter().map(info).collect()
     }
 
     /// Where the area begins that holds an address.
@@ -418,21 +431,6 @@ impl AddressSpace {
             self.unmap(from, to - from)?;
         }
     }
-
-    /// Bytes mapped, and bytes of RAM in use by anonymous and copied pages (for `/proc/self/status`, getrusage).
-    pub fn usage(&self) -> (u64, u64) {
-        let inner = self.inner.lock();
-        (inner.areas.iter().map(|vma| vma.end - vma.start).sum(), inner.owned)
-    }
-}
-
-fn info(vma: &Vma) -> VmaInfo {
-    let file = match &vma.backing {
-        Backing::Anonymous => None,
-        Backing::File { file, offset, .. } => file.inode().metadata().ok().map(|m| (*offset, m.dev, m.ino)),
-    };
-    let name = vma.name.as_deref().map_or_else(String::new, |name| name.to_string());
-    VmaInfo { range: (vma.start, vma.end), prot: vma.prot, shared: vma.shared, file, name }
 }
 
 impl Drop for AddressSpace {

@@ -278,7 +278,7 @@ fn dispositions(process: &Process) -> (u64, u64) {
 
 fn facts(subject: Subject) -> Result<ProcessFacts> {
     let (process, thread) = (subject.process()?, subject.thread()?);
-    let (program, (mapped, resident)) = (process.program(), process.space().usage());
+    let (program, usage) = (process.program(), process.space().usage());
     let credentials = process.credentials.lock().clone();
     let (ignored, caught) = dispositions(&process);
     let shared_pending = process.signals.lock().pending.set().0;
@@ -297,8 +297,12 @@ fn facts(subject: Subject) -> Result<ProcessFacts> {
         gids: id_list(&credentials.gid),
         groups: credentials.groups,
         fd_size: process.files.numbers().last().map_or(64, |last| (*last as usize + 1).next_multiple_of(64)),
-        mapped,
-        resident,
+        mapped: usage.mapped,
+        resident: usage.owned,
+        locked: usage.locked,
+        data: usage.data,
+        stack: usage.stack,
+        all_code: usage.code,
         threads: process.thread_count(),
         nice: thread.schedule.lock().nice(),
         pending,
@@ -314,6 +318,8 @@ fn facts(subject: Subject) -> Result<ProcessFacts> {
         started_ns: process.started_ns,
         cpu_ns: time::monotonic_ns().saturating_sub(process.started_ns),
         code: program.code_range,
+        data_range: program.data_range,
+        heap_start: process.space().heap_start(),
         stack_start: program.stack_start,
         args: program.arg_range,
         env: program.env_range,

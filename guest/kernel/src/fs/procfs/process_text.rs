@@ -4,6 +4,9 @@ use super::system_text::{processor_list, processor_mask, ticks};
 use alloc::string::String;
 use core::fmt::Write;
 
+/// Bytes in a page.
+const PAGE: u64 = 4096;
+
 /// Real, effective, saved and file system id.
 pub type Ids = [u32; 4];
 
@@ -32,6 +35,14 @@ pub struct ProcessFacts {
     pub mapped: u64,
     /// Bytes of RAM in use by the process' own pages.
     pub resident: u64,
+    /// Bytes locked in memory, private and writable, of stacks, and of code that is mapped anywhere.
+    pub locked: u64,
+    /// As above.
+    pub data: u64,
+    /// As above.
+    pub stack: u64,
+    /// As above.
+    pub all_code: u64,
     /// Threads.
     pub threads: usize,
     /// The thread's nice value.
@@ -60,8 +71,12 @@ pub struct ProcessFacts {
     pub started_ns: u64,
     /// Processor time used, nanoseconds.
     pub cpu_ns: u64,
-    /// First and last address of the code, and start of the stack.
+    /// First and last address of the code and of the data, and where heap and stack start.
     pub code: (u64, u64),
+    /// As above.
+    pub data_range: (u64, u64),
+    /// As above.
+    pub heap_start: u64,
     /// As above.
     pub stack_start: u64,
     /// Addresses of the arguments and the environment.
@@ -115,22 +130,27 @@ pub fn status(facts: &ProcessFacts) -> String {
     text
 }
 
+/// Bytes of the program's own code, in whole pages.
+fn code_bytes(facts: &ProcessFacts) -> u64 {
+    facts.code.1.next_multiple_of(PAGE).saturating_sub(facts.code.0 & !(PAGE - 1))
+}
+
 fn memory_lines(text: &mut String, facts: &ProcessFacts) {
-    let code = facts.code.1.saturating_sub(facts.code.0);
+    let code = code_bytes(facts).min(facts.all_code);
     let lines = [
         ("VmPeak", facts.mapped),
         ("VmSize", facts.mapped),
-        ("VmLck", 0),
+        ("VmLck", facts.locked),
         ("VmPin", 0),
         ("VmHWM", facts.resident),
         ("VmRSS", facts.resident),
         ("RssAnon", facts.resident),
         ("RssFile", 0),
         ("RssShmem", 0),
-        ("VmData", facts.mapped.saturating_sub(code)),
-        ("VmStk", 0),
+        ("VmData", facts.data),
+        ("VmStk", facts.stack),
         ("VmExe", code),
-        ("VmLib", 0),
+        ("VmLib", facts.all_code.saturating_sub(code)),
         ("VmPTE", 0),
         ("VmSwap", 0),
     ];
@@ -142,7 +162,6 @@ fn memory_lines(text: &mut String, facts: &ProcessFacts) {
 
 /// `/proc/self/stat`: 52 fields in one line.
 pub fn stat(facts: &ProcessFacts) -> String {
-    const PAGE: u64 = 4096;
     let state = if facts.running { 'R' } else { 'S' };
     let mut text = alloc::format!("{} ({}) {state} ", facts.tid, facts.name);
     // ppid, process group, session, terminal and its foreground group, flags, four fault counts.
@@ -158,18 +177,18 @@ pub fn stat(facts: &ProcessFacts) -> String {
     let low = |mask: u64| mask & 0x7fff_ffff;
     let _ = write!(text, "{} {} ", low(facts.pending), low(facts.blocked));
     let _ = write!(text, "{} {} 0 0 0 17 {} 0 0 0 0 0 ", low(facts.ignored), low(facts.caught), facts.cpu);
-    // Data and heap, which we do not tell, then arguments and environment, and the exit code.
+    // Data and heap, arguments and environment, and the exit code.
     let ((args, args_end), (env, env_end)) = (facts.args, facts.env);
-    let _ = writeln!(text, "0 0 0 {args} {args_end} {env} {env_end} 0");
+    let _ = write!(text, "{} {} {} ", facts.data_range.0, facts.data_range.1, facts.heap_start);
+    let _ = writeln!(text, "{args} {args_end} {env} {env_end} 0");
     text
 }
 
 /// `/proc/self/statm`, in pages.
 pub fn statm(facts: &ProcessFacts) -> String {
-    const PAGE: u64 = 4096;
-    let code = facts.code.1.saturating_sub(facts.code.0).div_ceil(PAGE);
     let (size, resident) = (facts.mapped / PAGE, facts.resident / PAGE);
-    alloc::format!("{size} {resident} 0 {code} 0 {} 0\n", size.saturating_sub(code))
+    let (code, data) = (code_bytes(facts) / PAGE, (facts.data + facts.stack) / PAGE);
+    alloc::format!("{size} {resident} 0 {code} 0 {data} 0\n")
 }
 
 /// One area, for `/proc/self/maps`.
@@ -276,6 +295,8 @@ mod tests {
             mapped: 8 << 20,
             resident: 1 << 20,
             threads: 3,
+            data: 8 * PAGE,
+            stack: PAGE,
             blocked: 0x8000_0000_0000_0001,
             caught: 2,
             cpus: 8,
@@ -326,7 +347,7 @@ mod tests {
 
     #[test]
     fn statm_counts_pages() {
-        assert_eq!(statm(&facts()), "2048 256 0 3 0 2045 0\n");
+        assert_eq!(statm(&facts()), "2048 256 0 3 0 9 0\n");
     }
 
     #[test]

@@ -131,7 +131,7 @@ fn cpuid(leaf: u32, sub: u32) -> cpuinfo::Leaf {
 fn meminfo() -> String {
     let (free, total) = frames::usage();
     let cached = crate::mm::reclaim::cached();
-    let anonymous = asker().map_or(0, |thread| thread.process.space().usage().1);
+    let anonymous = asker().map_or(0, |thread| thread.process.space().usage().owned);
     system_text::meminfo(&Memory { total, free, cached: cached.min(total - free), anonymous })
 }
 

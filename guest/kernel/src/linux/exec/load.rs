@@ -16,7 +16,7 @@ use crate::linux::limits::Resource;
 use crate::linux::process::Program;
 use crate::mm::space::{MapRequest, Place};
 use crate::mm::user::UserPtr;
-use crate::mm::vma::{Backing, Prot};
+use crate::mm::vma::{Backing, Marks, Prot};
 use crate::mm::{AddressSpace, PAGE_SIZE, USER_TOP, page_down, page_up};
 use crate::time;
 use alloc::sync::Arc;
@@ -30,9 +30,9 @@ const PIE_BASE: u64 = 0x5555_5555_4000;
 const PIE_PAGES: u64 = 1 << 26;
 const HEAP_PAGES: u64 = 1 << 13;
 const STACK_PAGES: u64 = 1 << 22;
-/// Largest main stack, in bytes, whatever the limit says.
-const MAX_STACK: u64 = 64 << 20;
-/// Smallest: the arguments must fit.
+/// What a stack can grow by before its first page faults (`setup_arg_pages` in Linux' fs/exec.c).
+const STACK_EXPAND: u64 = 128 << 10;
+/// Smallest limit of the main stack, in bytes: the arguments must fit.
 const MIN_STACK: u64 = stack::MAX_TOTAL as u64 + (1 << 20);
 
 /// A random number below `limit`, which is a power of two.
@@ -44,8 +44,8 @@ fn random(limit: u64) -> u64 {
 
 /// An ordinary private mapping.
 fn request(place: Place, len: u64, prot: Prot, backing: Backing, name: Option<Arc<str>>) -> MapRequest {
-    let (max_prot, shared, grows_down, populate) = (Prot::all(), false, false, false);
-    MapRequest { place, len, prot, max_prot, shared, grows_down, backing, name, populate }
+    let (max_prot, shared, marks, populate) = (Prot::all(), false, Marks::empty(), false);
+    MapRequest { place, len, prot, max_prot, shared, marks, backing, name, populate }
 }
 
 /// Loads a program into its process' address space, which is empty and in use, and returns its first registers.
@@ -58,9 +58,8 @@ pub fn load(process: &Process, found: Found, env: Vec<Vec<u8>>) -> Result<Frame>
     let bias = bias_of(&object)?;
     map_object(&space, &object, bias)?;
     let image = &object.image;
-    let (first, last) = image.span();
-    let end = last.wrapping_add(bias);
-    space.set_brk_start(end + random(HEAP_PAGES) * PAGE_SIZE);
+    let (_, last) = image.span();
+    space.set_brk_start(last.wrapping_add(bias) + random(HEAP_PAGES) * PAGE_SIZE);
     let (entry, base) = match &interpreter {
         Some(linker) => {
             let base = room_for(&space, linker)?;
@@ -95,11 +94,15 @@ pub fn load(process: &Process, found: Found, env: Vec<Vec<u8>>) -> Result<Frame>
     let auxv: Vec<(u64, u64)> = auxv.into_iter().map(|(key, value)| (key.into(), value)).collect();
     let mut bytes = [0; 16];
     rng::fill(&mut bytes);
-    let limit = process.limits.lock().get(Resource::Stack).0;
-    let top = map_stack(&space, limit, image.exec_stack)?;
     let contents = Contents { args: &args, env: &env, execfn: &execfn, random: bytes, auxv: &auxv };
+    let top = USER_TOP - PAGE_SIZE - random(STACK_PAGES) * PAGE_SIZE;
     let stack = stack::build(top, &contents);
+    space.set_stack_limit(process.limits.lock().get(Resource::Stack).0.max(MIN_STACK));
+    map_stack(&space, (stack.arg_range.0, top), image.exec_stack)?;
+    space.set_stack_start(stack.pointer);
     UserPtr::<u8>::new(stack.pointer).write_slice(&stack.bytes)?;
+    let moved = |(start, end): (u64, u64)| (start.wrapping_add(bias), end.wrapping_add(bias));
+    let (code, data) = image.code_and_data();
     process.set_program(Program {
         exe: Some(object.location),
         _denial: Some(object.denial),
@@ -108,7 +111,8 @@ pub fn load(process: &Process, found: Found, env: Vec<Vec<u8>>) -> Result<Frame>
         auxv: stack.auxv,
         arg_range: stack.arg_range,
         env_range: stack.env_range,
-        code_range: (first.wrapping_add(bias), end),
+        code_range: moved(code),
+        data_range: moved(data),
         stack_start: stack.pointer,
     });
     Ok(Frame { rip: entry, rsp: stack.pointer, ..Frame::user() })
@@ -197,15 +201,14 @@ fn map_vdso(space: &AddressSpace) -> Result<u64> {
     Ok(image)
 }
 
-/// Maps the main stack, as large as its limit says, and returns its end. Untouched pages cost nothing, so it need
-/// not grow.
-fn map_stack(space: &AddressSpace, limit: u64, executable: bool) -> Result<u64> {
-    let len = page_down(limit.clamp(MIN_STACK, MAX_STACK));
-    let top = USER_TOP - PAGE_SIZE - random(STACK_PAGES) * PAGE_SIZE;
+/// Maps the main stack, which ends with the program's arguments, as large as on Linux at the start; it grows.
+fn map_stack(space: &AddressSpace, (strings, top): (u64, u64), executable: bool) -> Result<()> {
+    let start = page_down(strings) - STACK_EXPAND;
     let mut prot = Prot::READ | Prot::WRITE;
     prot.set(Prot::EXEC, executable);
-    space.map(request(Place::Fixed(top - len), len, prot, Backing::Anonymous, Some("[stack]".into())))?;
-    Ok(top)
+    let area = request(Place::Fixed(start), top - start, prot, Backing::Anonymous, None);
+    space.map(MapRequest { marks: Marks::GROWS_DOWN, ..area })?;
+    Ok(())
 }
 
 /// Bytes a signal frame takes at most: its parts, their alignment, the red zone and a page for the handler itself.

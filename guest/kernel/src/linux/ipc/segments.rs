@@ -7,7 +7,7 @@ use crate::ipc::registry::{Object, PRIVATE, Registry};
 use crate::linux::{Call, table::Calls};
 use crate::mm::space::{MapRequest, Place};
 use crate::mm::user::{UserPtr, plain};
-use crate::mm::vma::{Backing, Prot};
+use crate::mm::vma::{Backing, Marks, Prot};
 use crate::mm::{PAGE_SIZE, page_up};
 use alloc::format;
 use alloc::sync::Arc;
@@ -142,7 +142,7 @@ fn shmat(call: &mut Call<'_>) -> Result<u64> {
         prot,
         max_prot: Prot::all(),
         shared: true,
-        grows_down: false,
+        marks: Marks::empty(),
         backing: Backing::File { file, offset: 0, held: Some(Arc::new(attachment)) },
         name: Some(format!("/SYSV{key:08x} (deleted)").into()),
         populate: false,
