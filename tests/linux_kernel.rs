@@ -8,6 +8,8 @@ each_platform! {
 
     fn faults_are_linuxs(on) { same_c(on, "faults"); }
 
+    fn what_handlers_are_told_and_may_change_is_linuxs(on) { same_c(on, "signal_context"); }
+
     fn timers_are_linuxs(on) { same_c(on, "timers"); }
 
     fn threads_are_linuxs(on) { same_c(on, "threads"); }

@@ -190,7 +190,7 @@ static void of_files(void) {
     show("a file opened twice");
 }
 
-/* Everything there is when the program starts: what the linker mapped, the heap, the stack. */
+/* Everything there is when the program starts: what the linker mapped, the heap, the stack. Folders differ on both sides. */
 static void whole(void) {
     read_maps();
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
@@ -199,7 +199,8 @@ static void whole(void) {
         sscanf(line, "%lx-%lx %4s %lx %15s %lu %255[^\n]", &start, &end, rights, &offset, device, &inode, name);
         /* These are the kernel's own business. */
         if (strncmp(name, "[v", 2) == 0 || strcmp(name, "[diolkos]") == 0) continue;
-        dprintf(1, "%lu pages %s %lx %s\n", (end - start) / PAGE, rights, offset, name);
+        char *slash = strrchr(name, '/');
+        dprintf(1, "%lu pages %s %lx %s\n", (end - start) / PAGE, rights, offset, slash ? slash + 1 : name);
     }
 }
 
