@@ -1,10 +1,12 @@
-//! What `/proc` tells of an address space: its areas as `/proc/self/maps` has them, and sums over them.
+//! What can be asked about the areas of a space: what lies at an address, all of them as `/proc/self/maps` has them, and sums.
 
 use super::space::{AddressSpace, Inner};
-use super::vma::{Backing, Marks, Prot, Vma, VmaInfo};
+use super::vma::{Backing, Held, Marks, Prot, Vma, VmaInfo};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use diolkos_vfs::File;
 
 /// The device that shared anonymous memory is shown to lie on, as Linux shows its nameless memory files.
 const SHARED_MEMORY: u64 = 1;
@@ -36,6 +38,47 @@ impl AddressSpace {
         };
         // Files are asked without the lock.
         areas.iter().map(|vma| info(vma, &names)).collect()
+    }
+
+    /// Where the area begins that holds an address.
+    pub fn start_of_area(&self, address: u64) -> Option<u64> {
+        self.inner.lock().areas.find(address).map(|vma| vma.start)
+    }
+
+    /// Whether areas cover a range without a hole.
+    pub fn covers(&self, start: u64, end: u64) -> bool {
+        self.inner.lock().areas.covers(start, end)
+    }
+
+    /// The files that are mapped to be shared somewhere in a range: what msync(2) concerns.
+    pub fn shared_files(&self, start: u64, end: u64) -> Vec<Arc<dyn File>> {
+        let inner = self.inner.lock();
+        let shared = inner.areas.overlapping(start, end).filter(|vma| vma.shared);
+        shared
+            .filter_map(|vma| match &vma.backing {
+                Backing::File { file, .. } => Some(file.clone()),
+                Backing::Anonymous => None,
+            })
+            .collect()
+    }
+
+    /// The file and the offset in it that an address shows, if it is mapped shared there.
+    pub fn shared_place(&self, address: u64) -> Option<(Arc<dyn File>, u64)> {
+        let inner = self.inner.lock();
+        let vma = inner.areas.find(address).filter(|vma| vma.shared)?;
+        match &vma.backing {
+            Backing::File { file, offset, .. } => Some((file.clone(), offset + (address - vma.start))),
+            Backing::Anonymous => None,
+        }
+    }
+
+    /// What the area keeps that begins at an address, and with it what it shows.
+    pub fn held_from(&self, address: u64) -> Option<Held> {
+        let inner = self.inner.lock();
+        match &inner.areas.find(address).filter(|vma| vma.start == address)?.backing {
+            Backing::File { held, offset: 0, .. } => held.clone(),
+            _ => None,
+        }
     }
 
     /// Where the heap starts.

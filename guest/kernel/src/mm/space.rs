@@ -17,7 +17,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::mem;
-use diolkos_vfs::{Access, Errno, File, Result};
+use diolkos_vfs::{Access, Errno, Result};
 use spin::Mutex;
 
 pub use super::fault::{Touch, is_exhausted, page_fault};
@@ -372,47 +372,6 @@ impl AddressSpace {
             }
             inner.brk.1
         })
-    }
-
-    /// Where the area begins that holds an address.
-    pub fn start_of_area(&self, address: u64) -> Option<u64> {
-        self.inner.lock().areas.find(address).map(|vma| vma.start)
-    }
-
-    /// Whether areas cover a range without a hole.
-    pub fn covers(&self, start: u64, end: u64) -> bool {
-        self.inner.lock().areas.covers(start, end)
-    }
-
-    /// The files that are mapped to be shared somewhere in a range: what msync(2) concerns.
-    pub fn shared_files(&self, start: u64, end: u64) -> Vec<Arc<dyn File>> {
-        let inner = self.inner.lock();
-        let shared = inner.areas.overlapping(start, end).filter(|vma| vma.shared);
-        shared
-            .filter_map(|vma| match &vma.backing {
-                Backing::File { file, .. } => Some(file.clone()),
-                Backing::Anonymous => None,
-            })
-            .collect()
-    }
-
-    /// The file and the offset in it that an address shows, if it is mapped shared there.
-    pub fn shared_place(&self, address: u64) -> Option<(Arc<dyn File>, u64)> {
-        let inner = self.inner.lock();
-        let vma = inner.areas.find(address).filter(|vma| vma.shared)?;
-        match &vma.backing {
-            Backing::File { file, offset, .. } => Some((file.clone(), offset + (address - vma.start))),
-            Backing::Anonymous => None,
-        }
-    }
-
-    /// What the area keeps that begins at an address, and with it what it shows.
-    pub fn held_from(&self, address: u64) -> Option<Held> {
-        let inner = self.inner.lock();
-        match &inner.areas.find(address).filter(|vma| vma.start == address)?.backing {
-            Backing::File { held, offset: 0, .. } => held.clone(),
-            _ => None,
-        }
     }
 
     /// Unmaps those areas of a range that keep `held`, and no others.
