@@ -1,6 +1,6 @@
 //! The open file: what a descriptor leads to.
 
-use crate::{DirEntry, Errno, ForeignLock, Inode, LockRequest, Result, Sink, Source};
+use crate::{DirEntry, Errno, FileType, ForeignLock, Inode, LockRequest, Result, Sink, Source};
 use alloc::sync::Arc;
 use bitflags::bitflags;
 use core::any::Any;
@@ -124,9 +124,9 @@ pub trait File: Send + Sync {
     /// Streams (see [`File::is_stream`]) ignore the offset and return what there is, waiting for the first byte.
     ///
     /// # Errors
-    /// `EISDIR`, `EFAULT`, or what the host says; only when nothing was read.
+    /// `EISDIR`, `EFAULT`, or what the host says; only when nothing was read. This one: of what has nothing to be read.
     fn read_at(&self, _offset: u64, _sink: &mut dyn Sink) -> Result<usize> {
-        Err(Errno::EINVAL)
+        Err(if self.inode().file_type() == FileType::Directory { Errno::EISDIR } else { Errno::EINVAL })
     }
 
     /// Writes the source's bytes from byte `offset`, all of them unless something fails on the way.
@@ -134,7 +134,7 @@ pub trait File: Send + Sync {
     /// # Errors
     /// `EROFS`, `ENOSPC`, `EPIPE`, `EFAULT`, or what the host says; only when nothing was written.
     fn write_at(&self, _offset: u64, _source: &mut dyn Source) -> Result<usize> {
-        Err(Errno::EINVAL)
+        Err(if self.inode().file_type() == FileType::Directory { Errno::EBADF } else { Errno::EINVAL })
     }
 
     /// Appends atomically and returns the number of bytes and the offset after them.

@@ -15,9 +15,7 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::Ordering::Relaxed;
 use diolkos_common::cmdline::CacheMode;
-use diolkos_vfs::{
-    DirEntry, DirSink, Errno, File, FileType, ForeignLock, Inode, InodeId, LockRequest, Name, Result, Sink, Source,
-};
+use diolkos_vfs::{DirEntry, DirSink, Errno, File, FileType, ForeignLock, Inode, InodeId, LockRequest, Name, Result};
 
 /// The cookies after `.` and after `..`. A host's cookie could be anything, but these lie where ext4's hashes,
 /// the only ones that large, have no entry but the end, which is all ones.
@@ -148,14 +146,6 @@ impl OpenDir {
 impl File for OpenDir {
     fn inode(&self) -> &Arc<dyn Inode> {
         &self.inode
-    }
-
-    fn read_at(&self, _offset: u64, _sink: &mut dyn Sink) -> Result<usize> {
-        Err(Errno::EISDIR)
-    }
-
-    fn write_at(&self, _offset: u64, _source: &mut dyn Source) -> Result<usize> {
-        Err(Errno::EBADF)
     }
 
     fn readdir(&self, cookie: u64, entries: &mut DirSink<'_>) -> Result<()> {

@@ -2,9 +2,7 @@
 
 use super::NodeBuilder;
 use super::node::Attributes;
-use crate::{
-    DirEntry, DirSink, Errno, File, FileType, Inode, InodeId, Metadata, Name, OpenFlags, Result, Sink, StatFs,
-};
+use crate::{DirEntry, DirSink, Errno, File, FileType, Inode, InodeId, Metadata, Name, OpenFlags, Result, StatFs};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -130,10 +128,6 @@ const FIRST: u64 = 2;
 impl File for OpenDirectory {
     fn inode(&self) -> &Arc<dyn Inode> {
         &self.inode
-    }
-
-    fn read_at(&self, _offset: u64, _sink: &mut dyn Sink) -> Result<usize> {
-        Err(Errno::EISDIR)
     }
 
     /// `..` shows this directory's own number: a node does not know where it lies, and path walk never asks.

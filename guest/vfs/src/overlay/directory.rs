@@ -6,7 +6,7 @@
 
 use super::node::Node;
 use super::table::{Entry, FIRST};
-use crate::{DirEntry, DirSink, Errno, File, FileType, Inode, Name, OpenFlags, Result, Sink, Source};
+use crate::{DirEntry, DirSink, Errno, File, FileType, Inode, Name, OpenFlags, Result};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::any::Any;
@@ -174,14 +174,6 @@ fn shown<'a>(node: &Node, next: u64, name: &'a [u8]) -> Result<DirEntry<'a>> {
 impl File for DirectoryFile {
     fn inode(&self) -> &Arc<dyn Inode> {
         &self.inode
-    }
-
-    fn read_at(&self, _offset: u64, _sink: &mut dyn Sink) -> Result<usize> {
-        Err(Errno::EISDIR)
-    }
-
-    fn write_at(&self, _offset: u64, _source: &mut dyn Source) -> Result<usize> {
-        Err(Errno::EBADF)
     }
 
     fn readdir(&self, cookie: u64, entries: &mut DirSink<'_>) -> Result<()> {

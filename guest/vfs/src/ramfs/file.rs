@@ -207,14 +207,6 @@ impl File for DirectoryFile {
         &self.inode
     }
 
-    fn read_at(&self, _offset: u64, _sink: &mut dyn Sink) -> Result<usize> {
-        Err(Errno::EISDIR)
-    }
-
-    fn write_at(&self, _offset: u64, _source: &mut dyn Source) -> Result<usize> {
-        Err(Errno::EBADF)
-    }
-
     fn readdir(&self, cookie: u64, entries: &mut DirSink<'_>) -> Result<()> {
         // A removed directory is empty, without even its dots (readdir(3) finds the end at once).
         if self.node.is_dead() || !self.dots(cookie, entries)? {
