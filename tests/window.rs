@@ -1,6 +1,7 @@
 //! The DAX window under programs that want more of it than there is, or use it in odd ways. On KVM only.
 
 use crate::data;
+use crate::linux_sources::{Libc, compiled};
 use crate::observation::figure;
 use crate::outcome::Outcome;
 use crate::platform::Platform;
@@ -96,6 +97,27 @@ fn taking_a_chunk_back_looks_only_where_it_may_be_mapped() {
 fn many_threads_share_a_small_window() {
     let Some(block) = map_and_change("2M", "clock", 16, "200", "40") else { return };
     assert!(figure(&block, "evictions") > 100, "{block}");
+}
+
+#[test]
+fn large_pages_of_files_are_cut_and_taken_back_like_small_ones() {
+    let Some(kvm) = Platform::Kvm.here() else { return };
+    let folder = compiled("large_pages", Libc::Glibc);
+    let vm = || {
+        data::random_file(folder.path(), "file", 16 << 20);
+        kvm.run(&["./large_pages", "file"]).writable_data(folder.path())
+    };
+    let host = vm().on_host().expect_status(0);
+    // What the program maps fits the first window, and not the second; the third has chunks too small for large pages.
+    for (window, cpus) in [("64M", "1"), ("16M", "2"), ("4M", "1")] {
+        let guest = vm().option(&["--stats", "--dax-window", window, "--cpus", cpus]).outcome().expect_status(0);
+        assert_eq!(guest.out(), host.out(), "{window}");
+        if window == "64M" {
+            let block = guest.err();
+            // In pieces of 256 KiB the mappings alone would take more: eight of 64 pieces, most of them twice.
+            assert!(figure(&block, "faults") < 450, "{block}");
+        }
+    }
 }
 
 /// `writers FILE ROUNDS`: threads write into the same pages of a private mapping at the same moment, each into its own byte.

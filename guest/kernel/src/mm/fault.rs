@@ -1,8 +1,8 @@
 //! Page faults: demand paging.
 //!
 //! A fault is dear (12 us and more where page tables are virtualised), an entry cheap, so one fault fills many:
-//! anonymous memory in 2 MiB pages where the area allows and 64 KiB else, files 256 KiB around the address as far as
-//! the content is in memory already.
+//! anonymous memory in 2 MiB pages where the area allows and 64 KiB else; files in 2 MiB pages where a whole one of a
+//! window fits, and else 256 KiB around the address as far as the content is in memory already.
 //!
 //! A file's page may have to be fetched from the host, which sleeps; the space is not locked meanwhile. Afterwards the
 //! space's version tells whether its areas changed; if so, the fault starts over.
@@ -255,8 +255,10 @@ fn fill_file(
             return Ok(false);
         }
     } else {
-        let writable = write_through && run.writable;
-        map_around(&mut inner, vma, &run, page, offset, size, writable)?;
+        let bits = rights(vma.prot, write_through && run.writable);
+        if !map_large(&mut inner, vma, &run, page, offset, size, bits)? {
+            map_around(&mut inner, vma, &run, page, offset, size, bits)?;
+        }
     }
     if !run.taken_back {
         inner.keep(run.phys, run.pin);
@@ -289,6 +291,45 @@ fn copy_page(inner: &mut Inner, vma: &Vma, page: u64, source: u64, lost: u64) ->
     Ok(true)
 }
 
+/// Maps the large page that holds `page`, if all of it shows the file and lies in one chunk of a window. Beside the faults
+/// that this saves, a host that virtualises page tables keeps what it knows of a large page by where it leads: whoever
+/// maps the chunk next, anywhere, finds the pages that were used before in place.
+fn map_large(
+    inner: &mut Inner,
+    vma: &Vma,
+    run: &MappedRun,
+    page: u64,
+    offset: u64,
+    size: u64,
+    bits: u64,
+) -> Result<bool, FaultError> {
+    let start = page & !(LARGE_PAGE - 1);
+    let Some(from) = offset.checked_sub(page - start) else { return Ok(false) };
+    let whole = start >= vma.start && start + LARGE_PAGE <= vma.end;
+    let shown = from.checked_add(LARGE_PAGE).is_some_and(|to| to <= size && to <= run.offset.saturating_add(run.len));
+    let of_window = !frames::is_ram(run.phys, run.phys + run.len);
+    let Some(frame) = frame_of(run, from).filter(|frame| frame.is_multiple_of(LARGE_PAGE)) else { return Ok(false) };
+    if !(whole && shown && of_window && run.taken_back) {
+        return Ok(false);
+    }
+    let Some(entry) = inner.tables.large(page).map_err(out_of_memory)? else { return Ok(false) };
+    let old = entry.get();
+    if old & OWNED != 0 {
+        return Ok(false);
+    }
+    inner.reverse.note_large(frame, start);
+    entry.set(frame | bits | LARGE);
+    if old == 0 {
+        stats::WINDOW_PAGES.add(LARGE_PAGE / PAGE_SIZE);
+    } else if old & ADDRESS == frame {
+        paging::flush(page, 1);
+    } else {
+        paging::flush_everywhere(page, 1);
+    }
+    inner.tidy_reverse();
+    Ok(true)
+}
+
 /// Maps the page and those around it that are in memory and not mapped yet.
 fn map_around(
     inner: &mut Inner,
@@ -297,9 +338,8 @@ fn map_around(
     page: u64,
     offset: u64,
     size: u64,
-    writable: bool,
+    bits: u64,
 ) -> Result<(), FaultError> {
-    let bits = rights(vma.prot, writable);
     let low = (page & !(FILE_STEP - 1)).max(vma.start);
     let high = ((page & !(FILE_STEP - 1)) + FILE_STEP).min(vma.end);
     let of_window = !frames::is_ram(run.phys, run.phys + run.len);

@@ -1,9 +1,9 @@
 //! A file's pages in page tables: how they are taken out when the file has other pages from now on.
 
+use super::LARGE_PAGE;
 use super::paging::{self, OWNED};
 use super::space::{self, Inner};
 use super::vma::{Backing, Vma};
-use super::{page_down, page_up};
 use diolkos_vfs::InodeId;
 
 /// Removes every page-table entry that shows a byte of a file from `from` up to `to`, but for private copies. Programs fault
@@ -21,15 +21,16 @@ pub fn forget(file: InodeId, from: u64, to: u64) {
     }
 }
 
-/// The addresses in an area at which it shows bytes of `file` from `from` up to `to`, in whole pages.
+/// The addresses in an area at which it shows bytes of `file` from `from` up to `to`, and what lies in the same large pages:
+/// those need not be cut then, for which there might be no memory.
 fn shown(vma: &Vma, file: InodeId, from: u64, to: u64) -> Option<(u64, u64)> {
     let Backing::File { file: mapped, offset, .. } = &vma.backing else { return None };
     if mapped.inode().id() != file {
         return None;
     }
     let address = |at: u64| vma.start.saturating_add(at.saturating_sub(*offset)).min(vma.end);
-    let (start, end) = (page_down(address(from)), page_up(address(to))?);
-    (start < end).then_some((start, end))
+    let (first, last) = (address(from), address(to));
+    (first < last).then_some((first & !(LARGE_PAGE - 1), last.next_multiple_of(LARGE_PAGE)))
 }
 
 impl Inner {
@@ -43,7 +44,7 @@ impl Inner {
                     any = true;
                 }
             });
-            debug_assert!(visited.is_ok(), "file mappings have no large pages to cut");
+            debug_assert!(visited.is_ok(), "no large page reaches over an end of the range");
         }
         any
     }

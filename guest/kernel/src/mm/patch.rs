@@ -196,6 +196,9 @@ impl AddressSpace {
             return None;
         }
         let below = area.start;
+        if let Slot::Large(_) = inner.tables.find(page) {
+            inner.tables.small(page).ok()?;
+        }
         let mut copy = inner.copy_of(page).filter(|_| losses::sequence() == lost)?;
         let at = (site - page) as usize;
         let Site { jump, short } = call_site::find(&copy, at, number)?;
@@ -263,7 +266,7 @@ impl Inner {
         }
     }
 
-    /// What a page that is in memory holds.
+    /// What a small page that is in memory holds.
     fn copy_of(&self, page: u64) -> Option<Box<Page>> {
         let Slot::Small(entry) = self.tables.find(page) else { return None };
         let value = entry.get();

@@ -104,7 +104,11 @@ impl Inner {
                 Slot::Nothing(bytes) => bytes,
                 Slot::Large(entry) if aligned && tables.large(new + at)?.is_some_and(|to| to.get() == 0) => {
                     if let Some(to) = tables.large(new + at)? {
-                        to.set(entry.get());
+                        let value = entry.get();
+                        if value & OWNED == 0 {
+                            self.reverse.note_large(value & ADDRESS, new + at);
+                        }
+                        to.set(value);
                         entry.set(0);
                     }
                     LARGE_PAGE

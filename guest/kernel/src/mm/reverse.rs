@@ -13,7 +13,7 @@ use super::LARGE_PAGE;
 use alloc::collections::BTreeSet;
 
 /// Bytes of guest-physical memory that pairs tell apart: no chunk of a window is smaller, and all begin at a multiple.
-const GRAIN: u64 = 128 << 10;
+pub(super) const GRAIN: u64 = 128 << 10;
 
 /// Fewer pairs than this are kept without a look at them.
 const FEW: usize = 4096;
@@ -55,6 +55,11 @@ impl Reverse {
             self.pairs.insert(pair);
             self.last = Some(pair);
         }
+    }
+
+    /// The entry of the large page at `virt` is about to lead to all of the large page at `phys`.
+    pub(super) fn note_large(&mut self, phys: u64, virt: u64) {
+        (phys..phys + LARGE_PAGE).step_by(GRAIN as usize).for_each(|grain| self.note(grain, virt));
     }
 
     /// The tables, by the first address of each, that may have entries which lead to the guest-physical range `phys..end`.
@@ -118,6 +123,16 @@ mod tests {
         assert_eq!(take(0, u64::MAX), [3, 4]);
         reverse.note(WINDOW + GRAIN, 4 * LARGE_PAGE);
         assert_eq!(reverse.take(0, u64::MAX), BTreeSet::from([4 * LARGE_PAGE]), "noted last, taken, and noted again");
+    }
+
+    #[test]
+    fn every_part_of_a_large_page_leads_back_to_it() {
+        let mut reverse = Reverse::default();
+        reverse.note_large(WINDOW, 3 * LARGE_PAGE);
+        for part in (WINDOW..WINDOW + LARGE_PAGE).step_by(GRAIN as usize) {
+            assert_eq!(reverse.take(part, part + 4096), BTreeSet::from([3 * LARGE_PAGE]));
+        }
+        assert_eq!(reverse.take(WINDOW + LARGE_PAGE, u64::MAX), BTreeSet::new());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! or a page cache gives the memory away or must know of the next store.
 
 use super::paging::{self, ADDRESS, Entry, OWNED, Tables};
+use super::reverse::GRAIN;
 use super::space::{self, Inner};
 use super::{LARGE_PAGE, PAGE_SIZE};
 use crate::stats;
@@ -41,7 +42,9 @@ impl Inner {
     pub(super) fn tidy_reverse(&mut self) {
         if self.reverse.is_full() {
             let tables = self.tables;
-            self.reverse.tidy(|virt, seen| each_lent(tables, virt, |_, phys| seen(phys)));
+            self.reverse.tidy(|virt, seen| {
+                each_lent(tables, virt, |_, phys, len| (phys..phys + len).step_by(GRAIN as usize).for_each(&mut *seen));
+            });
         }
     }
 
@@ -51,8 +54,9 @@ impl Inner {
         let mut any = false;
         for virt in led_from {
             stats::REVOKE_LOOKS.add(LARGE_PAGE / PAGE_SIZE);
-            each_lent(self.tables, virt, |entry, frame| {
-                let before = ranges.partition_point(|(phys, _)| *phys <= frame);
+            // A large page goes as a whole, whatever part of it is to go: cutting it would need memory.
+            each_lent(self.tables, virt, |entry, frame, len| {
+                let before = ranges.partition_point(|(phys, _)| *phys < frame + len);
                 if before > 0 && frame < ranges[before - 1].1 {
                     entry.set(0);
                     any = true;
@@ -63,12 +67,13 @@ impl Inner {
     }
 }
 
-/// Visits the entries of the table for the addresses from `virt` on that do not own where they lead.
-fn each_lent(tables: Tables, virt: u64, mut visit: impl FnMut(Entry, u64)) {
-    let visited = tables.for_each(virt, virt + LARGE_PAGE, |_, entry, _| {
+/// Visits the entries of the table for the addresses from `virt` on, or that of the large page there, that do not own where
+/// they lead, with where that is and how long it is.
+fn each_lent(tables: Tables, virt: u64, mut visit: impl FnMut(Entry, u64, u64)) {
+    let visited = tables.for_each(virt, virt + LARGE_PAGE, |_, entry, len| {
         let value = entry.get();
         if value & OWNED == 0 {
-            visit(entry, value & ADDRESS);
+            visit(entry, value & ADDRESS, len);
         }
     });
     debug_assert!(visited.is_ok(), "only a large page that reaches over an end of the range could need memory");
