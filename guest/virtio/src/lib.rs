@@ -2,7 +2,7 @@
 //!
 //! A device's way into service: [`pci::scan`] lists the virtio functions of bus 0 and places their BARs,
 //! [`Device::open`] maps the registers and programs MSI-X, and a typed driver ([`fs::VirtioFs`],
-//! [`console::VirtioConsole`], [`rng::VirtioRng`]) negotiates features, sets up queues and starts it.
+//! [`blk::VirtioBlk`], [`console::VirtioConsole`], [`rng::VirtioRng`]) negotiates features, sets up queues and starts it.
 //! The crate knows no FUSE and no kernel: memory, address translation and register mapping come from a [`Hal`].
 //!
 //! Left out: legacy (0.9) devices, packed rings, virtio-mmio, INTx interrupts, bridges.
@@ -22,6 +22,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod blk;
 pub mod console;
 mod device;
 mod error;

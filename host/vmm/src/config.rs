@@ -21,6 +21,15 @@ pub struct ShareConfig {
     pub cache: CacheMode,
 }
 
+/// A disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskConfig {
+    /// A raw image, or a block device of the host.
+    pub source: PathBuf,
+    /// Whether the guest may change it.
+    pub writable: bool,
+}
+
 /// Most processors a machine can have. The kernel has places for as many.
 pub const MAX_CPUS: u32 = 64;
 
@@ -36,6 +45,8 @@ pub struct MachineConfig {
     pub boot: BootOptions,
     /// The shares, in the order of their devices on the bus.
     pub shares: Vec<ShareConfig>,
+    /// The disks; the guest finds them in this order.
+    pub disks: Vec<DiskConfig>,
     /// The files behind the console.
     pub stdio: Stdio,
     /// Called with every record of the report but the end, as it arrives, on a thread of the machine.

@@ -41,6 +41,8 @@ pub const KERNEL_MIN: u64 = MIB;
 
 /// Devices on bus 0, host bridge included.
 pub const MAX_SLOTS: usize = 32;
+/// Shares and disks at most: the other places are the host bridge's, the console's and the entropy source's.
+pub const MAX_DEVICES: usize = MAX_SLOTS - 3;
 /// Configuration space of bus 0 as memory: 32 devices of 8 functions of 4 KiB.
 pub const ECAM: u64 = 0xe000_0000;
 /// Its size.
@@ -92,8 +94,8 @@ pub enum LayoutError {
         bits: u32,
     },
     /// More devices than the bus has places.
-    #[error("shares: {0} are too many, the machine has room for {max}", max = MAX_SLOTS - 3)]
-    TooManyShares(usize),
+    #[error("shares and disks: {0} are too many, the machine has room for {max}", max = MAX_DEVICES)]
+    TooManyDevices(usize),
 }
 
 /// A piece of RAM.

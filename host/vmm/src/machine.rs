@@ -2,18 +2,20 @@
 
 use crate::boot::{self, BootError, Loaded};
 use crate::bus::Bus;
-use crate::config::{MAX_CPUS, MachineConfig, ShareConfig};
+use crate::config::{DiskConfig, MAX_CPUS, MachineConfig, ShareConfig};
 use crate::confine::{self, ConfineError, Confined, Directory, Front};
 use crate::kvm::posted::PostedWrites;
 use crate::kvm::vcpu::Vcpu;
 use crate::kvm::{Host, Hypervisor, KvmError, Vm, cpu};
-use crate::layout::{ECAM, LOSSES, Layout, LayoutError, MAX_SLOTS, READ_ONLY_SIZE, START_INFO, WindowPlace};
+use crate::layout::{ECAM, LOSSES, Layout, LayoutError, MAX_DEVICES, READ_ONLY_SIZE, START_INFO, WindowPlace};
 use crate::losses::{Mended, Mender};
 use crate::memory::{MemoryError, Ram};
 use crate::moments::Moments;
 use crate::pci::{PciDevice, PciRoot};
 use crate::shadow::Shadow;
 use crate::stop::Stopper;
+use crate::virtio::blk::disk::{Disk, OpenError};
+use crate::virtio::blk::{Blk, MAX_QUEUES};
 use crate::virtio::console::{Console, Stdio};
 use crate::virtio::fs::Fs;
 use crate::virtio::fs::requests::Requests;
@@ -47,6 +49,9 @@ pub enum Error {
     /// A shared directory.
     #[error(transparent)]
     Share(#[from] ShareError),
+    /// A disk.
+    #[error(transparent)]
+    Disk(#[from] OpenError),
     /// More processors than there can be, or none.
     #[error("{count} processors: this machine can have 1 to {most}")]
     Processors {
@@ -84,6 +89,7 @@ pub struct Machine {
     pub(crate) boot: BootOptions,
     pub(crate) command_line: u64,
     pub(crate) shares: Vec<ShareHandle>,
+    pub(crate) disks: Vec<Arc<Disk>>,
     pub(crate) interrupters: Vec<Arc<Interrupter>>,
     /// Cares for accesses to lost window pages, if the guest can be told of them.
     pub(crate) mender: Option<Mender>,
@@ -101,8 +107,9 @@ impl Machine {
     pub fn new(hypervisor: Hypervisor, config: MachineConfig) -> Result<Self, Error> {
         let mut moments = Moments::default();
         check_tags(config.shares.iter().map(|share| share.tag.as_str()))?;
-        if config.shares.len() > MAX_SLOTS - 3 {
-            return Err(LayoutError::TooManyShares(config.shares.len()).into());
+        let devices = config.shares.len() + config.disks.len();
+        if devices > MAX_DEVICES {
+            return Err(LayoutError::TooManyDevices(devices).into());
         }
         let Hypervisor { host, vm } = hypervisor;
         let vm = Arc::new(vm);
@@ -122,6 +129,8 @@ impl Machine {
         for (share, place) in config.shares.iter().zip(&layout.windows) {
             shares.push(parts.share(share, *place, config.shares.len())?);
         }
+        let disk = |disk| parts.disk(disk, config.cpus);
+        let disks = config.disks.iter().map(disk).collect::<Result<_, _>>()?;
         parts.console(config.stdio)?;
         parts.attach(Box::new(Rng::default()), None)?;
 
@@ -150,6 +159,7 @@ impl Machine {
             boot,
             command_line,
             shares,
+            disks,
             interrupters,
             mender,
             stopper,
@@ -213,6 +223,14 @@ impl Parts {
         let requests = server.requests();
         self.attach(Box::new(Fs::new(&config.tag, server)), place)?;
         Ok(ShareHandle { tag: config.tag.clone(), directory, writable: config.writable, requests, window })
+    }
+
+    fn disk(&mut self, config: &DiskConfig, cpus: u32) -> Result<Arc<Disk>, Error> {
+        let disk = Arc::new(Disk::open(&config.source, config.writable)?);
+        // A queue for each processor: each asks for its own, and none waits for another's.
+        let queues = cpus.min(MAX_QUEUES.into()) as u16;
+        self.attach(Box::new(Blk::new(disk.clone(), queues)), None)?;
+        Ok(disk)
     }
 
     fn console(&mut self, stdio: Stdio) -> Result<(), Error> {

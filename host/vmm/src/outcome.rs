@@ -3,6 +3,7 @@
 use crate::bus::Bus;
 use crate::kvm::Vm;
 use crate::moments::Moments;
+use crate::virtio::blk::disk::DiskStats;
 use crate::virtio::fs::window::WindowStats;
 use diolkos_common::report::{DecodeError, End};
 use std::collections::BTreeMap;
@@ -59,6 +60,8 @@ pub struct MachineStats {
     pub interrupts: u64,
     /// The shares, in the order of the configuration.
     pub shares: Vec<ShareStats>,
+    /// The disks by their files' names, in the order of the configuration.
+    pub disks: Vec<(String, DiskStats)>,
     /// Writes to registers that were no exits of their own.
     pub posted: u64,
     /// What the machine has passed, from its building to its end.

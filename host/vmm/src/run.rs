@@ -68,7 +68,7 @@ impl Machine {
         install_handler();
         let over = eventfd().map_err(|source| Error::Host { what: "end signal", source })?;
         self.write_boot_information()?;
-        let Self { vcpus, bus, vm, shares, interrupters, mender, stopper, posted, mut moments, .. } = self;
+        let Self { vcpus, bus, vm, shares, disks, interrupters, mender, stopper, posted, mut moments, .. } = self;
         let shared = Arc::new(Shared {
             bus: bus.clone(),
             mender,
@@ -118,6 +118,7 @@ impl Machine {
             exits,
             interrupts: interrupters.iter().map(|interrupter| interrupter.sent()).sum(),
             shares: shares.iter().map(share_stats).collect(),
+            disks: disks.iter().map(|disk| (disk.name().to_string(), disk.stats())).collect(),
             posted: posted.unwrap_or(0),
             moments,
         };

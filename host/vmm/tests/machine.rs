@@ -41,6 +41,7 @@ fn config(source: &str) -> MachineConfig {
         kernel: Cow::Owned(assemble(source)),
         boot: BootOptions { args: vec![b"/bin/true".to_vec()], ..BootOptions::default() },
         shares: Vec::new(),
+        disks: Vec::new(),
         stdio: null(),
         on_record: Box::new(|record| panic!("unexpected {record:?}")),
     }

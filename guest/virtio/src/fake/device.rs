@@ -297,6 +297,17 @@ impl FakeDevice {
         Self::new(3, 0b10, &config, &vec![64; 2 * ports as usize + 2])
     }
 
+    /// A block device of 4 TiB with these features and four queues.
+    pub(crate) fn blk(features: crate::Features) -> Self {
+        let mut config = vec![0; 60];
+        let words = [(4, 2), (8, 1 << 20), (12, 126), (20, 4096), (36, 4096), (40, 16), (44, 8), (48, 2048), (52, 16)];
+        for (at, word) in words {
+            config[at..at + 4].copy_from_slice(&u32::to_le_bytes(word));
+        }
+        config[34] = 4;
+        Self::new(2, features.bits(), &config, &[128; 4])
+    }
+
     pub(crate) fn rng() -> Self {
         Self::new(4, 0, &[], &[8])
     }

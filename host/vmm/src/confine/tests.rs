@@ -123,6 +123,22 @@ fn a_read_only_share_is_read_only_for_the_process_too() {
 }
 
 #[test]
+fn a_disk_that_is_open_can_be_used_whatever_the_shares_are() {
+    use rustix::fs::{FallocateFlags, fallocate, fdatasync};
+    let scene = Scene::new();
+    let path = scene.path("outside/secret");
+    let open = |write| File::options().read(true).write(write).open(&path).unwrap();
+    let (disk, read_only) = (open(true), open(false));
+    scene.confined(false, |_| {
+        let punch = |file: &File| fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, 1);
+        assert_eq!(rustix::io::pwrite(&disk, b"x", 0), Ok(1));
+        assert_eq!(fdatasync(&disk), Ok(()));
+        assert!(matches!(punch(&disk), Ok(()) | Err(Errno::OPNOTSUPP)));
+        assert_eq!(punch(&read_only), Err(Errno::BADF));
+    });
+}
+
+#[test]
 fn a_writable_share_can_be_changed_and_nothing_beside_it() {
     let scene = Scene::new();
     scene.confined(true, |confined| {

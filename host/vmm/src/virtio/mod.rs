@@ -1,8 +1,9 @@
 //! Virtio 1.2 devices over PCI: what a device is, apart from the bus it sits on.
 //!
 //! [`common`] is the chip every device has in front (negotiation, queue set-up), [`pci`] puts it on the bus,
-//! [`ring`] is a queue in use, [`interrupt`] the way back to the guest. The devices are [`fs`], [`console`] and [`rng`].
+//! [`ring`] is a queue in use, [`interrupt`] the way back to the guest. The devices are [`fs`], [`blk`], [`console`] and [`rng`].
 
+pub mod blk;
 pub mod common;
 pub mod console;
 pub mod fs;
