@@ -16,6 +16,7 @@ mod control;
 mod daemons;
 mod data;
 mod dialogue;
+mod disks;
 mod exerciser;
 mod failures;
 mod file_operations;

@@ -142,9 +142,17 @@ pub trait File: Send + Sync {
     /// # Errors
     /// As [`File::write_at`].
     fn append(&self, source: &mut dyn Source) -> Result<(usize, u64)> {
-        let end = self.inode().metadata()?.size;
+        let end = self.size()?;
         let n = self.write_at(end, source)?;
         Ok((n, end + n as u64))
+    }
+
+    /// Where the content ends. For a block device that is more than its inode says.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn size(&self) -> Result<u64> {
+        Ok(self.inode().metadata()?.size)
     }
 
     /// Lists the directory from `cookie` (0 is the start) until the sink declines or it ends.
@@ -188,7 +196,7 @@ pub trait File: Send + Sync {
     /// # Errors
     /// `ENXIO` at or past the end, or without data up to it; what the host says.
     fn seek(&self, what: Sought, offset: u64) -> Result<u64> {
-        let size = self.inode().metadata()?.size;
+        let size = self.size()?;
         match what {
             _ if offset >= size => Err(Errno::ENXIO),
             Sought::Data => Ok(offset),

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use diolkos_common::cmdline::{CacheMode, DaxIo, DaxPolicy};
 
 use crate::bench::args::BenchCommand;
+use crate::disk::Disk;
 use crate::memory_size::MemorySize;
 use crate::serve::args::{SERVE_NOTES, ServeOptions};
 use crate::verdict::{self, OWN_FAILURE};
@@ -70,6 +71,13 @@ pub struct RunOptions {
     /// --dax-window. May be given several times.
     #[arg(long, value_name = "HOST:GUEST[:ro|:overlay][:cache=MODE][:dax=SIZE]")]
     pub volume: Vec<Volume>,
+
+    /// Give the machine a disk: a raw image, or a block device of the host
+    ///
+    /// The first is /dev/vda in the machine, the next /dev/vdb, and so on. The program may write to it unless ':ro' is added;
+    /// a file that is written to belongs to one machine at a time. May be given several times.
+    #[arg(long, value_name = "FILE[:ro]")]
+    pub disk: Vec<Disk>,
 
     /// Set an environment variable: KEY=VALUE, or KEY to pass on the host's value
     ///
@@ -358,6 +366,7 @@ mod tests {
             (&["--trace", "everything", "/", "ls"], "--trace"),
             (&["--volume", "/data", "/", "ls"], "--volume"),
             (&["--rw", "--overlay", "/", "ls"], "--overlay"),
+            (&["--disk", ":ro", "/", "ls"], "--disk"),
             (&["--colour", "/", "ls"], "--colour"),
             (&["/"], "PROGRAM"),
             (&[], "DIR"),

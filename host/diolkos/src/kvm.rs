@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 
 use diolkos_vmm::{
-    Confined, Files, Hypervisor, Machine, MachineConfig, MachineStats, MemoryFault, Moments, Outcome, ShareConfig,
+    Confined, DiskConfig, DiskStats, Files, Hypervisor, Machine, MachineConfig, MachineStats, MemoryFault, Moments, Outcome, ShareConfig,
     ShareStats, Stdio, Stopper,
 };
 use rustix::stdio::{stderr, stdin, stdout};
@@ -56,12 +56,14 @@ impl Platform for Kvm {
             window: share.window,
             cache: share.cache,
         };
+        let disk = |disk: crate::disk::Disk| DiskConfig { source: disk.source, writable: disk.writable };
         let verbose = plan.boot.verbose;
         let config = MachineConfig {
             cpus: plan.boot.cpus as u32,
             memory: plan.memory,
             kernel: Cow::Borrowed(kernel::ELF),
             shares: plan.shares.into_iter().map(share).collect(),
+            disks: plan.disks.into_iter().map(disk).collect(),
             boot: plan.boot,
             stdio: streams(signals).map_err(|error| format!("cannot take over the standard streams: {error}"))?,
             on_record: Box::new(move |record| listener.hear(record)),
@@ -177,6 +179,7 @@ fn sections(stats: &MachineStats) -> Vec<Section> {
     rows.push(("interrupts sent".to_owned(), count(stats.interrupts)));
     let mut sections = vec![Section { title: "exits to the machine".to_owned(), rows }];
     sections.extend(stats.shares.iter().map(share_section));
+    sections.extend(stats.disks.iter().map(|(name, stats)| disk_section(name, stats)));
     sections
 }
 
@@ -193,4 +196,15 @@ fn share_section(share: &ShareStats) -> Section {
         rows.push(("mapped at most".to_owned(), bytes(window.peak_bytes)));
     }
     Section { title: format!("share '{}', as the host served it", share.tag), rows }
+}
+
+/// What was asked of a disk.
+fn disk_section(name: &str, stats: &DiskStats) -> Section {
+    let DiskStats { reads, read_bytes, writes, written_bytes, flushes, discards } = *stats;
+    let counts = [("read requests", reads), ("write requests", writes), ("flushes", flushes), ("discards", discards)];
+    let mut rows: Vec<_> =
+        counts.into_iter().filter(|(_, n)| *n != 0).map(|(name, n)| (name.to_owned(), count(n))).collect();
+    rows.push(("read".to_owned(), bytes(read_bytes)));
+    rows.push(("written".to_owned(), bytes(written_bytes)));
+    Section { title: format!("disk {name}"), rows }
 }

@@ -11,6 +11,7 @@ mod args;
 mod bench;
 mod clock;
 mod descriptors;
+mod disk;
 mod environment;
 mod kernel;
 mod kvm;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use diolkos_common::cmdline::{self, Access, BootOptions, CacheMode};
 
 use crate::args::{RunOptions, TraceKind};
+use crate::disk::Disk;
 use crate::environment;
 use crate::memory_size::MemorySize;
 use crate::terminal;
@@ -47,6 +48,8 @@ pub struct Plan {
     pub boot: BootOptions,
     /// The shares in the order of `boot.shares`, the root first.
     pub shares: Vec<Share>,
+    /// The disks: the first is `/dev/vda`.
+    pub disks: Vec<Disk>,
     /// Memory of the machine in bytes, a multiple of 2 MiB.
     pub memory: u64,
     /// The option by which the user gave the size of a window: a platform without windows must say so.
@@ -92,7 +95,7 @@ impl Plan {
             Some(_) => Some("--dax-window"),
             None => own_window().then_some("--volume ...:dax=SIZE"),
         };
-        Ok(Self { boot, shares, memory, window_asked })
+        Ok(Self { boot, shares, disks: options.disk.clone(), memory, window_asked })
     }
 }
 

@@ -59,7 +59,7 @@ pub use memory::MemoryError;
 pub use moments::Moments;
 pub use outcome::{Finished, MachineStats, MemoryFault, Outcome, Remains, ShareStats};
 pub use stop::Stopper;
-pub use virtio::blk::disk::{DiskStats, OpenError};
+pub use virtio::blk::disk::{Disk, DiskStats, OpenError};
 pub use virtio::console::Stdio;
 pub use virtio::fs::share::ShareError;
 pub use virtio::fs::window::WindowStats;

@@ -1,5 +1,6 @@
 //! The machine's devices, put into service: what `diolkos-virtio` drives, tied to memory, interrupts and threads here.
 
+pub mod blk;
 pub mod console;
 pub mod fs;
 mod hal;
@@ -33,6 +34,10 @@ pub fn init(options: &BootOptions) -> Result<(), Error> {
             device_type::CONSOLE => {
                 trap::on_interrupt(console::interrupt);
                 console::init(open(&[own])?)?;
+            }
+            device_type::BLOCK => {
+                trap::on_interrupt(blk::interrupt);
+                blk::init(open(&[own])?)?;
             }
             device_type::FS => {
                 trap::on_interrupt(fs::interrupt);

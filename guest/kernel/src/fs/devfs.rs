@@ -1,6 +1,7 @@
-//! `/dev`: the memory devices (null(4), full(4), random(4)), the terminal, and the links to the standard streams.
+//! `/dev`: the memory devices (null(4), full(4), random(4)), the terminal, disks, and the links to the standard streams.
 
 use super::anon::now;
+use super::block_device;
 use super::devices::DEV;
 use super::procfs::number;
 use super::pty::pair;
@@ -154,5 +155,7 @@ pub fn root(terminal: Option<&Arc<Terminal>>) -> Arc<dyn Inode> {
     };
     entries.push(("ptmx", ptmx(device())));
     entries.push(("pts", terminals(&tree, terminal, ptmx(tree.node(0o000)))));
+    let disks = block_device::nodes(&tree);
+    entries.extend(disks.iter().map(|(name, node)| (name.as_str(), node.clone())));
     tree.node(0o755).dir(entries)
 }

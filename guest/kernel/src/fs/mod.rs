@@ -6,6 +6,8 @@
 #[cfg(guest)]
 pub mod anon;
 #[cfg(guest)]
+pub mod block_device;
+#[cfg(guest)]
 pub mod devfs;
 #[cfg(guest)]
 pub mod devices;

@@ -1,7 +1,9 @@
-//! ioctl(2): what works on every descriptor, and the terminal's (ioctl_tty(2)).
+//! ioctl(2): what works on every descriptor, and the terminal's (ioctl_tty(2)), a disk's.
 
 use super::open_file::OpenFile;
 use super::{Call, table::Calls};
+use crate::drivers::blk::Disk;
+use crate::fs::block_device::BlockFile;
 use crate::fs::pty::pair::{End, Side};
 use crate::fs::tty::{Stdio, Terminal};
 use crate::mm::user::{UserPtr, plain};
@@ -38,6 +40,9 @@ fn ioctl(call: &mut Call<'_>) -> Result<u64> {
             Ok(0)
         }
         request if let Some(end) = file.inner().as_any().downcast_ref::<End>() => on_pty(end, request, argument),
+        request if let Some(disk) = file.inner().as_any().downcast_ref::<BlockFile>() => {
+            on_disk(&file, disk.disk(), request, argument)
+        }
         request => {
             let stdio = file.inner().as_any().downcast_ref::<Stdio>().ok_or(Errno::ENOTTY)?;
             let terminal = stdio.terminal().ok_or(Errno::ENOTTY)?;
@@ -150,6 +155,33 @@ fn on_pty(end: &End, request: u32, argument: u64) -> Result<u64> {
         command::TCXONC if argument as u32 > raw::TCION => return Err(Errno::EINVAL),
         command::TCXONC | command::TCSBRK | command::TCSBRKP | command::TIOCEXCL | command::TIOCNXCL => {}
         command::TIOCSCTTY => return Err(Errno::EPERM),
+        _ => return Err(Errno::ENOTTY),
+    }
+    Ok(0)
+}
+
+/// A disk's requests (linux/fs.h). Those that change something want it open for writing, as on Linux.
+fn on_disk(open: &OpenFile, disk: &Disk, request: u32, argument: u64) -> Result<u64> {
+    let info = disk.info();
+    let writable = || if open.flags().writes() { Ok(()) } else { Err(Errno::EBADF) };
+    match request {
+        command::BLKGETSIZE64 => UserPtr::<u64>::new(argument).write(disk.bytes())?,
+        command::BLKGETSIZE => UserPtr::<u64>::new(argument).write(info.sectors)?,
+        command::BLKSSZGET => UserPtr::<u32>::new(argument).write(info.block_size)?,
+        command::BLKPBSZGET | command::BLKIOMIN | command::BLKBSZGET => {
+            UserPtr::<u32>::new(argument).write(info.block_size)?;
+        }
+        command::BLKROGET => UserPtr::<u32>::new(argument).write(info.read_only.into())?,
+        command::BLKFLSBUF => disk.flush()?,
+        command::BLKDISCARD | command::BLKZEROOUT => {
+            writable()?;
+            let [offset, len] = UserPtr::<[u64; 2]>::new(argument).read()?;
+            if request == command::BLKDISCARD {
+                disk.discard(offset, len)?;
+            } else {
+                disk.write_zeroes(offset, len, false)?;
+            }
+        }
         _ => return Err(Errno::ENOTTY),
     }
     Ok(0)

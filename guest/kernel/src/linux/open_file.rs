@@ -282,7 +282,6 @@ impl OpenFile {
             position.set(0);
             return Ok(0);
         }
-        let size = |()| inode.metadata().map(|meta| meta.size as i64);
         let sought = match whence {
             // The cookies of a directory are opaque and may use all 64 bits; they come back as they went out.
             Whence::Set if inode.file_type() == FileType::Directory => {
@@ -291,7 +290,7 @@ impl OpenFile {
             }
             Whence::Set => Some(offset),
             Whence::Current => (position.get() as i64).checked_add(offset),
-            Whence::End => size(())?.checked_add(offset),
+            Whence::End => (self.file.size()? as i64).checked_add(offset),
             Whence::Data | Whence::Hole => {
                 let what = if whence == Whence::Data { Sought::Data } else { Sought::Hole };
                 let from = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;

@@ -35,7 +35,7 @@ fn fallocate(call: &mut Call<'_>) -> Result<u64> {
         return Err(Errno::EBADF);
     }
     match file.inode().file_type() {
-        FileType::Regular => {}
+        FileType::Regular | FileType::BlockDevice => {}
         FileType::Fifo => return Err(Errno::ESPIPE),
         FileType::Directory => return Err(Errno::EISDIR),
         _ => return Err(Errno::ENODEV),

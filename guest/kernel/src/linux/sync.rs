@@ -1,6 +1,7 @@
 //! Making data safe, and advice about access: fsync(2), sync(2), posix_fadvise(2), readahead(2).
 
 use super::{Call, table::Calls};
+use crate::drivers::blk;
 use diolkos_vfs::{Errno, FileType, Result};
 use linux_raw_sys::general as raw;
 use syscalls::Sysno;
@@ -32,6 +33,9 @@ fn fdatasync(call: &mut Call<'_>) -> Result<u64> {
 fn sync(call: &mut Call<'_>) -> Result<u64> {
     for mount in call.namespace().mounts() {
         let _ = mount.sync();
+    }
+    for disk in blk::all() {
+        let _ = disk.flush();
     }
     Ok(0)
 }

@@ -93,6 +93,15 @@ pub enum Failed {
     Unsupported,
 }
 
+/// A request that came back.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Done<T> {
+    /// What was handed in with it.
+    pub owner: T,
+    /// How it went.
+    pub result: Result<(), Failed>,
+}
+
 /// Whose request is in a chain, and where its header is.
 #[derive(Debug)]
 struct InFlight<T> {
@@ -213,7 +222,7 @@ impl<H: Hal, T> VirtioBlk<H, T> {
     ///
     /// # Errors
     /// When the device broke the queue.
-    pub fn take_done(&mut self, queue: usize) -> Result<Option<(T, Result<(), Failed>)>, QueueError> {
+    pub fn take_done(&mut self, queue: usize) -> Result<Option<Done<T>>, QueueError> {
         let Some(used) = self.live.queues[queue].pop_used()? else { return Ok(None) };
         let InFlight { slot, owner } = used.owner;
         self.free[queue].push(slot);
@@ -224,7 +233,7 @@ impl<H: Hal, T> VirtioBlk<H, T> {
             2 => Err(Failed::Unsupported),
             _ => Err(Failed::Io),
         };
-        Ok(Some((owner, result)))
+        Ok(Some(Done { owner, result }))
     }
 
     /// Asks for an interrupt at the next request of this queue that is done; `false` when one was done meanwhile, for

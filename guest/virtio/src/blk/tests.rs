@@ -86,7 +86,7 @@ fn sectors_are_read() {
     let reply = [vec![1; 512], vec![2; 1024], vec![0]].concat();
     machine.answer(0, chain, &reply);
     assert!(blk.has_done(0));
-    assert_eq!(blk.take_done(0), Ok(Some((7, Ok(())))));
+    assert_eq!(blk.take_done(0), Ok(Some(Done { owner: 7, result: Ok(()) })));
     assert_eq!((machine.content(buffers[0]), machine.content(buffers[1])), (vec![1; 512], vec![2; 1024]));
 }
 
@@ -109,7 +109,7 @@ fn sectors_are_written_flushed_discarded_and_zeroed() {
         let chain = machine.take(0).unwrap();
         assert_eq!(chain.readable, readable);
         machine.answer(0, chain, &[0]);
-        assert_eq!(blk.take_done(0), Ok(Some((1, Ok(())))));
+        assert_eq!(blk.take_done(0), Ok(Some(Done { owner: 1, result: Ok(()) })));
     }
 }
 
@@ -124,7 +124,7 @@ fn the_status_says_how_it_went() {
         submit(&mut blk, Request::Flush, 9).unwrap();
         let chain = machine.take(0).unwrap();
         machine.answer(0, chain, status);
-        assert_eq!(blk.take_done(0), Ok(Some((9, result))), "{status:?}");
+        assert_eq!(blk.take_done(0), Ok(Some(Done { owner: 9, result })), "{status:?}");
     }
 }
 
@@ -146,7 +146,7 @@ fn requests_come_back_in_any_order_and_make_room() {
     for (owner, chain) in chains {
         machine.answer(0, chain, &[(owner % 2) as u8]);
         let result = if owner % 2 == 0 { Ok(()) } else { Err(Failed::Io) };
-        assert_eq!(blk.take_done(0), Ok(Some((owner, result))));
+        assert_eq!(blk.take_done(0), Ok(Some(Done { owner, result })));
     }
     assert!(blk.has_room(0));
     submit(&mut blk, Request::Flush, 1).unwrap();
@@ -163,7 +163,7 @@ fn each_queue_is_its_own() {
     for queue in (0..3).rev() {
         let chain = machine.take(queue).unwrap();
         machine.answer(queue, chain, &[0]);
-        assert_eq!(blk.take_done(queue.into()), Ok(Some((queue.into(), Ok(())))));
+        assert_eq!(blk.take_done(queue.into()), Ok(Some(Done { owner: queue.into(), result: Ok(()) })));
     }
 }
 

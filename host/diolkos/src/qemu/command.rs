@@ -12,6 +12,9 @@ use super::tools::Accelerator;
 /// Longest single argument that Linux passes to a program, with its NUL (MAX_ARG_STRLEN, execve(2)); in bytes.
 const LONGEST_ARGUMENT: usize = 128 * 1024;
 
+/// Queues of a disk, one a processor up to this.
+const MOST_QUEUES: usize = 4;
+
 /// What QEMU is started with.
 pub struct Parts<'a> {
     /// The program.
@@ -30,6 +33,8 @@ pub struct Parts<'a> {
     pub append: &'a str,
     /// Tag and daemon of each share.
     pub shares: Vec<(&'a str, &'a UnixStream)>,
+    /// The file of each disk, and whether it may be written to.
+    pub disks: Vec<(BorrowedFd<'a>, bool)>,
     /// The console's ports: each by its name.
     pub ports: [(&'static str, &'a UnixStream); 4],
     /// The report.
@@ -52,6 +57,7 @@ impl<'a> Parts<'a> {
         self.machine(&mut line);
         self.console(&mut line);
         self.file_systems(&mut line);
+        self.disks(&mut line);
         Ok((line.command, line.inherited))
     }
 
@@ -95,6 +101,23 @@ impl<'a> Parts<'a> {
             let id = format!("fs-{tag}");
             line.socket(&id, client);
             line.add(&format!("-device vhost-user-fs-pci,chardev={id},tag={tag}"));
+        }
+    }
+
+    /// The files are locked already, which is as good as QEMU's own locks, and those could not be had of block devices.
+    fn disks(&self, line: &mut Line<'a>) {
+        let queues = self.cpus.min(MOST_QUEUES);
+        for (number, (file, writable)) in self.disks.iter().enumerate() {
+            let (fd, read_only) = (file.as_raw_fd(), if *writable { "off" } else { "on" });
+            line.add(&format!("-add-fd fd={fd},set={number}"));
+            line.inherited.push(*file);
+            line.add(&format!(
+                "-blockdev driver=file,node-name=file{number},filename=/dev/fdset/{number},read-only={read_only},discard=unmap,locking=off"
+            ));
+            line.add(&format!(
+                "-blockdev driver=raw,node-name=disk{number},file=file{number},read-only={read_only},discard=unmap"
+            ));
+            line.add(&format!("-device virtio-blk-pci,drive=disk{number},num-queues={queues},disable-legacy=on"));
         }
     }
 }

@@ -19,6 +19,7 @@ use super::streams::Relays;
 use super::tools::{Accelerator, Tools};
 use crate::clock::Reading;
 use crate::descriptors;
+use crate::disk::Disk;
 use crate::kernel;
 use crate::plan::Plan;
 use crate::platform::{Finished, Running};
@@ -29,8 +30,8 @@ use crate::verdict::Ending;
 /// How long QEMU may take to end after the kernel's last word.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Devices for shares that QEMU's bus has room for beside its own.
-const MOST_SHARES: usize = 28;
+/// Devices for shares and disks that QEMU's bus has room for beside its own.
+const MOST_DEVICES: usize = 28;
 
 /// A running QEMU and what belongs to it.
 pub struct Machine {
@@ -55,9 +56,13 @@ impl Machine {
         signals: UnixStream,
         began: Reading,
     ) -> Result<Self, String> {
-        if plan.shares.len() > MOST_SHARES {
-            return Err(format!("shares: {} are too many, QEMU has room for {MOST_SHARES}", plan.shares.len()));
+        let devices = plan.shares.len() + plan.disks.len();
+        if devices > MOST_DEVICES {
+            return Err(format!("shares and disks: {devices} are too many, QEMU has room for {MOST_DEVICES}"));
         }
+        // Their locks are the open files', which QEMU inherits: they last as long as it does.
+        let open = |disk: &Disk| diolkos_vmm::Disk::open(&disk.source, disk.writable).map_err(|error| error.to_string());
+        let disks = plan.disks.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let ours = |error: io::Error| format!("cannot prepare QEMU's files: {error}");
         let serve = |share| Daemon::start(&tools.daemon, share);
         let daemons = plan.shares.iter().map(serve).collect::<Result<Vec<_>, _>>()?;
@@ -86,6 +91,7 @@ impl Machine {
                 .map(|share| &*share.tag)
                 .zip(daemons.iter().map(|daemon| &daemon.client))
                 .collect(),
+            disks: disks.iter().map(|disk| (disk.as_fd(), disk.is_writable())).collect(),
             ports: [("stdin", &streams[0]), ("stdout", &streams[1]), ("stderr", &streams[2]), ("signals", &signals)],
             report: &report_far,
         };

@@ -8,6 +8,7 @@ use crate::arch::processors;
 use crate::boot::options;
 use crate::drivers::rng;
 use crate::fs::anon::now;
+use crate::fs::block_device;
 use crate::fs::devices;
 use crate::fs::fd_table::MAX_LIMIT;
 use crate::fs::pty::pair;
@@ -108,6 +109,7 @@ fn machine_entries(build: &Builder) -> Entries {
         ("loadavg", build.text(loadavg)),
         ("meminfo", build.text(meminfo)),
         ("mounts", build.link("self/mounts")),
+        ("partitions", build.text(block_device::partitions)),
         ("self", build.tree.node(0o777).link(|| Ok(format!("{}", Subject::asker()?.pid).into_bytes()))),
         ("stat", build.text(stat)),
         ("swaps", build.fixed("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")),

@@ -9,7 +9,7 @@ use super::segments::Segments;
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags, SeekFrom, fallocate, fdatasync, flock, open, seek};
 use rustix::io::Errno;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ use vm_memory::VolatileSlice;
 /// Longest list of pieces that one call takes (`IOV_MAX`, readv(2)).
 const IOV_MAX: usize = 1024;
 /// Zeroes written at a time where the host cannot make them by itself.
-const ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Why a file cannot be a disk.
 #[derive(Debug, Error)]
@@ -90,6 +90,12 @@ struct Counters {
     discards: AtomicU64,
 }
 
+impl AsFd for Disk {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 fn count(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);
 }
@@ -120,10 +126,9 @@ impl Disk {
             return Err(OpenError::NotAFile(path.into()));
         }
         let lock = if writable { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::NonBlockingLockShared };
-        match flock(&file, lock) {
-            Err(Errno::WOULDBLOCK) => return Err(OpenError::Busy(path.into())),
-            // A file system without locks: then there are none.
-            Ok(()) | Err(_) => {}
+        // Any other error is a file system's without locks: then there are none.
+        if flock(&file, lock) == Err(Errno::WOULDBLOCK) {
+            return Err(OpenError::Busy(path.into()));
         }
         // Of a block device fstat(2) does not tell the size.
         let len = seek(&file, SeekFrom::End(0)).map_err(failed)?;
