@@ -39,7 +39,7 @@ attempt("at the end", lambda: os.pwrite(fd, b"z" * 1000, size - 10))
 attempt("behind it", lambda: os.pwrite(fd, b"z", size))
 attempt("read back", lambda: os.pread(fd, 4, 1298))
 attempt("read at the end", lambda: os.pread(fd, 100, size - 12))
-attempt("punch", lambda: os.posix_fallocate(fd, 0, 512))
+attempt("reserve", lambda: os.posix_fallocate(fd, 0, 512))
 libc = __import__("ctypes").CDLL(None, use_errno=True)
 def fallocate(mode, at, length):
     if libc.fallocate(fd, mode, __import__("ctypes").c_long(at), __import__("ctypes").c_long(length)): raise OSError(__import__("ctypes").get_errno(), "")
@@ -64,7 +64,7 @@ at the end 10
 behind it No space left on device
 read back b'xx\\x01\\x01'
 read at the end b'\\x01\\x01zzzzzzzzzz'
-punch Operation not supported
+reserve No such device
 punch sectors None
 zero sectors None
 punch a part Invalid argument
@@ -150,7 +150,8 @@ fn what_was_asked_of_a_disk_is_counted() {
     let command = ["dd", "if=/dev/vda", "of=/dev/vda", "bs=4096", "count=2", "skip=4", "conv=fsync", "status=none"];
     let vm = on.run(&command).option(&["--stats", "--disk", image.to_str().unwrap()]);
     let block = vm.outcome().expect_status(0).err();
-    let section: Vec<_> = block.lines().skip_while(|line| !line.contains(&format!("disk {}", image.display()))).collect();
+    let section: Vec<_> =
+        block.lines().skip_while(|line| !line.contains(&format!("disk {}", image.display()))).collect();
     let number = |label: &str| {
         let row = section.iter().find_map(|line| line.trim().strip_prefix(label)).unwrap_or_default();
         row.trim().to_owned()
@@ -168,8 +169,7 @@ fn what_cannot_be_a_disk_is_refused() {
     let empty = data::file(folder.path(), "empty", b"");
     for (disk, why) in [("/no/such", "No such file"), ("/etc", "Is a directory"), (empty.to_str().unwrap(), "empty")] {
         for platform in ["kvm", "qemu"] {
-            let output =
-                diolkos().args(["run", "--platform", platform, "--disk", disk, "/", "true"]).output().unwrap();
+            let output = diolkos().args(["run", "--platform", platform, "--disk", disk, "/", "true"]).output().unwrap();
             let line = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(output.status.code(), Some(125), "{line}");
             assert!(line.contains(disk) && line.contains(why) && line.lines().count() == 1, "{line}");

@@ -6,8 +6,8 @@ use std::io;
 use std::os::unix::net::UnixStream;
 
 use diolkos_vmm::{
-    Confined, DiskConfig, DiskStats, Files, Hypervisor, Machine, MachineConfig, MachineStats, MemoryFault, Moments, Outcome, ShareConfig,
-    ShareStats, Stdio, Stopper,
+    Confined, DiskConfig, DiskStats, Files, Hypervisor, Machine, MachineConfig, MachineStats, MemoryFault, Moments,
+    Outcome, ShareConfig, ShareStats, Stdio, Stopper,
 };
 use rustix::stdio::{stderr, stdin, stdout};
 

@@ -34,14 +34,8 @@ pub(crate) mod feature {
     pub(crate) const MQ: Features = bit(12);
     pub(crate) const DISCARD: Features = bit(13);
     pub(crate) const WRITE_ZEROES: Features = bit(14);
-    pub(super) const WANTED: Features = SIZE_MAX
-        .union(SEG_MAX)
-        .union(RO)
-        .union(BLK_SIZE)
-        .union(FLUSH)
-        .union(MQ)
-        .union(DISCARD)
-        .union(WRITE_ZEROES);
+    pub(super) const WANTED: Features =
+        SIZE_MAX.union(SEG_MAX).union(RO).union(BLK_SIZE).union(FLUSH).union(MQ).union(DISCARD).union(WRITE_ZEROES);
 }
 
 /// Request types (section 5.2.6).
@@ -129,12 +123,8 @@ impl<H: Hal, T> VirtioBlk<H, T> {
         let mut info = None;
         let mut live = LiveDevice::start(device, device_type::BLOCK, feature::WANTED, |device, features| {
             let found = info.insert(Info::read(device, features)?);
-            let plan = |index| QueuePlan {
-                index,
-                max_size: QUEUE_SIZE,
-                max_buffers: found.segments as u16 + 2,
-                vector: None,
-            };
+            let plan =
+                |index| QueuePlan { index, max_size: QUEUE_SIZE, max_buffers: found.segments as u16 + 2, vector: None };
             Ok((0..found.queues.clamp(1, queues.max(1))).map(plan).collect())
         })?;
         let info = info.ok_or(Error::ShortConfig)?;

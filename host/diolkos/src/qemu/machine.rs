@@ -61,7 +61,8 @@ impl Machine {
             return Err(format!("shares and disks: {devices} are too many, QEMU has room for {MOST_DEVICES}"));
         }
         // Their locks are the open files', which QEMU inherits: they last as long as it does.
-        let open = |disk: &Disk| diolkos_vmm::Disk::open(&disk.source, disk.writable).map_err(|error| error.to_string());
+        let open =
+            |disk: &Disk| diolkos_vmm::Disk::open(&disk.source, disk.writable).map_err(|error| error.to_string());
         let disks = plan.disks.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let ours = |error: io::Error| format!("cannot prepare QEMU's files: {error}");
         let serve = |share| Daemon::start(&tools.daemon, share);

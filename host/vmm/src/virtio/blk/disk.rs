@@ -125,7 +125,8 @@ impl Disk {
         if !matches!(kind, rustix::fs::FileType::RegularFile | rustix::fs::FileType::BlockDevice) {
             return Err(OpenError::NotAFile(path.into()));
         }
-        let lock = if writable { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::NonBlockingLockShared };
+        let lock =
+            if writable { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::NonBlockingLockShared };
         // Any other error is a file system's without locks: then there are none.
         if flock(&file, lock) == Err(Errno::WOULDBLOCK) {
             return Err(OpenError::Busy(path.into()));

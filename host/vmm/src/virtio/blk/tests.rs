@@ -174,7 +174,10 @@ fn the_serial_number_is_the_end_of_the_name() {
     let name = bench.file.path().file_name().unwrap().to_str().unwrap().to_owned();
     let reply = bench.driver.call(0, &[Part::Out(&header(GET_ID, 0)), Part::In(20), Part::In(1)]);
     assert_eq!(reply[20], OK);
-    assert_eq!(std::str::from_utf8(&reply[..20]).unwrap().trim_end_matches('\0'), &name[name.len().saturating_sub(20)..]);
+    assert_eq!(
+        std::str::from_utf8(&reply[..20]).unwrap().trim_end_matches('\0'),
+        &name[name.len().saturating_sub(20)..]
+    );
 }
 
 #[test]
@@ -254,7 +257,9 @@ fn requests_that_make_no_sense_are_answered() {
     for kind in [2, 3, 5, 7, 9, 10, 12, 14, 16, u32::MAX] {
         assert_eq!(bench.send(kind, 0, &[]), UNSUPPORTED, "{kind}");
     }
-    for data in [vec![], vec![0; 15], vec![0; 17], vec![0; 16 * 17], range(0, DISCARD_MAX + 1, 0), range(0, u32::MAX, 0)] {
+    for data in
+        [vec![], vec![0; 15], vec![0; 17], vec![0; 16 * 17], range(0, DISCARD_MAX + 1, 0), range(0, u32::MAX, 0)]
+    {
         assert_eq!(bench.send(DISCARD, 0, &data), IOERR, "{} bytes", data.len());
     }
     assert_eq!(bench.send(DISCARD, 0, &range(0, 1, 1)), UNSUPPORTED);
