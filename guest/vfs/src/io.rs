@@ -2,6 +2,7 @@
 
 use crate::{Errno, Result};
 use core::marker::PhantomData;
+use core::ptr::NonNull;
 
 /// Readable memory that somebody else may change, or take away, while it is read: a DAX window, a page the
 /// host writes. No Rust reference to it is ever formed; a [`Sink`] copies it out with a copy that survives a fault, and
@@ -70,6 +71,47 @@ impl<'a> From<&'a [u8]> for MemBytes<'a> {
     }
 }
 
+/// Writable memory that somebody else may use while it is written: pages of the program, lent to a device. No Rust reference
+/// to it is ever formed.
+#[derive(Debug, Clone, Copy)]
+pub struct MemBytesMut<'a> {
+    start: NonNull<u8>,
+    len: usize,
+    owner: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> MemBytesMut<'a> {
+    /// Describes `len` bytes at `start`.
+    ///
+    /// # Safety
+    /// For the lifetime `'a` the range is mapped for writing, and whoever else uses it takes it for bytes of which any may
+    /// change at any time.
+    pub unsafe fn new(start: NonNull<u8>, len: usize) -> Self {
+        Self { start, len, owner: PhantomData }
+    }
+
+    /// The first byte's address.
+    pub fn as_ptr(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// Has a device fill pieces of memory from their beginning, and says with how many bytes.
+pub type Filled<'a> = dyn FnMut(&[MemBytesMut<'_>]) -> Result<usize> + 'a;
+
+/// Has a device read pieces of memory from their beginning, and says how many bytes of them it has taken.
+pub type Taken<'a> = dyn FnMut(&[MemBytes<'_>]) -> Result<usize> + 'a;
+
 /// Where a read's bytes go: the program's buffers, or the kernel's own.
 pub trait Sink {
     /// Bytes it can still take.
@@ -99,6 +141,14 @@ pub trait Sink {
         }
         Ok(done)
     }
+
+    /// Lends `device` the memory in which the next bytes are to be put, `len` at most, in no more than `most` pieces: they
+    /// are mapped and stay where they are until it returns. What it fills counts as put. `None` when the memory cannot be
+    /// lent, and nothing was done; the bytes can still be [put](Sink::put).
+    fn lend(&mut self, len: usize, most: usize, device: &mut Filled<'_>) -> Option<Result<usize>> {
+        let _ = (len, most, device);
+        None
+    }
 }
 
 /// Where a write's bytes come from.
@@ -120,6 +170,13 @@ pub trait Source {
     /// # Errors
     /// As [`Source::take`]; `EIO` when the destination cannot be touched.
     unsafe fn take_raw(&mut self, to: *mut u8, len: usize) -> Result<usize>;
+
+    /// Lends `device` the memory with the next bytes, `len` at most, as [`Sink::lend`] does. What it has taken counts as
+    /// taken. `None` when the memory cannot be lent.
+    fn lend(&mut self, len: usize, most: usize, device: &mut Taken<'_>) -> Option<Result<usize>> {
+        let _ = (len, most, device);
+        None
+    }
 }
 
 /// A [`Sink`] over the kernel's own memory.
@@ -157,6 +214,16 @@ impl Sink for SliceSink<'_> {
         self.filled += n;
         Ok(n)
     }
+
+    fn lend(&mut self, len: usize, most: usize, device: &mut Filled<'_>) -> Option<Result<usize>> {
+        let len = len.min(self.room());
+        let start = NonNull::from(&mut self.slice[self.filled..]).cast();
+        // SAFETY: the bytes are borrowed, and nobody uses them, until `device` returns.
+        let piece = (most > 0).then(|| unsafe { MemBytesMut::new(start, len) })?;
+        let filled = device(&[piece]).map(|n| n.min(len));
+        self.filled += filled.unwrap_or(0);
+        Some(filled)
+    }
 }
 
 /// A [`Source`] over the kernel's own memory.
@@ -188,6 +255,13 @@ impl Source for SliceSource<'_> {
         unsafe { core::ptr::copy_nonoverlapping(now.as_ptr(), to, now.len()) };
         self.0 = rest;
         Ok(now.len())
+    }
+
+    fn lend(&mut self, len: usize, most: usize, device: &mut Taken<'_>) -> Option<Result<usize>> {
+        let len = len.min(self.0.len());
+        let taken = (most > 0).then(|| device(&[self.0[..len].into()]))?.map(|n| n.min(len));
+        self.0 = &self.0[taken.unwrap_or(0)..];
+        Some(taken)
     }
 }
 
@@ -235,6 +309,29 @@ mod tests {
         assert_eq!(source.remaining(), 2);
         assert_eq!(source.take(&mut buffer), Ok(2));
         assert_eq!(source.take(&mut buffer), Ok(0));
+    }
+
+    #[test]
+    fn what_a_device_did_with_lent_memory_counts_as_far_as_it_can_be_true() {
+        let mut buffer = [9; 6];
+        let mut sink = SliceSink::new(&mut buffer);
+        assert_eq!(sink.put(b"ab"[..].into()), Ok(2));
+        let mut lent = |claims| {
+            sink.lend(3, 1, &mut |pieces| {
+                // SAFETY: one piece of three bytes, as was asked for.
+                unsafe { pieces[0].as_ptr().write_bytes(b'x', pieces[0].len()) };
+                claims
+            })
+        };
+        assert_eq!((lent(Err(Errno::EIO)), lent(Ok(1))), (Some(Err(Errno::EIO)), Some(Ok(1))));
+        assert_eq!(lent(Ok(usize::MAX)), Some(Ok(3)));
+        assert_eq!((sink.lend(3, 0, &mut |_| unreachable!()), sink.filled()), (None, 6));
+        assert_eq!(&buffer, b"abxxxx");
+
+        let mut source = SliceSource::new(b"hello");
+        assert_eq!(source.lend(4, 1, &mut |pieces| Ok(pieces[0].len() - 1)), Some(Ok(3)));
+        assert_eq!(source.lend(9, 1, &mut |_| Ok(usize::MAX)), Some(Ok(2)));
+        assert_eq!(source.remaining(), 0);
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub use dentry::{Dentry, Location};
 pub use dirstream::DirStream;
 pub use file::{Access, Allocation, DirSink, File, MappedRun, Poll, Sought};
 pub use inode::{Inode, InodeId, SetMetadata, SetTime};
-pub use io::{MemBytes, Sink, SliceSink, SliceSource, Source, put_slice_at};
+pub use io::{Filled, MemBytes, MemBytesMut, Sink, SliceSink, SliceSource, Source, Taken, put_slice_at};
 pub use lock::{ForeignLock, LockFamily, LockMode, LockRequest};
 pub use mount::{Mount, MountSpec};
 pub use namespace::{Lookup, Namespace, NamespaceConfig};

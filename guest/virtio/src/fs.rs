@@ -35,7 +35,7 @@ pub struct FsOptions {
 
 impl Default for FsOptions {
     fn default() -> Self {
-        Self { request_queues: 1, queue_size: 64, max_buffers: 32 }
+        Self { request_queues: 1, queue_size: 64, max_buffers: 64 }
     }
 }
 

@@ -62,6 +62,8 @@ tallies! {
     MessageRead => "fuse.bytes_read",
     /// Bytes that left in WRITE messages.
     MessageWritten => "fuse.bytes_written",
+    /// Bytes of these that the host moved from or to the memory of who asked, and nobody copied.
+    MessageLent => "fuse.bytes_without_copy",
     /// Reads by message because no chunk of the window was free for a copy.
     FallbackBusy => "window.by_message_busy",
     /// Faults of private mappings served with copies because their chunk was pushed out again and again.

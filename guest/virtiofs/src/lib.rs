@@ -51,5 +51,5 @@ mod xattr;
 pub use counters::{Counters, Tally};
 pub use limits::INODES;
 pub use mount::{Mount, MountOptions, NoDax, mount};
-pub use seam::{Frames, PAGE, Platform, Transport, WindowMemory};
+pub use seam::{Frames, Lent, PAGE, Platform, Transport, WindowMemory};
 pub use session::TraceLine;

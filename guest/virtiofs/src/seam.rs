@@ -4,21 +4,37 @@
 //! them over scripts and over a real server in the same process.
 
 use core::ptr::NonNull;
-use diolkos_vfs::{Errno, Result};
+use diolkos_vfs::{Errno, MemBytes, MemBytesMut, Result};
 
 /// Bytes of a page of the guest, the unit of everything that is put into page tables.
 pub const PAGE: u64 = 4096;
+
+/// Content of a file that goes with a message, in mapped memory that was lent for it.
+#[derive(Debug, Clone, Copy)]
+pub enum Lent<'a> {
+    /// None.
+    Nothing,
+    /// It is the end of the request.
+    Sent(&'a [MemBytes<'a>]),
+    /// It is the end of the reply.
+    Wanted(&'a [MemBytesMut<'a>]),
+}
 
 /// A virtio-fs device, as far as a file system must know it.
 pub trait Transport: Send + Sync {
     /// Sends one request, the concatenation of `request`, and sleeps until its reply is there. The reply fills
     /// the parts of `reply` in order. Returns the number of bytes the device says it wrote.
     ///
+    /// The device gets the memory of `lent` itself, not a copy, and does not touch it after this has returned.
+    ///
     /// May sleep; never called with a spin lock held.
     ///
     /// # Errors
     /// The device is gone or the message cannot be sent; an error in the reply is not an error here.
-    fn request(&self, request: &[&[u8]], reply: &mut [&mut [u8]]) -> Result<usize>;
+    fn request(&self, request: &[&[u8]], reply: &mut [&mut [u8]], lent: Lent<'_>) -> Result<usize>;
+
+    /// How many pieces of memory the content of one message may have; at least 1.
+    fn most_pieces(&self) -> usize;
 
     /// Sends a message that has no reply (FORGET, BATCH_FORGET) on the high-priority queue. Does not wait for
     /// the host to act on it.

@@ -1,15 +1,15 @@
 //! The conversation: one request, one reply, every reply checked before anybody sees it.
 
-use crate::Transport;
 use crate::counters::Counters;
 use crate::ops::name::Forgotten;
 use crate::ops::{Call, Message, NUL, NodeId, Opcode, parse_error};
+use crate::{Lent, Transport};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Arguments;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use diolkos_vfs::{Errno, Result};
+use diolkos_vfs::{Errno, MemBytesMut, Result};
 use fuse_abi::linux::{
     fuse_batch_forget_in, fuse_forget_in, fuse_forget_one, fuse_in_header, fuse_opcode, fuse_out_header,
 };
@@ -116,12 +116,35 @@ impl Session {
     /// # Errors
     /// As [`Session::call`].
     pub(crate) fn fetch<M: Message>(&self, message: &M, body: &mut [u8]) -> Result<usize> {
+        self.send(message, body, &[])
+    }
+
+    /// The same for a reply that fills memory lent for it.
+    ///
+    /// # Errors
+    /// As [`Session::call`].
+    pub(crate) fn fetch_into<M: Message>(&self, message: &M, content: &[MemBytesMut<'_>]) -> Result<usize> {
+        self.send(message, &mut [], content)
+    }
+
+    /// How many pieces of lent memory a message may have.
+    pub(crate) fn most_pieces(&self) -> usize {
+        self.transport.most_pieces()
+    }
+
+    fn send<M: Message>(&self, message: &M, body: &mut [u8], wanted: &[MemBytesMut<'_>]) -> Result<usize> {
         if !self.has(M::OPCODE) {
             return Err(Errno::ENOSYS);
         }
         let request = message.request();
         let [a, b, c, d] = message.tail();
-        let result = self.exchange(M::OPCODE, message.node(), [request.as_bytes(), a, b, c, d], body);
+        let lent = match (message.content(), wanted) {
+            ([], []) => Lent::Nothing,
+            ([], wanted) => Lent::Wanted(wanted),
+            (sent, _) => Lent::Sent(sent),
+        };
+        let parts = [request.as_bytes(), a, b, c, d];
+        let result = self.exchange(M::OPCODE, message.node(), parts, body, lent);
         if let Some(trace) = self.trace {
             let (tag, name, node) = (&self.tag, name(M::OPCODE), message.node().0);
             // What a NUL follows is a name.
@@ -141,11 +164,23 @@ impl Session {
         result
     }
 
-    fn exchange(&self, opcode: Opcode, node: NodeId, parts: [&[u8]; 5], body: &mut [u8]) -> Result<usize> {
+    fn exchange(
+        &self,
+        opcode: Opcode,
+        node: NodeId,
+        parts: [&[u8]; 5],
+        body: &mut [u8],
+        lent: Lent<'_>,
+    ) -> Result<usize> {
         if self.closed.load(Relaxed) {
             return Err(Errno::EIO);
         }
-        let header = self.header(opcode, node, parts.iter().map(|p| p.len()).sum());
+        let (sent, wanted) = match lent {
+            Lent::Nothing => (0, 0),
+            Lent::Sent(pieces) => (pieces.iter().map(|piece| piece.len()).sum(), 0),
+            Lent::Wanted(pieces) => (0, pieces.iter().map(MemBytesMut::len).sum()),
+        };
+        let header = self.header(opcode, node, parts.iter().map(|p| p.len()).sum::<usize>() + sent);
         let mut request: [&[u8]; 6] = [header.as_bytes(); 6];
         let mut count = 1;
         for part in parts.into_iter().filter(|p| !p.is_empty()) {
@@ -153,12 +188,12 @@ impl Session {
             count += 1;
         }
         let mut out = fuse_out_header::default();
-        let room = size_of::<fuse_out_header>() + body.len();
+        let room = size_of::<fuse_out_header>() + body.len() + wanted;
         self.counters.sent(opcode);
         let wrote = if body.is_empty() {
-            self.transport.request(&request[..count], &mut [out.as_mut_bytes()])?
+            self.transport.request(&request[..count], &mut [out.as_mut_bytes()], lent)?
         } else {
-            self.transport.request(&request[..count], &mut [out.as_mut_bytes(), body])?
+            self.transport.request(&request[..count], &mut [out.as_mut_bytes(), body], lent)?
         };
         // Both lengths are the host's word: neither may reach past what was really offered.
         let len = out.len as usize;

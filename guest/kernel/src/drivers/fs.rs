@@ -1,8 +1,9 @@
 //! File system devices: requests of the FUSE client on their way through a virtqueue.
 //!
 //! A request's buffers are borrowed from the caller, who does not return before the device is done with them: either
-//! the reply came, or the device was reset. Parts that the device cannot reach where they are (on a stack), or that
-//! are too small to be worth a descriptor, travel through a buffer of the request's own.
+//! the reply came, or the device was reset. They may be the program's own pages ([`crate::mm::loans`]). Parts that the
+//! device cannot reach where they are (on a stack), or that are too small to be worth a descriptor, travel through a
+//! buffer of the request's own.
 //!
 //! A reply comes within tens of microseconds or not soon, so a caller first polls with interrupts off, then turns them
 //! on and sleeps.
@@ -15,10 +16,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use diolkos_vfs::{Errno, Result};
+use diolkos_vfs::{Errno, MemBytes, Result};
 use diolkos_virtio::fs::{FsOptions, VirtioFs};
 use diolkos_virtio::{Device, DmaBuf, Error, Hal, PhysAddr, QueueError, Used};
-use diolkos_virtiofs::{Transport, WindowMemory};
+use diolkos_virtiofs::{Lent, Transport, WindowMemory};
 use spin::Mutex;
 
 /// How long to poll for a reply before sleeping, and how much longer for each 8 bytes that it may carry: a host copies that
@@ -46,6 +47,9 @@ pub struct FsDevice {
     tag: String,
     window: Option<WindowMemory>,
     replies: WaitQueue,
+    /// Pieces of lent memory that fit into a request, beside the two that the rest of it takes, and the two that pieces too
+    /// small for a descriptor may cut from it.
+    most_pieces: usize,
     /// Callers that wait for an interrupt.
     sleepers: AtomicUsize,
 }
@@ -63,12 +67,14 @@ pub(super) fn init(device: Device<KernelHal>) -> core::result::Result<(), Error>
         // SAFETY: the direct map reaches the whole window for ever; it is no RAM, and a fault on it is recovered from.
         unsafe { WindowMemory::new(range.start().0, start, range.len()) }.ok()
     });
+    let most_pieces = usize::from(device.requests()[0].max_buffers()).saturating_sub(4).max(1);
     let device = Mutex::new(device);
     DEVICES.lock().push(Arc::new(FsDevice {
         device,
         tag,
         window,
         replies: WaitQueue::new(),
+        most_pieces,
         sleepers: AtomicUsize::new(0),
     }));
     Ok(())
@@ -280,9 +286,18 @@ impl Drop for Sleeper<'_> {
 }
 
 impl Transport for FsDevice {
-    fn request(&self, request: &[&[u8]], reply: &mut [&mut [u8]]) -> Result<usize> {
-        let readable: Vec<_> = request.iter().map(|part| (NonNull::from(*part).cast(), part.len())).collect();
-        let writable: Vec<_> = reply.iter_mut().map(|part| (NonNull::from(&mut **part).cast(), part.len())).collect();
+    fn request(&self, request: &[&[u8]], reply: &mut [&mut [u8]], lent: Lent<'_>) -> Result<usize> {
+        let mut readable: Vec<_> = request.iter().map(|part| (NonNull::from(*part).cast(), part.len())).collect();
+        let mut writable: Vec<_> =
+            reply.iter_mut().map(|part| (NonNull::from(&mut **part).cast(), part.len())).collect();
+        match lent {
+            Lent::Nothing => {}
+            Lent::Sent(pieces) => {
+                let part = |piece: &MemBytes<'_>| Some((NonNull::new(piece.as_ptr().cast_mut())?, piece.len()));
+                readable.extend(pieces.iter().filter_map(part));
+            }
+            Lent::Wanted(pieces) => writable.extend(pieces.iter().map(|piece| (piece.as_ptr(), piece.len()))),
+        }
         let (question, _) = Gather::build(&readable, true)?;
         let (answer, direct) = Gather::build(&writable, false)?;
         let pending = Arc::new(Pending(AtomicU64::new(WAITING)));
@@ -290,13 +305,19 @@ impl Transport for FsDevice {
         let bytes = readable.iter().chain(&writable).map(|(_, len)| *len as u64).sum();
         let len = self.wait(&pending, bytes)?;
         let mut at = 0;
-        for (part, phys) in reply.iter_mut().zip(direct) {
+        for ((start, len), phys) in writable.iter().zip(direct) {
             if phys.is_none() {
-                part.copy_from_slice(&answer.scratch[at..at + part.len()]);
-                at += part.len();
+                let from = &answer.scratch[at..at + len];
+                // SAFETY: the part is borrowed from the caller for writing so many bytes, or lent for that.
+                unsafe { start.copy_from_nonoverlapping(NonNull::from(from).cast(), *len) };
+                at += len;
             }
         }
         Ok(len)
+    }
+
+    fn most_pieces(&self) -> usize {
+        self.most_pieces
     }
 
     fn forget(&self, message: &[u8]) {

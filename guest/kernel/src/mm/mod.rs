@@ -14,6 +14,7 @@ pub mod frames;
 mod heap;
 #[cfg(guest)]
 pub mod listing;
+pub mod loans;
 #[cfg(guest)]
 pub mod losses;
 #[cfg(guest)]

@@ -16,7 +16,7 @@
 use super::paging::{self, ADDRESS, OWNED, PRESENT, Slot};
 use super::space::{AddressSpace, Inner, rights};
 use super::vma::{Backing, Prot, Vma};
-use super::{PAGE_SIZE, frames, losses, page_down};
+use super::{PAGE_SIZE, frames, loans, losses, page_down};
 use crate::abi::call_site::{self, JUMP_LEN, Page, STUB_LEN, SYSCALL_LEN, Site};
 use crate::arch::{copy_fallible, direct_call};
 use crate::{stats, task};
@@ -294,7 +294,7 @@ impl Inner {
         entry.set(frame | OWNED | old & !ADDRESS);
         paging::flush(page, 1);
         if old & OWNED != 0 {
-            frames::release(old & ADDRESS, 0);
+            loans::release(old & ADDRESS, 0);
         } else {
             self.owned += PAGE_SIZE;
             stats::COPIED_BYTES.add(PAGE_SIZE);

@@ -10,7 +10,7 @@ use super::paging::{self, ADDRESS, LARGE, NO_EXEC, OWNED, PRESENT, Tables, USER,
 use super::patch::{Heat, Patches};
 use super::reverse::Reverse;
 use super::vma::{Backing, Held, Marks, Prot, Vma};
-use super::{LARGE_PAGE, PAGE_SIZE, USER_MIN, USER_TOP, frames, page_up, shootdown};
+use super::{LARGE_PAGE, PAGE_SIZE, USER_MIN, USER_TOP, frames, loans, page_up, shootdown};
 use crate::arch::processors;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -116,7 +116,7 @@ impl Inner {
             any = true;
             if value & OWNED != 0 {
                 let order = if size == LARGE_PAGE { frames::LARGE_ORDER } else { 0 };
-                frames::release(value & ADDRESS & !(size - 1), order);
+                loans::release(value & ADDRESS & !(size - 1), order);
                 *owned -= size;
             }
         })?;

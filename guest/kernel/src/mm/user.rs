@@ -9,12 +9,15 @@
 //! # Locking
 //! Every copy may fault and therefore sleep: no spin lock may be held.
 
-use super::{USER_TOP, losses};
+use super::loans::Loan;
+use super::{USER_TOP, frames, loans, losses};
 use crate::arch::{copy_fallible, exchange_fallible};
+use crate::task;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 use core::mem::{MaybeUninit, size_of};
-use diolkos_vfs::{Errno, MemBytes, Result, Sink, Source};
+use core::ptr::NonNull;
+use diolkos_vfs::{Errno, Filled, MemBytes, MemBytesMut, Result, Sink, Source, Taken};
 
 /// Plain data that any bit pattern makes a valid value of, and whose padding may be shown to the program.
 ///
@@ -251,6 +254,26 @@ impl UserBuffers {
         self.total -= n;
     }
 
+    /// Lends the memory of the current buffer, `len` bytes at most, and advances by what `device` did with it. `None` when
+    /// not even the first byte can be lent.
+    fn lend_current(
+        &mut self,
+        len: usize,
+        most: usize,
+        writable: bool,
+        device: &mut dyn FnMut(&Loan) -> Result<usize>,
+    ) -> Option<Result<usize>> {
+        let (address, room) = self.current()?;
+        let space = task::try_current().and_then(|thread| thread.space.lock().clone())?;
+        let loan = loans::lend(&space, address, room.min(len), most, writable);
+        if loan.len() == 0 {
+            return None;
+        }
+        let moved = device(&loan).map(|n| n.min(loan.len()));
+        self.advance(moved.unwrap_or(0));
+        Some(moved)
+    }
+
     /// Moves up to `len` bytes piece by piece with `copy(user address, bytes done, bytes) -> bytes left undone`.
     fn transfer(&mut self, len: usize, mut copy: impl FnMut(u64, usize, usize) -> Result<usize>) -> Result<usize> {
         let mut done = 0;
@@ -286,6 +309,15 @@ impl Sink for UserBuffers {
             if bytes.is_intact() { Ok(left) } else { Err(Errno::EIO) }
         })
     }
+
+    fn lend(&mut self, len: usize, most: usize, device: &mut Filled<'_>) -> Option<Result<usize>> {
+        self.lend_current(len, most, true, &mut |loan| {
+            // SAFETY: RAM is mapped for ever; what is lent stays the program's until the loan ends, and to the program
+            // it is bytes.
+            let pieces: Vec<_> = memory(loan).map(|(at, len)| unsafe { MemBytesMut::new(at, len) }).collect();
+            device(&pieces)
+        })
+    }
 }
 
 impl Source for UserBuffers {
@@ -304,4 +336,18 @@ impl Source for UserBuffers {
             Ok(unsafe { copy(to.wrapping_add(done), from as *const u8, n) })
         })
     }
+
+    fn lend(&mut self, len: usize, most: usize, device: &mut Taken<'_>) -> Option<Result<usize>> {
+        self.lend_current(len, most, false, &mut |loan| {
+            // SAFETY: as for the sink.
+            let pieces: Vec<_> = memory(loan).map(|(at, len)| unsafe { MemBytes::new(at.as_ptr(), len) }).collect();
+            device(&pieces)
+        })
+    }
+}
+
+/// Where the kernel sees memory on loan.
+fn memory(loan: &Loan) -> impl Iterator<Item = (NonNull<u8>, usize)> {
+    let see = |(start, end): &(u64, u64)| (NonNull::new(frames::pointer(*start)), (end - start) as usize);
+    loan.ranges().iter().map(see).filter_map(|(at, len)| Some((at?, len)))
 }

@@ -6,7 +6,7 @@
 
 use super::node::Node;
 use crate::ramfs::{self, Content, PAGE, in_steps, split};
-use crate::{Allocation, Errno, File, Result, Sink, Sought, Source};
+use crate::{Allocation, Errno, File, Filled, Result, Sink, Sought, Source};
 use core::ops::Range;
 
 /// Most pieces that the unchanged part of a file may be cut into by punching: it bounds memory that no limit counts.
@@ -38,6 +38,12 @@ impl Sink for Limited<'_> {
         let n = self.sink.put_zeros(n.min(self.left))?;
         self.left -= n;
         Ok(n)
+    }
+
+    fn lend(&mut self, len: usize, most: usize, device: &mut Filled<'_>) -> Option<Result<usize>> {
+        let filled = self.sink.lend(len.min(self.left), most, device)?;
+        self.left -= filled.unwrap_or(0);
+        Some(filled)
     }
 }
 

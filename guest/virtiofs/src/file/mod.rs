@@ -37,6 +37,10 @@ use spin::Mutex;
 /// Largest offset a file can have (`off_t`).
 const MAX_OFFSET: u64 = i64::MAX as u64;
 
+/// From this length on, memory is lent to the device instead of copying to or from a buffer that it has: to find the memory and
+/// to hold it costs about what some kilobytes of copying do.
+const WORTH_LENDING: usize = 16 << 10;
+
 /// Set-user-id and set-group-id. A write must clear them, which the host does for messages only.
 const SET_ID: u32 = 0o6000;
 

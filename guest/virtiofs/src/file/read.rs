@@ -4,13 +4,13 @@
 //! hearsay: so it is asked for again before a read is cut short by it. A file that claims to be empty may still have
 //! content (the host's procfs is like that): it is read by message, whose reply needs no size.
 
-use super::{How, MAX_OFFSET, OpenFile};
+use super::{How, MAX_OFFSET, OpenFile, WORTH_LENDING};
 use crate::counters::Tally;
 use crate::ops::data::Read;
 use crate::window::{Manager, Way};
 use alloc::sync::Arc;
 use diolkos_common::cmdline::CacheMode;
-use diolkos_vfs::{Errno, MemBytes, Result, Sink};
+use diolkos_vfs::{Errno, MemBytes, MemBytesMut, Result, Sink};
 
 /// The end of a file as far as we know.
 pub(super) struct End {
@@ -121,7 +121,6 @@ impl OpenFile {
         let fs = &self.node.fs;
         // The host is to tell what mappings of ours have stored, too.
         self.node.write_back(0, u64::MAX);
-        let mut buffer = fs.buffers.take();
         let mut step = Step { bytes: 0, ended: false };
         loop {
             let at = offset.saturating_add(step.bytes as u64);
@@ -130,17 +129,8 @@ impl OpenFile {
             if wanted == 0 || step.ended {
                 return Ok(step);
             }
-            let read = Read { file: self.open, offset: at, size: wanted as u32 };
             let began = self.now();
-            let put = fs.session.fetch(&read, &mut buffer[..wanted]).and_then(|n| {
-                self.count(Tally::MessageRead, n);
-                step.ended = n < wanted;
-                if step.ended {
-                    self.ends_at(at + n as u64);
-                }
-                if n == 0 { Ok(0) } else { sink.put(buffer[..n].into()) }
-            });
-            match put {
+            match self.read_one(at, wanted, sink, &mut step.ended) {
                 Ok(0) => return Ok(step),
                 Ok(n) => {
                     if let Some(window) = &fs.window {
@@ -152,5 +142,34 @@ impl OpenFile {
                 Err(_) => return Ok(step),
             }
         }
+    }
+
+    /// One READ message of up to `wanted` bytes, which go straight to their place where that is worth it and can be done.
+    /// Says in `ended` whether the file ends with them.
+    fn read_one(&self, at: u64, wanted: usize, sink: &mut dyn Sink, ended: &mut bool) -> Result<usize> {
+        let fs = &self.node.fs;
+        let mut came = |n, size| {
+            self.count(Tally::MessageRead, n);
+            *ended = n < size;
+            if *ended {
+                self.ends_at(at + n as u64);
+            }
+        };
+        if wanted >= WORTH_LENDING {
+            let mut fill = |pieces: &[MemBytesMut<'_>]| {
+                let size = pieces.iter().map(MemBytesMut::len).sum();
+                let n = fs.session.fetch_into(&Read { file: self.open, offset: at, size: size as u32 }, pieces)?;
+                self.count(Tally::MessageLent, n);
+                came(n, size);
+                Ok(n)
+            };
+            if let Some(filled) = sink.lend(wanted, fs.session.most_pieces(), &mut fill) {
+                return filled;
+            }
+        }
+        let mut buffer = fs.buffers.take();
+        let n = fs.session.fetch(&Read { file: self.open, offset: at, size: wanted as u32 }, &mut buffer[..wanted])?;
+        came(n, wanted);
+        if n == 0 { Ok(0) } else { sink.put(buffer[..n].into()) }
     }
 }

@@ -3,12 +3,13 @@
 //! A message carries data and size together, so the host never has one without the other; the window cannot make a file
 //! longer.
 
-use super::{How, MAX_OFFSET, OpenFile, SET_ID};
+use super::{How, MAX_OFFSET, OpenFile, SET_ID, WORTH_LENDING};
 use crate::counters::Tally;
 use crate::ops::data::Write;
 use crate::window::Way;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
-use diolkos_vfs::{Errno, OpenFlags, Result, Source};
+use diolkos_vfs::{Errno, MemBytes, OpenFlags, Result, Source};
 
 /// What became of the data of one step.
 struct Sent {
@@ -59,21 +60,51 @@ impl OpenFile {
         if room == 0 {
             return Err(Errno::EFBIG);
         }
-        let mut buffer = fs.buffers.take();
         let len = source.remaining().min(fs.agreement.max_write as usize).min(room.min(1 << 30) as usize);
+        if let Some(sent) = self.write_lent(at, len, source, append) {
+            return sent;
+        }
+        let mut buffer = fs.buffers.take();
         let taken = source.take(&mut buffer[..len])?;
         if taken == 0 {
             return Ok(Sent { bytes: 0, all: false });
         }
         let before = self.before_writing(at, taken, append);
-        let bytes = fs.session.call(&Write { file: self.open, offset: at, data: &buffer[..taken], append })?;
+        let bytes = self.write_one(at, &[buffer[..taken].into()], append)?;
+        self.after_writing(at, &buffer[..bytes], before, append);
+        Ok(Sent { bytes, all: bytes == taken })
+    }
+
+    /// The same without a copy, where that is worth it and can be done. Not for a file with pages in the cache: they are
+    /// to get what the host got, and the program may change its memory meanwhile.
+    fn write_lent(&self, at: u64, len: usize, source: &mut dyn Source, append: bool) -> Option<Result<Sent>> {
+        if len < WORTH_LENDING || self.node.cached_pages().is_some() {
+            return None;
+        }
+        let mut all = false;
+        let mut take = |pieces: &[MemBytes<'_>]| {
+            let bytes = self.write_one(at, pieces, append)?;
+            self.count(Tally::MessageLent, bytes);
+            if self.node.cached_pages().is_some() {
+                // Another thread has begun to fill the cache meanwhile.
+                self.after_writing(at, &copy_of(pieces, bytes), 0, append);
+            }
+            all = bytes == pieces.iter().map(|piece| piece.len()).sum::<usize>();
+            Ok(bytes)
+        };
+        let taken = source.lend(len, self.node.fs.session.most_pieces(), &mut take)?;
+        Some(taken.map(|bytes| Sent { bytes, all }))
+    }
+
+    /// One WRITE message; how much of it the host took.
+    fn write_one(&self, at: u64, data: &[MemBytes<'_>], append: bool) -> Result<usize> {
+        let bytes = self.node.fs.session.call(&Write { file: self.open, offset: at, data, append })?;
         if bytes == 0 {
             return Err(Errno::EIO);
         }
         self.count(Tally::MessageWritten, bytes);
         self.node.wrote(at + bytes as u64);
-        self.after_writing(at, &buffer[..bytes], before, append);
-        Ok(Sent { bytes, all: bytes == taken })
+        Ok(bytes)
     }
 
     /// Writes everything the source has, or up to the first failure.
@@ -100,4 +131,18 @@ impl OpenFile {
         }
         Ok(done)
     }
+}
+
+/// The first `len` bytes of memory that was lent.
+fn copy_of(pieces: &[MemBytes<'_>], len: usize) -> Vec<u8> {
+    let mut copy: Vec<u8> = Vec::with_capacity(len);
+    for piece in pieces {
+        let n = piece.len().min(len - copy.len());
+        // SAFETY: lent memory is mapped (`Source::lend`), and there is room for `n` more bytes, which are filled.
+        unsafe {
+            copy.as_mut_ptr().add(copy.len()).copy_from_nonoverlapping(piece.as_ptr(), n);
+            copy.set_len(copy.len() + n);
+        }
+    }
+    copy
 }

@@ -1,7 +1,7 @@
 //! Open files: OPEN, OPENDIR, READ, WRITE, FLUSH, FSYNC, RELEASE and their directory forms.
 
-use super::{Call, Handle, Message, NodeId, Opcode, Tail};
-use diolkos_vfs::OpenFlags;
+use super::{Call, Handle, Message, NodeId, Opcode};
+use diolkos_vfs::{MemBytes, OpenFlags};
 use fuse_abi::linux as abi;
 
 /// What OPEN, OPENDIR and CREATE give.
@@ -181,9 +181,15 @@ impl Message for Read {
 pub(crate) struct Write<'a> {
     pub(crate) file: OpenNode,
     pub(crate) offset: u64,
-    pub(crate) data: &'a [u8],
+    pub(crate) data: &'a [MemBytes<'a>],
     /// At the end instead. It need not be as the file was opened: fcntl(2) may have changed that, and pwritev2(2) may ask for it.
     pub(crate) append: bool,
+}
+
+impl Write<'_> {
+    fn len(&self) -> usize {
+        self.data.iter().map(|piece| piece.len()).sum()
+    }
 }
 
 impl Message for Write<'_> {
@@ -200,14 +206,14 @@ impl Message for Write<'_> {
         abi::fuse_write_in {
             fh: self.file.handle.0,
             offset: self.offset,
-            size: self.data.len() as u32,
+            size: self.len() as u32,
             flags: flags.bits(),
             ..Default::default()
         }
     }
 
-    fn tail(&self) -> Tail<'_> {
-        [self.data, &[], &[], &[]]
+    fn content(&self) -> &[MemBytes<'_>] {
+        self.data
     }
 }
 
@@ -217,6 +223,6 @@ impl Call for Write<'_> {
 
     fn parse(&self, out: abi::fuse_write_out) -> Option<usize> {
         let written = out.size as usize;
-        (written <= self.data.len()).then_some(written)
+        (written <= self.len()).then_some(written)
     }
 }

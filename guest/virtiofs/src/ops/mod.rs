@@ -15,7 +15,7 @@ pub(crate) mod name;
 pub(crate) mod range;
 pub(crate) mod xattr;
 
-use diolkos_vfs::{Errno, Result};
+use diolkos_vfs::{Errno, MemBytes, Result};
 pub(crate) use fuse_abi::linux::fuse_opcode as Opcode;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -57,6 +57,11 @@ pub(crate) trait Message {
     /// The rest.
     fn tail(&self) -> Tail<'_> {
         NO_TAIL
+    }
+
+    /// Content of a file, at the very end.
+    fn content(&self) -> &[MemBytes<'_>] {
+        &[]
     }
 }
 

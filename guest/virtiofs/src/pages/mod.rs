@@ -176,27 +176,9 @@ impl Pins {
         self.frames[0]
     }
 
-    /// Where the kernel sees page `i`.
-    fn at(&self, i: usize) -> *mut u8 {
-        self.pages.frames().at(self.frames[i]).as_ptr()
-    }
-
     /// Pieces of memory that hold the bytes from `start` (counted from the first page) to `end`.
     fn pieces(&self, start: u64, end: u64) -> impl Iterator<Item = (*mut u8, usize)> {
-        let end = end.min(self.len() as u64 * PAGE);
-        let mut at = start;
-        core::iter::from_fn(move || {
-            if at >= end {
-                return None;
-            }
-            let first = (at / PAGE) as usize;
-            let follows = |i: &usize| self.frames[*i] == self.frames[first] + (*i - first) as u64 * PAGE;
-            let last = (first..self.len()).take_while(follows).last().unwrap_or(first);
-            let stop = end.min((last as u64 + 1) * PAGE);
-            let piece = (self.at(first).wrapping_add((at % PAGE) as usize), (stop - at) as usize);
-            at = stop;
-            Some(piece)
-        })
+        pieces_of(self.pages.frames(), &self.frames, start, end)
     }
 
     /// Copies out bytes; how many it was.
@@ -224,6 +206,25 @@ impl Pins {
             rest = later;
         }
     }
+}
+
+/// Contiguous pieces of memory that hold the bytes from `start` (counted from the first of `frames`) to `end`, as far as there
+/// are frames; where the kernel sees each, and its length.
+fn pieces_of(memory: &dyn Frames, frames: &[u64], start: u64, end: u64) -> impl Iterator<Item = (*mut u8, usize)> {
+    let end = end.min(frames.len() as u64 * PAGE);
+    let mut at = start;
+    core::iter::from_fn(move || {
+        if at >= end {
+            return None;
+        }
+        let first = (at / PAGE) as usize;
+        let follows = |i: &usize| frames[*i] == frames[first] + (*i - first) as u64 * PAGE;
+        let last = (first..frames.len()).take_while(follows).last().unwrap_or(first);
+        let stop = end.min((last as u64 + 1) * PAGE);
+        let piece = (memory.at(frames[first]).as_ptr().wrapping_add((at % PAGE) as usize), (stop - at) as usize);
+        at = stop;
+        Some(piece)
+    })
 }
 
 impl Drop for Pins {

@@ -1,6 +1,6 @@
 //! Dirty pages on their way to the host, and what write(2) does to pages that are there.
 
-use super::{Content, Found, PageKey, Pages};
+use super::{Content, Found, PageKey, Pages, pieces_of};
 use crate::PAGE;
 use crate::counters::Tally;
 use crate::file::Handle;
@@ -8,7 +8,7 @@ use crate::ops::data::Write;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use diolkos_vfs::{Errno, Result};
+use diolkos_vfs::{Errno, MemBytes, Result};
 
 /// Dirty pages sent in one message, at most: 256 KiB.
 const MOST: u64 = 64;
@@ -121,18 +121,15 @@ impl Pages {
         // Nothing past the end of the file is sent: it would make the file longer.
         let size = batch.file.node.last_known().size;
         let len = size.saturating_sub(start).min(frames.len() as u64 * PAGE) as usize;
-        let mut data = vec![0; len];
-        for (frame, piece) in frames.iter().zip(data.chunks_mut(PAGE as usize)) {
-            let memory = self.frames().at(*frame).as_ptr();
-            // SAFETY: frames of the cache are mapped for ever, and this one is pinned; the program may be writing to it,
-            // and then it is dirty again.
-            unsafe { memory.copy_to_nonoverlapping(piece.as_mut_ptr(), piece.len()) };
-        }
         let fs = &batch.file.node.fs;
         let mut done = 0;
         while done < len {
-            let piece = &data[done..len.min(done + fs.agreement.max_write as usize)];
-            let write = Write { file: batch.file.open, offset: start + done as u64, data: piece, append: false };
+            let end = len.min(done + fs.agreement.max_write as usize) as u64;
+            let pieces = pieces_of(self.frames(), &frames, done as u64, end).take(fs.session.most_pieces());
+            // SAFETY: frames of the cache are mapped for ever, and these are pinned; the program may be writing to them,
+            // and then they are dirty again.
+            let data: Vec<_> = pieces.map(|(memory, len)| unsafe { MemBytes::new(memory, len) }).collect();
+            let write = Write { file: batch.file.open, offset: start + done as u64, data: &data, append: false };
             let bytes = fs.session.call(&write)?;
             if bytes == 0 {
                 return Err(Errno::EIO);

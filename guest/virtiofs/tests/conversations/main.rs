@@ -3,13 +3,15 @@
 mod answers;
 mod frames;
 mod lacking;
+#[path = "../server/lent.rs"]
+mod lent;
 
 use diolkos_common::cmdline::{CacheMode, DaxIo, DaxPolicy};
 use diolkos_vfs::{
     Allocation, DirEntry, Errno, File, Inode, Name, OpenFlags, Result, SliceSink, SliceSource, Sought, XattrFlags,
     XattrName,
 };
-use diolkos_virtiofs::{INODES, Mount, MountOptions, NoDax, Platform, Tally, Transport, WindowMemory, mount};
+use diolkos_virtiofs::{INODES, Lent, Mount, MountOptions, NoDax, Platform, Tally, Transport, WindowMemory, mount};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
@@ -205,9 +207,9 @@ struct Host {
 }
 
 impl Transport for Host {
-    fn request(&self, request: &[&[u8]], reply: &mut [&mut [u8]]) -> Result<usize> {
+    fn request(&self, request: &[&[u8]], reply: &mut [&mut [u8]], lent: Lent<'_>) -> Result<usize> {
         assert!(request.iter().all(|part| !part.is_empty()) && reply.iter().all(|part| !part.is_empty()));
-        let request = Request::parse(&request.concat());
+        let request = Request::parse(&[request.concat(), lent::sent(lent)].concat());
         self.seen.lock().unwrap().push(request.name());
         let answer = match honest(&request) {
             Ok(body) => frame(request.unique, 0, &body),
@@ -220,7 +222,12 @@ impl Transport for Host {
             part[..now.len()].copy_from_slice(now);
             rest = later;
         }
+        lent::fill(lent, rest);
         Ok(answer.claimed)
+    }
+
+    fn most_pieces(&self) -> usize {
+        1
     }
 
     fn forget(&self, message: &[u8]) {

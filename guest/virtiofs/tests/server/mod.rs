@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this harness")]
 
+mod lent;
 mod machine;
 mod window;
 
@@ -10,7 +11,7 @@ use diolkos_common::cmdline::{CacheMode, DaxIo, DaxPolicy};
 use diolkos_vfs::{
     DirEntry, Errno, File, Inode, MemBytes, Name, OpenFlags, Result, Sink, SliceSink, SliceSource, Source,
 };
-use diolkos_virtiofs::{INODES, Mount, MountOptions, Tally, Transport, WindowMemory, mount};
+use diolkos_virtiofs::{INODES, Lent, Mount, MountOptions, Tally, Transport, WindowMemory, mount};
 use fuse_backend_rs::api::server::Server;
 use fuse_backend_rs::passthrough::{Config, PassthroughFs};
 use fuse_backend_rs::transport::{FsCacheReqHandler, FuseBuf, FuseDevWriter, Reader};
@@ -47,14 +48,15 @@ pub struct InProcess {
 }
 
 impl InProcess {
-    fn exchange(&self, request: &[&[u8]], reply: &mut [&mut [u8]]) -> usize {
+    fn exchange(&self, request: &[&[u8]], reply: &mut [&mut [u8]], lent: Lent<'_>) -> usize {
         let mut message = request.concat();
+        message.extend(lent::sent(lent));
         if let Some(errno) = self.refusal(message[4].into()) {
             let unique = &message[8..16];
             reply[0].copy_from_slice(&[&16u32.to_le_bytes(), &(-errno).to_le_bytes(), unique].concat());
             return 16;
         }
-        let room: usize = reply.iter().map(|part| part.len()).sum();
+        let room: usize = reply.iter().map(|part| part.len()).sum::<usize>() + lent::room(lent);
         // SAFETY: a new descriptor that `from_raw_fd` takes over.
         let mut wire = unsafe { std::fs::File::from_raw_fd(libc::memfd_create(c"reply".as_ptr(), 0)) };
         let mut space = vec![0; room.max(1)];
@@ -76,6 +78,7 @@ impl InProcess {
             part[..now.len()].copy_from_slice(now);
             rest = later;
         }
+        lent::fill(lent, rest);
         self.keep_books(&message, &answer);
         answer.len()
     }
@@ -147,12 +150,16 @@ impl InProcess {
 }
 
 impl Transport for InProcess {
-    fn request(&self, request: &[&[u8]], reply: &mut [&mut [u8]]) -> Result<usize> {
-        Ok(self.exchange(request, reply))
+    fn request(&self, request: &[&[u8]], reply: &mut [&mut [u8]], lent: Lent<'_>) -> Result<usize> {
+        Ok(self.exchange(request, reply, lent))
+    }
+
+    fn most_pieces(&self) -> usize {
+        4
     }
 
     fn forget(&self, message: &[u8]) {
-        assert_eq!(self.exchange(&[message], &mut []), 0);
+        assert_eq!(self.exchange(&[message], &mut [], Lent::Nothing), 0);
     }
 }
 

@@ -6,10 +6,10 @@ mod refusals;
 mod threads;
 
 use super::*;
-use crate::Transport;
 use crate::ops::NodeId;
 use crate::window::policy::policy;
 use crate::window::range::CHUNK;
+use crate::{Lent, Transport};
 use core::ptr::NonNull;
 use diolkos_common::cmdline::DaxPolicy;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -108,8 +108,12 @@ impl Platform for Stub {
 struct Silent;
 
 impl Transport for Silent {
-    fn request(&self, _: &[&[u8]], _: &mut [&mut [u8]]) -> Result<usize> {
+    fn request(&self, _: &[&[u8]], _: &mut [&mut [u8]], _: Lent<'_>) -> Result<usize> {
         Err(Errno::EIO)
+    }
+
+    fn most_pieces(&self) -> usize {
+        1
     }
 
     fn forget(&self, _: &[u8]) {}
