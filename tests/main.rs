@@ -38,6 +38,7 @@ mod page_cache;
 mod platform;
 mod processors;
 mod programs;
+mod roots;
 mod runtimes;
 mod serve;
 mod shares;

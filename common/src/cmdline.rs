@@ -4,6 +4,7 @@
 //! arguments. Every byte outside printable ASCII, the space and `%` is written `%xx`, so any argument,
 //! environment entry or path survives. Unknown keys are an error: a misspelt option must not be ignored.
 
+use crate::root::{MountRequest, Root};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -107,6 +108,14 @@ pub struct Terminal {
 pub struct BootOptions {
     /// The shares, the root first.
     pub shares: Vec<Share>,
+    /// Which file system is the root.
+    pub root: Root,
+    /// Whether changes of the root stay in the machine's memory. (A share that is the root says so itself.)
+    pub root_overlay: bool,
+    /// Whether `/etc/fstab` of the root is to be left alone.
+    pub no_fstab: bool,
+    /// What to mount beside the root and the shares, in this order.
+    pub mounts: Vec<MountRequest>,
     /// The program and its arguments, `argv[0]` first.
     pub args: Vec<Vec<u8>>,
     /// Environment entries `KEY=VALUE`.
@@ -200,6 +209,16 @@ impl BootOptions {
             let (access, cache) = (name_of(&ACCESS, share.access), name_of(&CACHE, share.cache));
             word("share", &[share.tag.as_bytes(), &share.target, access.as_bytes(), cache.as_bytes()]);
         }
+        if self.root != Root::Auto {
+            match self.root.tag() {
+                Some(tag) => word("root", &[self.root.name().as_bytes(), tag.as_bytes()]),
+                None => word("root", &[self.root.name().as_bytes()]),
+            }
+        }
+        for mount in &self.mounts {
+            let MountRequest { fs_type, source, target, options } = mount;
+            word("mount", &[fs_type.as_bytes(), source.as_bytes(), target, options.as_bytes()]);
+        }
         for entry in &self.env {
             word("env", &[entry]);
         }
@@ -219,6 +238,8 @@ impl BootOptions {
             (self.trace.fuse, "trace_fuse"),
             (self.verbose, "verbose"),
             (self.no_patch, "nopatch"),
+            (self.root_overlay, "root_overlay"),
+            (self.no_fstab, "nofstab"),
             (self.stats, "stats"),
             (self.report_memory, "report_memory"),
         ] {
@@ -294,6 +315,16 @@ impl BootOptions {
                 access: find(&ACCESS, text(2)?).ok_or_else(bad)?,
                 cache: find(&CACHE, text(3)?).ok_or_else(bad)?,
             }),
+            "root" if parts.len() == 1 => self.root = text(0)?.parse().map_err(|_| bad())?,
+            "root" if parts.len() == 2 && parts[0] == b"virtiofs" => self.root = Root::Virtiofs(Some(text(1)?.into())),
+            "mount" if parts.len() == 4 => self.mounts.push(MountRequest {
+                fs_type: text(0)?.into(),
+                source: text(1)?.into(),
+                target: parts[2].clone(),
+                options: text(3)?.into(),
+            }),
+            "root_overlay" => self.root_overlay = true,
+            "nofstab" => self.no_fstab = true,
             "env" => self.env.push(parts[0].clone()),
             "cwd" => self.workdir = parts[0].clone(),
             "hostname" => self.hostname = text(0)?.into(),
@@ -358,6 +389,15 @@ mod tests {
                 },
                 Share { tag: "over".into(), target: b"/o".to_vec(), access: Access::Overlay, cache: CacheMode::Auto },
             ],
+            root: Root::Virtiofs(Some("v:1".into())),
+            root_overlay: true,
+            no_fstab: true,
+            mounts: vec![MountRequest {
+                fs_type: "tmpfs".into(),
+                source: "a:b".into(),
+                target: b"/mnt/\xfe x".to_vec(),
+                options: "mode=700,ro".into(),
+            }],
             args: vec![b"/bin/sh".to_vec(), b"-c".to_vec(), b"".to_vec(), b"echo 'a b'\n%20 -- x=y".to_vec()],
             env: vec![b"A=b c:d".to_vec(), b"EMPTY=".to_vec()],
             workdir: b"/tmp/a b".to_vec(),
@@ -388,6 +428,16 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_root_has_a_word() {
+        for root in ["auto", "virtiofs", "virtiofs:a:b", "rofs", "ext4", "ramfs"] {
+            let root: Root = root.parse().unwrap();
+            let options = BootOptions { root, ..BootOptions::default() };
+            assert_eq!(BootOptions::parse(&options.encode()), Ok(options));
+        }
+        assert!("virtiofs:".parse::<Root>().is_err() && "".parse::<Root>().is_err());
+    }
+
+    #[test]
     fn every_byte_survives_as_an_argument() {
         let args = vec![(1..=255).collect::<Vec<u8>>(), b"%empty%".to_vec(), b"--".to_vec()];
         let options = BootOptions { args, ..BootOptions::default() };
@@ -406,6 +456,9 @@ mod tests {
             "share=a:/:rw",
             "tty=11:1:1",
             "ids=1",
+            "root=nfs",
+            "root=rofs:x",
+            "mount=tmpfs::/t",
             "env=%zz",
             "inodes=-1",
             "tsc_khz=fast",

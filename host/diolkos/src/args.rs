@@ -7,13 +7,16 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 use diolkos_common::cmdline::{CacheMode, DaxIo, DaxPolicy};
+use diolkos_common::root::{MountRequest, Root};
 
 use crate::bench::args::BenchCommand;
 use crate::disk::Disk;
 use crate::memory_size::MemorySize;
+use crate::mount;
 use crate::serve::args::{SERVE_NOTES, ServeOptions};
 use crate::verdict::{self, OWN_FAILURE};
 use crate::volume::Volume;
@@ -78,6 +81,23 @@ pub struct RunOptions {
     /// a file that is written to belongs to one machine at a time. May be given several times.
     #[arg(long, value_name = "FILE[:ro]")]
     pub disk: Vec<Disk>,
+
+    /// Which file system is the root directory of the machine [default: DIR]
+    ///
+    /// 'virtiofs' is DIR, 'virtiofs:TAG' another share: 'volume1' is the first --volume, and so on. 'rofs' is the EROFS image,
+    /// and 'ext4' the ext4 file system, on the first --disk that holds one. 'auto' takes the first that is there, of
+    /// virtiofs, rofs and ramfs, and --verbose and --stats say which and why. Any other kind that is not there is an error.
+    #[arg(long, value_name = "KIND", value_parser = mount::parse_root)]
+    pub rootfs: Option<Root>,
+
+    /// Mount one more file system
+    ///
+    /// TYPE is 'virtiofs' (SOURCE is the tag of a share), 'erofs' or 'ext4' (SOURCE is a disk, such as /dev/vda), or 'tmpfs'
+    /// (memory; SOURCE is any word or none). TARGET need not exist. OPTIONS are separated by commas: 'ro', 'mode=755'. May be
+    /// given several times; mounts follow those of /etc/fstab.
+    #[arg(long, value_name = "TYPE:SOURCE:TARGET[:OPTIONS]",
+          value_parser = OsStringValueParser::new().try_map(|text| mount::parse(&text)))]
+    pub mount: Vec<MountRequest>,
 
     /// Set an environment variable: KEY=VALUE, or KEY to pass on the host's value
     ///
@@ -367,6 +387,8 @@ mod tests {
             (&["--volume", "/data", "/", "ls"], "--volume"),
             (&["--rw", "--overlay", "/", "ls"], "--overlay"),
             (&["--disk", ":ro", "/", "ls"], "--disk"),
+            (&["--rootfs", "nfs", "/", "ls"], "--rootfs"),
+            (&["--mount", "tmpfs:/x", "/", "ls"], "--mount"),
             (&["--colour", "/", "ls"], "--colour"),
             (&["/"], "PROGRAM"),
             (&[], "DIR"),

@@ -16,6 +16,7 @@ mod environment;
 mod kernel;
 mod kvm;
 mod memory_size;
+mod mount;
 mod plan;
 mod platform;
 mod qemu;

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use diolkos_common::cmdline::{self, Access, BootOptions, CacheMode};
 
+use diolkos_common::root::Root;
+
 use crate::args::{RunOptions, TraceKind};
 use crate::disk::Disk;
 use crate::environment;
@@ -69,8 +71,14 @@ impl Plan {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let env = environment::build(&options.env, uid)?;
         let (shares, mounts) = check_shares(options)?;
+        let root = options.rootfs.clone().unwrap_or(Root::Virtiofs(None));
+        let root_share = root_share(&root, &shares)?;
         let windowless = shares.iter().all(|share| share.window == 0);
         let boot = BootOptions {
+            // What the host's own root lists is mounted in it already, and seen there.
+            no_fstab: root_share.source == Path::new("/"),
+            root,
+            mounts: options.mount.clone(),
             shares: mounts,
             args: options.program.iter().map(bytes).collect(),
             env,
@@ -97,6 +105,14 @@ impl Plan {
         };
         Ok(Self { boot, shares, disks: options.disk.clone(), memory, window_asked })
     }
+}
+
+/// The share that is the root, if one is to be.
+fn root_share<'a>(root: &Root, shares: &'a [Share]) -> Result<&'a Share, String> {
+    let Some(tag) = root.tag() else { return Ok(&shares[0]) };
+    let found = shares.iter().find(|share| share.tag == tag);
+    let tags: Vec<_> = shares.iter().map(|share| share.tag.as_str()).collect();
+    found.ok_or_else(|| format!("--rootfs virtiofs:{tag}: no share has that tag; the tags are {}", tags.join(", ")))
 }
 
 fn bytes(text: &OsString) -> Vec<u8> {
@@ -229,6 +245,26 @@ mod tests {
         let rules: Vec<_> = plan.boot.shares.iter().map(|share| share.cache).collect();
         assert_eq!(rules, [CacheMode::Always, CacheMode::Always, CacheMode::None]);
         assert_eq!(plan.shares.iter().map(|share| share.cache).collect::<Vec<_>>(), rules);
+    }
+
+    #[test]
+    fn the_root_is_the_directory_unless_another_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, volume) = (folder.path().display().to_string(), format!("{}:/data", folder.path().display()));
+        let root =
+            |words: &[&str]| plan(&[words, &["--volume", &volume, &path, "ls"]].concat()).map(|plan| plan.boot.root);
+        assert_eq!(root(&[]), Ok(Root::Virtiofs(None)));
+        assert_eq!(root(&["--rootfs", "auto"]), Ok(Root::Auto));
+        assert_eq!(root(&["--rootfs", "virtiofs:volume1"]), Ok(Root::Virtiofs(Some("volume1".into()))));
+        let error = root(&["--rootfs", "virtiofs:volume2"]).unwrap_err();
+        assert!(error.contains("virtiofs:volume2") && error.contains("root, volume1"), "{error}");
+    }
+
+    #[test]
+    fn the_list_of_mounts_of_the_hosts_own_root_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(plan(&["/", "ls"]).unwrap().boot.no_fstab);
+        assert!(!plan(&[folder.path().to_str().unwrap(), "ls"]).unwrap().boot.no_fstab);
     }
 
     #[test]

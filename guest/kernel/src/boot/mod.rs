@@ -1,7 +1,10 @@
 //! From the first Rust instruction to the program, and from the program's end to the machine's.
 
+mod images;
+mod mounts;
 mod pvh;
 mod root;
+mod shares;
 
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::{lapic, processors, rdtsc, trap, xstate};
@@ -74,7 +77,7 @@ fn start_processors(count: usize) {
 fn run() {
     stats::PROCESSOR.set(rdtsc());
     let options = options();
-    losses::init(options.losses, root::lose)
+    losses::init(options.losses, shares::lose)
         .unwrap_or_else(|errno| failed(format!("the record of lost window memory: {errno}")));
     drivers::init(options).unwrap_or_else(|error| failed(format!("devices: {error}")));
     stats::DEVICES.set(rdtsc());
@@ -100,12 +103,13 @@ pub fn finish(end: End) -> ! {
     stats::EXIT.set(rdtsc());
     linux::signal::host::ending(&end);
     drivers::console::flush();
-    root::unmount();
+    shares::unmount();
     stats::UNMOUNTED.set(rdtsc());
     if OPTIONS.get().is_some_and(|options| options.stats) {
         stats::DUPLICATE_INTERRUPTS.set(percpu::duplicates());
         let mut lines = String::new();
         stats::write_to(&mut lines);
+        shares::write_counters(&mut lines);
         root::write_counters(&mut lines);
         stats::line(&mut lines, "time.now_tsc", rdtsc());
         report::send(&Record::Counters(lines));

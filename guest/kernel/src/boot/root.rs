@@ -1,173 +1,132 @@
-//! The tree the program sees: the shares, and in memory what a Linux program expects beside them.
+//! The tree the program sees: which file system is its root, and what is mounted on that.
 
-use super::options;
+use super::{images, mounts, shares};
 use crate::arch::rdtsc;
-use crate::drivers::fs::{FsDevice, by_tag, tags};
 use crate::fs::{devfs, devices, procfs, sysfs, tty, waiting};
-use crate::mm::{forget, frames, losses, reclaim, revoke};
-use crate::{report, stats, task, time};
-use alloc::collections::BTreeMap;
+use crate::mm::reclaim;
+use crate::stats;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::ptr::NonNull;
 use diolkos_common::cmdline::{Access, BootOptions, Share};
-use diolkos_vfs::overlay::{Mappings, Overlay, OverlayConfig};
-use diolkos_vfs::{Inode, InodeId, MountSpec, Namespace, NamespaceConfig};
-use diolkos_virtiofs::{Frames, INODES, Mount, MountOptions, Platform, mount as mount_share};
+use diolkos_common::root::Root;
+use diolkos_vfs::{Inode, MountSpec, Namespace, NamespaceConfig};
 use spin::Mutex;
 
-/// Every mounted share, for the counters and the end.
-static SHARES: Mutex<Vec<Arc<Mount>>> = Mutex::new(Vec::new());
-
-/// What the file system needs of the machine.
-struct Machine;
-
-impl Platform for Machine {
-    fn now_ns(&self) -> u64 {
-        time::monotonic_ns()
-    }
-
-    fn revoke(&self, phys: u64, len: u64) {
-        revoke::revoke(phys, len);
-    }
-
-    fn losses(&self) -> u64 {
-        losses::sequence()
-    }
-
-    fn heed_losses(&self) -> u64 {
-        losses::heeded()
-    }
-
-    fn frames(&self) -> Option<&dyn Frames> {
-        Some(self)
-    }
-
-    fn pause(&self) {
-        task::pause();
-    }
+/// A file system that can be mounted.
+pub struct Found {
+    /// Its root directory.
+    pub root: Arc<dyn Inode>,
+    /// How it appears among the mounts.
+    pub spec: MountSpec,
 }
 
-impl Mappings for Machine {
-    fn forget(&self, file: InodeId, from: u64, to: u64) {
-        forget::forget(file, from, to);
-    }
-}
+/// What became of each kind of root that was tried, for the counters.
+static TRIED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Files of an overlaid share up to this size are copied to memory whole when they are first changed; of larger ones only
-/// the pages that change. Most files that programs rewrite in part are smaller, and no longer depend on the host then.
-const COPIED_WHOLE: u64 = 128 << 10;
+/// The order in which kinds are tried when none was asked for.
+const IN_TURN: [Root; 3] = [Root::Virtiofs(None), Root::Rofs, Root::Ramfs];
 
-// SAFETY: frames come from the allocator of physical memory, which gives each to one user, never frame 0, and are mapped in
-// the direct map for ever.
-unsafe impl Frames for Machine {
-    fn allocate(&self, order: usize) -> Option<u64> {
-        reclaim::allocate_for_cache(order)
-    }
-
-    fn release(&self, phys: u64, order: usize) {
-        reclaim::release_from_cache(phys, order);
-    }
-
-    fn at(&self, phys: u64) -> NonNull<u8> {
-        NonNull::new(frames::pointer(phys)).expect("the direct map does not begin at 0")
-    }
-
-    fn revoke(&self, frames: &[u64]) {
-        revoke::revoke_frames(frames);
-    }
-}
-
-/// Has the shares give back memory, one after the other.
-fn give_back(pages: usize, may_wait: bool) -> usize {
-    let mut given = 0;
-    for mount in shares() {
-        given += mount.reclaim(pages - given, may_wait);
-        if given >= pages {
-            break;
-        }
-    }
-    given
-}
-
-/// Mounts the shares and the memory file systems.
+/// Mounts the root, the memory file systems, the other shares, and what `/etc/fstab` and the command line want.
 ///
 /// # Errors
-/// One line that names the share at fault.
+/// One line that names what is at fault.
 pub fn mount(options: &BootOptions) -> Result<Arc<Namespace>, String> {
-    let (root, others) = options.shares.split_first().ok_or("there is no share to mount as the root")?;
-    if root.target != b"/" {
-        return Err(format!("the first share, '{}', must be mounted at /", root.tag));
-    }
     let config = NamespaceConfig {
         scaffold_dev: devices::SCAFFOLD,
         clock: Arc::new(crate::fs::anon::now),
         wait_queues: Arc::new(waiting::new_queue),
     };
-    reclaim::init(give_back);
-    let inode = share_root(root, devices::FIRST_SHARE)?;
+    reclaim::init(shares::give_back);
+    let mut found = find(options)?;
     stats::FUSE.set(rdtsc());
+    if options.root_overlay {
+        let dev = found.root.id().dev;
+        found.root = shares::overlay(found.root, dev).map_err(|errno| format!("the root: no overlay: {errno}"))?;
+        found.spec.fs_type = "overlay".to_string();
+        found.spec.read_only = false;
+    }
+    let source = found.spec.source.clone();
     let namespace =
-        Namespace::new(inode, share_spec(root), config).map_err(|errno| format!("share '{}': {errno}", root.tag))?;
+        Namespace::new(found.root, found.spec, config).map_err(|errno| format!("the root, {source}: {errno}"))?;
     let namespace = Arc::new(namespace);
     mount_memory(&namespace, options)?;
-    for (share, dev) in others.iter().zip(devices::FIRST_SHARE + 1..) {
-        let inode = share_root(share, dev)?;
+    let root_tag = root_share(options).map(|share| &share.tag);
+    for share in options.shares.iter().filter(|share| share.target != b"/" && Some(&share.tag) != root_tag) {
+        let found = share_found(options, &share.tag)?;
         let target = String::from_utf8_lossy(&share.target).into_owned();
         namespace
-            .mount(&share.target, inode, share_spec(share))
+            .mount(&share.target, found.root, found.spec)
             .map_err(|errno| format!("share '{}' cannot be mounted at {target}: {errno}", share.tag))?;
     }
+    if !options.no_fstab {
+        mounts::from_list(&namespace, options);
+    }
+    mounts::as_told(&namespace, options)?;
     Ok(namespace)
 }
 
-fn share_spec(share: &Share) -> MountSpec {
-    let fs_type = if share.access == Access::Overlay { "overlay" } else { "virtiofs" };
-    MountSpec {
-        source: share.tag.clone(),
-        fs_type: fs_type.to_string(),
-        options: "relatime".to_string(),
-        read_only: share.access == Access::ReadOnly,
+/// The root that was asked for, or the first that is there.
+fn find(options: &BootOptions) -> Result<Found, String> {
+    if options.root != Root::Auto {
+        return attempt(options, &options.root);
+    }
+    let mut refusals = Vec::new();
+    for kind in &IN_TURN {
+        let name = kind.name();
+        match attempt(options, kind) {
+            Ok(found) => {
+                note(format!("root: {name} ({}), the first that is there", found.spec.source));
+                return Ok(found);
+            }
+            Err(why) => {
+                note(format!("no {name}: {why}"));
+                refusals.push(format!("{name}: {why}"));
+            }
+        }
+    }
+    Err(format!("there is no root file system: {}", refusals.join("; ")))
+}
+
+/// Tells of a decision, now if the user wants to hear of it, and with the counters at the end.
+fn note(line: String) {
+    crate::verbose!("{line}");
+    TRIED.lock().push(line);
+}
+
+fn attempt(options: &BootOptions, kind: &Root) -> Result<Found, String> {
+    match kind {
+        Root::Auto | Root::Virtiofs(_) => {
+            let share = match kind.tag() {
+                None => options.shares.iter().find(|share| share.target == b"/").map(|share| share.tag.as_str()),
+                tag => tag,
+            };
+            share_found(options, share.ok_or("there is no share to mount at /")?)
+        }
+        Root::Rofs => images::first("erofs").map_err(|why| format!("no EROFS image to be the root: {why}")),
+        Root::Ext4 => images::first("ext4").map_err(|why| format!("no ext4 image to be the root: {why}")),
+        Root::Ramfs => Err("there is no initrd".to_string()),
     }
 }
 
-/// Mounts a share's device and gives its root directory.
-fn share_root(share: &Share, dev: u64) -> Result<Arc<dyn Inode>, String> {
-    let device: Arc<FsDevice> = by_tag(&share.tag).ok_or_else(|| {
-        format!("no file system device has the tag '{}'; the tags are: {}", share.tag, tags().join(", "))
-    })?;
-    let options = options();
-    let window = device.window();
-    let inodes = options.inodes.map_or(INODES, |inodes| inodes as usize);
-    let mount_options = MountOptions {
-        tag: share.tag.clone(),
-        dev,
-        writable: share.access.changes_host(),
-        cache: share.cache,
-        inodes,
-        dax: options.dax,
-        dax_io: options.dax_io,
-        ids: options.ids,
-        trace: options.trace.fuse.then_some(|line| report::trace(format!("{line}"))),
-    };
-    let mount = mount_share(device, Arc::new(Machine), window, mount_options)
-        .map_err(|errno| format!("share '{}' cannot be mounted: {errno}", share.tag))?;
-    if let Some(reason) = mount.no_dax() {
-        crate::verbose!("share '{}': no DAX: {reason}", share.tag);
-    }
-    let root = mount.root();
-    SHARES.lock().push(Arc::new(mount));
-    if share.access != Access::Overlay {
-        return Ok(root);
-    }
-    let memory = devices::memory_config(dev, options.ids, 0o755);
-    // A quarter of what may be held without need: this is held with need, but for how long nobody knows.
-    let held = inodes as u64 / 4;
-    let config = OverlayConfig { lower: root, memory, mappings: Arc::new(Machine), whole: COPIED_WHOLE, held };
-    let overlay = Overlay::new(config).map_err(|errno| format!("share '{}': no overlay: {errno}", share.tag))?;
-    Ok(overlay.root())
+/// The share that is the root, if one is.
+fn root_share(options: &BootOptions) -> Option<&Share> {
+    let tag = options.root.tag()?;
+    options.shares.iter().find(|share| share.tag == tag)
+}
+
+/// The share of this tag. One of which nothing was said is read-only.
+///
+/// # Errors
+/// One line that names it.
+pub fn share_found(options: &BootOptions, tag: &str) -> Result<Found, String> {
+    let position = options.shares.iter().position(|share| share.tag == tag);
+    let untold = || Share { tag: tag.into(), target: Vec::new(), access: Access::ReadOnly, cache: Default::default() };
+    let share = position.map_or_else(untold, |position| options.shares[position].clone());
+    let number = position.unwrap_or_else(|| options.shares.len() + shares::count());
+    let root = shares::root_of(&share, devices::FIRST_SHARE + number as u64)?;
+    Ok(Found { root, spec: shares::spec(&share) })
 }
 
 /// `/dev`, `/dev/shm`, `/proc`, `/sys`, `/tmp` and `/run`.
@@ -191,52 +150,9 @@ fn mount_memory(namespace: &Arc<Namespace>, options: &BootOptions) -> Result<(),
     Ok(())
 }
 
-/// Takes the shares down, the last first.
-pub fn unmount() {
-    for mount in shares().iter().rev() {
-        mount.unmount();
-    }
-}
-
-/// Guest-physical memory has lost its content: tells the shares, one of whose windows it is. Called with interrupts masked
-/// and no lock held; nothing here waits.
-pub fn lose(phys: u64, len: u64) {
-    // The lock is only ever held for a moment, but a copy would allocate, and this may be an interrupt.
-    for mount in SHARES.lock().iter() {
-        mount.lose(phys, len);
-    }
-}
-
-/// Adds the counters of all shares, summed; where there are several, what tells them apart; and for each share without
-/// DAX why that is.
+/// Adds what was decided about the root.
 pub fn write_counters(out: &mut String) {
-    let mut sums = BTreeMap::<String, u64>::new();
-    let shares = shares();
-    for mount in &shares {
-        let (mut requests, mut own) = (0, BTreeMap::new());
-        mount.counters().for_each(&mut |name, value| {
-            *sums.entry(name.to_string()).or_default() += value;
-            match name.strip_prefix("fuse.") {
-                Some(bytes) if bytes.starts_with("bytes") => drop(own.insert(format!("message_{bytes}"), value)),
-                Some(_) => requests += value,
-                None => drop(own.insert(name.replace('.', "_"), value)),
-            }
-        });
-        if shares.len() > 1 {
-            own.insert("requests".to_string(), requests);
-            own.into_iter()
-                .for_each(|(name, value)| stats::line(out, &format!("share '{}', as used.{name}", mount.tag()), value));
-        }
-        if let Some(reason) = mount.no_dax() {
-            *sums.entry(format!("dax.off.{}.{reason}", mount.tag())).or_default() += 1;
-        }
+    for line in TRIED.lock().iter() {
+        stats::line(out, &format!("root.{line}"), 1);
     }
-    for (name, value) in sums {
-        stats::line(out, &name, value);
-    }
-}
-
-/// The shares; a copy, since nobody may wait for the host with the lock held.
-fn shares() -> Vec<Arc<Mount>> {
-    SHARES.lock().clone()
 }

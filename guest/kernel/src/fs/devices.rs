@@ -34,6 +34,8 @@ pub const TMP: u64 = join_device(0, 22);
 pub const RUN: u64 = join_device(0, 23);
 /// `/sys`.
 pub const SYS: u64 = join_device(0, 24);
+/// File systems in memory that lists of mounts want; they count on.
+pub const FIRST_FURTHER: u64 = join_device(0, 192);
 /// The first share; the others count on.
 pub const FIRST_SHARE: u64 = join_device(0, 64);
 

@@ -15,6 +15,8 @@ pub mod dirent;
 #[cfg(guest)]
 pub mod eventfd;
 pub mod fd_table;
+#[cfg_attr(test, allow(dead_code, reason = "the tests do not mount"))]
+pub mod fstab;
 pub mod procfs;
 pub mod pty;
 #[cfg(guest)]
