@@ -7,6 +7,11 @@
 //! at most twice what somebody who knew the future would have paid, and content that is used again and again ends up
 //! in the window, whatever a first scan did.
 //!
+//! A large message is hardly slower than a copy out of the window: the host copies straight to the program, too. What is to be
+//! gained there is little and the price of it is many pages, so while it is paid the program would go at a fraction of its
+//! speed. Such ranges move only as fast as an *allowance* lets them, a twentieth of the time that messages take: never
+//! much slower than by message, and in the window in the end.
+//!
 //! That holds as long as what is bought is kept. In a full window each chunk pushes out another, which may be wanted back at
 //! once, and buying could go on for ever. So there it is paid from a *purse*: part of what uses of the window save, and a
 //! little of what messages cost, goes in, and the price of whatever takes another's place comes out; no more is
@@ -16,7 +21,7 @@
 //!
 //! The prices are learned while running: every message, mapping and copy is timed. They start at what was measured on
 //! a host that virtualises page tables in software; where the processor does it, pages become cheap within a few dozen
-//! copies and most content goes through the window at its first use.
+//! copies, and all but large reads go through the window at the first use of a page.
 
 use super::range::{CHUNK, ChunkKey};
 use super::touched::pages;
@@ -40,8 +45,9 @@ pub(crate) struct Prices {
     pub(crate) map: u64,
 }
 
-/// Measured with `cargo xtask window-curve`'s worker on two cores of an AMD EPYC, page tables virtualised in software.
-const START: Prices = Prices { message: 18_000, message_page: 900, touch: 4_000, copy: 400, map: 40_000 };
+/// Measured with `cargo xtask window-curve`'s worker and with fio on two cores of an AMD EPYC, page tables virtualised in
+/// software.
+const START: Prices = Prices { message: 18_000, message_page: 250, touch: 4_000, copy: 200, map: 40_000 };
 
 /// A price may be learned to be this many times more or less than at the start: what a clock that jumps says is no price.
 const RANGE: u64 = 16;
@@ -121,16 +127,21 @@ const OF_SAVINGS: u64 = 16;
 /// And this part of what a message costs beyond the copy: a window full of what nobody uses saves nothing.
 const OF_FARES: u64 = 32;
 
+/// The part of what messages cost that goes into the allowance.
+const OF_MESSAGES: u64 = 20;
+
 /// Pieces of a chunk that are accounted for apart.
 const PIECES: u64 = 32;
 
-/// What was spent on a chunk that is not in the window, or not used there yet.
+/// What was spent on a chunk, or parts of it, by message.
 #[derive(Debug, Clone, Default)]
 struct Account {
     /// 64ths of each piece that went by message.
     moved: [u16; PIECES as usize],
     /// What it would have saved had it been mapped, beyond the first uses of its pages; in nanoseconds.
     saved: u64,
+    /// It was mapped since.
+    mapped: bool,
 }
 
 /// Accounts kept. The oldest is forgotten for a new one: its chunk starts again.
@@ -143,6 +154,8 @@ pub(crate) struct Costs {
     piece: u64,
     /// Nanoseconds that may be spent on chunks that take the place of others.
     purse: u64,
+    /// Nanoseconds that may be spent on ranges that are not much faster in the window.
+    allowance: u64,
     /// Chunks the window has room for. There is never more in the purse than it costs to replace them all.
     slots: u64,
     accounts: HashMap<ChunkKey, Box<Account>>,
@@ -153,7 +166,7 @@ impl Costs {
     /// Nothing spent and nothing saved; for a window of so many chunks of this size.
     pub(crate) fn new(slots: usize, chunk: u64) -> Self {
         let (accounts, order) = (HashMap::new(), VecDeque::new());
-        Self { prices: START, piece: chunk / PIECES, purse: 0, slots: slots as u64, accounts, order }
+        Self { prices: START, piece: chunk / PIECES, purse: 0, allowance: 0, slots: slots as u64, accounts, order }
     }
 
     /// Chooses, and books what it costs.
@@ -165,11 +178,17 @@ impl Costs {
         let fare = by_message.saturating_sub(through_window);
         let piece = self.piece;
         let account = account(&mut self.accounts, &mut self.order, range.key);
+        if account.mapped && range.presence != Presence::Mapped {
+            // It had to go, and starts again.
+            *account = Account::default();
+        }
         // What it cost to bring the range by message as often as that was done, and now once more.
         let fares = fare * (1 + account.times(piece, range.start, range.end));
         let pages_price = range.first * touch;
-        if fares >= pages_price {
+        let little = by_message < 2 * through_window;
+        if fares >= pages_price && (!little || self.allowance >= pages_price) {
             if range.presence == Presence::Mapped {
+                self.spend(if little { pages_price } else { 0 });
                 self.earn(fare.saturating_sub(pages_price) / OF_SAVINGS);
                 return Way::Window;
             }
@@ -178,8 +197,8 @@ impl Costs {
             let whole = map + touch * range.first.max(account.pages_moved(piece));
             let payable = range.presence == Presence::Placed || self.purse >= whole;
             if account.saved >= map && payable {
-                // Should it have to go, it starts again.
-                *account = Account::default();
+                (account.saved, account.mapped) = (0, true);
+                self.spend(if little { pages_price + map } else { 0 });
                 if range.presence == Presence::Absent {
                     self.purse -= whole;
                 }
@@ -188,12 +207,22 @@ impl Costs {
         }
         account.moved_by_message(piece, range.start, range.end);
         self.earn(fare / OF_FARES);
+        self.allowance = (self.allowance + by_message / OF_MESSAGES).min(self.most());
         Way::Message
     }
 
+    /// What it costs to replace all chunks.
+    fn most(&self) -> u64 {
+        self.slots * (self.prices.map + self.prices.touch * (self.piece * PIECES / PAGE))
+    }
+
     fn earn(&mut self, ns: u64) {
-        let most = self.slots * (self.prices.map + self.prices.touch * (self.piece * PIECES / PAGE));
-        self.purse = (self.purse + ns).min(most);
+        self.purse = (self.purse + ns).min(self.most());
+    }
+
+    /// Takes from the allowance, as far as it goes.
+    fn spend(&mut self, ns: u64) {
+        self.allowance = self.allowance.saturating_sub(ns);
     }
 }
 
