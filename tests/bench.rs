@@ -71,6 +71,46 @@ fn it_tells_how_fast_files_are_and_which_way_they_came() {
 }
 
 #[test]
+fn it_tells_how_long_programs_take_to_start() {
+    let Some(on) = Platform::Kvm.here() else { return };
+    assert_eq!(on.option(), "kvm");
+    let web = "/usr/share/java/tomcat9-catalina.jar";
+    let Some(_) = tools::here(PathBuf::from(web)) else { return };
+    // Not below /tmp, as a build may be: that is memory in a guest.
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+    let mut command = diolkos();
+    command.args(["bench", "boot", "--only", "host,dax,nodax", "--repeat", "1", "--dir"]).arg(folder.path());
+    command.arg("--json").arg(json(folder.path())).arg("--charts").arg(folder.path().join("charts"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let outcome = Outcome::of(command.spawn().unwrap(), PATIENCE).expect_status(0);
+    let (table, progress) = (outcome.out(), outcome.err());
+    for program in ["true", "python", "java", "web"] {
+        for system in ["host", "dax", "nodax"] {
+            let start = format!("round 1, {program}, {system}: ");
+            assert!(progress.lines().any(|line| line.starts_with(&start) && line.ends_with(" ms")), "{progress}");
+        }
+        assert!(folder.path().join(format!("charts/start-{program}.svg")).is_file(), "{program}");
+    }
+    assert!(table.contains("first instruction") && !table.contains("failed"), "{table}");
+    assert!(std::fs::read_to_string(json(folder.path())).unwrap().contains("\"diolkos-bench-boot/1\""));
+    assert_eq!(left(folder.path()), 0);
+}
+
+#[test]
+fn starts_that_cannot_be_measured_are_refused_by_name() {
+    let run = |words: &[&str]| {
+        let mut command = diolkos();
+        command.args(["bench", "boot", "--only", "host,true"]).args(words);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Outcome::of(command.spawn().unwrap(), PATIENCE).expect_status(125)
+    };
+    run(&["--only", "speed"]).expect_line(&["--only speed", "python", "nodax"]);
+    run(&["--repeat", "0"]).expect_line(&["--repeat"]);
+    run(&["--dir", "/tmp"]).expect_line(&["--dir /tmp", "memory in a guest"]);
+    run(&["--dir", "/nonexistent"]).expect_line(&["--dir /nonexistent", "No such file"]);
+}
+
+#[test]
 fn it_can_be_stopped_and_leaves_nothing() {
     let Some(folder) = folder() else { return };
     let mut child = start(folder.path(), "host,dax");

@@ -30,6 +30,7 @@ mod linux_scripts;
 mod linux_sources;
 mod load;
 mod locks;
+mod memory;
 mod messages;
 mod observation;
 mod outcome;

@@ -9,6 +9,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontTransform, register_font};
 
+use crate::boot::{BootReport, BootRow, Program};
 use crate::figures::Spread;
 use crate::job::Group;
 use crate::number::short;
@@ -25,11 +26,23 @@ const GAP: f64 = 0.12;
 /// # Errors
 /// A file that cannot be written, and why.
 pub fn draw(report: &Report, folder: &Path) -> Result<(), String> {
+    save(Group::ALL.iter().filter_map(|group| Chart::of(report, *group)), folder)
+}
+
+/// Draws a chart for each program that was started into `folder`, as SVG and as PNG.
+///
+/// # Errors
+/// A file that cannot be written, and why.
+pub fn draw_boot(report: &BootReport, folder: &Path) -> Result<(), String> {
+    save(Program::ALL.iter().filter_map(|program| Chart::of_starts(report, *program)), folder)
+}
+
+fn save(charts: impl Iterator<Item = Chart>, folder: &Path) -> Result<(), String> {
     if register_font(FONT, FontStyle::Normal, epaint_default_fonts::HACK_REGULAR).is_err() {
         return Err("the font we bring is not one".to_owned());
     }
-    for chart in Group::ALL.iter().filter_map(|group| Chart::of(report, *group)) {
-        let path = |kind: &str| folder.join(format!("{}.{kind}", chart.group.slug()));
+    for chart in charts {
+        let path = |kind: &str| folder.join(format!("{}.{kind}", chart.slug));
         let (svg, png) = (path("svg"), path("png"));
         chart
             .draw(&SVGBackend::new(&svg, SIZE).into_drawing_area())
@@ -43,7 +56,8 @@ pub fn draw(report: &Report, folder: &Path) -> Result<(), String> {
 
 /// What one chart shows.
 struct Chart {
-    group: Group,
+    /// As part of its files' names.
+    slug: String,
     caption: String,
     unit: &'static str,
     jobs: Vec<String>,
@@ -82,7 +96,7 @@ impl Chart {
         let disturbed = if rows.iter().any(|row| row.disturbed > 0) { "; the computer was busy" } else { "" };
         let amounts = &report.amounts;
         Some(Self {
-            group,
+            slug: group.slug(),
             caption: format!(
                 "{}: median, least and greatest of {} x {} s, {} MiB{disturbed}",
                 group.title(),
@@ -93,6 +107,22 @@ impl Chart {
             unit: if rows.iter().any(|row| row.moves_data) { "MB/s" } else { "thousands a second" },
             jobs,
             systems,
+            bars,
+        })
+    }
+
+    /// Of how long `program` took to start; nothing if it never did.
+    fn of_starts(report: &BootReport, program: Program) -> Option<Self> {
+        let rows: Vec<_> = report.rows.iter().filter(|row| row.program == program && row.ms.is_some()).collect();
+        let bar = |(system, row): (usize, &&BootRow)| Some(Bar { job: 0, system, rate: row.ms? });
+        let bars: Vec<_> = rows.iter().enumerate().filter_map(bar).collect();
+        let disturbed = if rows.iter().any(|row| row.disturbed > 0) { "; the computer was busy" } else { "" };
+        (!bars.is_empty()).then(|| Self {
+            slug: format!("start-{}", program.name()),
+            caption: format!("{}: median, least and greatest of {} starts{disturbed}", program.title(), report.rounds),
+            unit: "milliseconds, command to end",
+            jobs: vec![program.name().to_owned()],
+            systems: rows.iter().map(|row| row.system).collect(),
             bars,
         })
     }

@@ -34,6 +34,12 @@ impl Counters {
         self.0.get(group)?.get(label).map(String::as_str)
     }
 
+    /// Milliseconds from the command to the program's first instruction.
+    pub fn first_instruction_ms(&self) -> Option<f64> {
+        let group = self.0.iter().find(|(title, _)| title.starts_with("time since the command began"))?.1;
+        group.get("program's first instruction")?.split(" ms").next()?.parse().ok()
+    }
+
     /// How the bytes of the share with the files came, in words: what is not zero of bytes through the window, bytes by
     /// message, and pages that the guest's own cache had; of `mapped` files also the pages that were mapped, which include
     /// the program's own.

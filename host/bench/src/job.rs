@@ -32,10 +32,12 @@ pub enum Group {
     Threads,
     /// No data: names and attributes.
     Names,
+    /// No files of ours: programs start. A report of its own (`crate::boot`).
+    Starts,
 }
 
 impl Group {
-    /// In the order of the report.
+    /// Those of `diolkos bench micro`, in the order of its report.
     pub const ALL: [Self; 8] = [
         Self::OneWarm,
         Self::OneCold,
@@ -58,6 +60,7 @@ impl Group {
             Self::Writes => "writes",
             Self::Threads => "four threads",
             Self::Names => "names and attributes",
+            Self::Starts => "starts",
         }
     }
 
@@ -76,6 +79,8 @@ pub enum Work {
     OpenFstatClose,
     /// The worker asks once for the attributes of each of many files.
     StatFiles,
+    /// A program is started, by this command.
+    Start(Vec<String>),
 }
 
 /// Data moved by fio.
@@ -169,12 +174,13 @@ impl fmt::Display for Access {
 }
 
 impl Work {
-    /// The files that it needs.
-    pub fn set(&self) -> Set {
+    /// The files that it needs; nothing if it needs none of ours.
+    pub fn set(&self) -> Option<Set> {
         match self {
-            Self::Fio(io) => io.set,
-            Self::OpenFstatClose => Set::One,
-            Self::StatFiles => Set::Names,
+            Self::Fio(io) => Some(io.set),
+            Self::OpenFstatClose => Some(Set::One),
+            Self::StatFiles => Some(Set::Names),
+            Self::Start(_) => None,
         }
     }
 
@@ -187,7 +193,7 @@ impl Work {
     pub fn is_cold(&self) -> bool {
         match self {
             Self::Fio(io) => io.state == State::Cold,
-            Self::OpenFstatClose => false,
+            Self::OpenFstatClose | Self::Start(_) => false,
             Self::StatFiles => true,
         }
     }
@@ -280,7 +286,7 @@ mod tests {
     #[test]
     fn only_what_writes_uses_the_file_that_is_written() {
         for job in all() {
-            assert_eq!(job.work.writes(), job.work.set() == Set::Written, "{}", job.name);
+            assert_eq!(job.work.writes(), job.work.set() == Some(Set::Written), "{}", job.name);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The evaluation: `diolkos bench micro`, the microbenchmark of the thesis for anybody to repeat.
+//! The evaluation: `diolkos bench micro`, the microbenchmark of the thesis for anybody to repeat, and `diolkos bench boot`,
+//! which starts programs ([`boot()`]).
 //!
 //! A run goes through *rounds*; in each, every *job* (`job`: one way to use files) is done by every *system* (`system`:
 //! the host itself, Diolkos in its variants, its peers) before the next job begins. So whatever else the computer does
@@ -17,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+mod boot;
 mod charts;
 mod counters;
 mod data;
@@ -35,7 +37,8 @@ mod system;
 mod table;
 pub mod worker;
 
-pub use charts::draw;
+pub use boot::{BootReport, BootSettings, Program, boot, select as select_boot, table as boot_table};
+pub use charts::{draw, draw_boot};
 pub use machine::Machine;
 pub use micro::{Error, micro};
 pub use report::Report;

@@ -98,7 +98,7 @@ fn measure(
         settings.folder.display(),
         rough(progress.rest())
     ));
-    let mut sets: Vec<Set> = selection.jobs.iter().map(|job| job.work.set()).collect();
+    let mut sets: Vec<Set> = selection.jobs.iter().filter_map(|job| job.work.set()).collect();
     sets.sort_unstable();
     sets.dedup();
     let data = Data::new(&settings.folder, &settings.diolkos, &sets, amounts).map_err(Error::Data)?;
@@ -114,7 +114,8 @@ fn measure(
     Ok(report)
 }
 
-fn now() -> u64 {
+/// Seconds since 1970.
+pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
@@ -132,7 +133,11 @@ fn find_fio(needed: bool, finder: &Finder, runner: &mut dyn Runner) -> Result<(P
 
 type Found = (Vec<Member>, Vec<Box<dyn System>>);
 
-fn find_systems(kinds: &[Kind], context: &Context, runner: &mut dyn Runner) -> Result<Found, Error> {
+/// Looks for `kinds`: who takes part or is missing, and those that are here.
+///
+/// # Errors
+/// None of them is.
+pub fn find_systems(kinds: &[Kind], context: &Context, runner: &mut dyn Runner) -> Result<Found, Error> {
     let (mut members, mut systems) = (Vec::new(), Vec::new());
     for kind in kinds {
         let found = system::find(*kind, context, runner);
@@ -189,9 +194,9 @@ impl Bench<'_> {
 
     /// One run; nothing if the user stopped it.
     fn run(&self, round: u32, job: &Job, system: &dyn System, runner: &mut dyn Runner) -> Result<Option<Run>, Error> {
-        self.data
-            .touch(job.work.set())
-            .map_err(|error| Error::Data(format!("cannot read the files again: {error}")))?;
+        if let Some(set) = job.work.set() {
+            self.data.touch(set).map_err(|error| Error::Data(format!("cannot read the files again: {error}")))?;
+        }
         let scratch = self.data.scratch().map_err(|error| Error::Data(format!("cannot make a folder: {error}")))?;
         let (place, amounts) = (self.data.place(), &self.settings.amounts);
         let task = Task { job, place, scratch: &scratch, fio: &self.fio, amounts };

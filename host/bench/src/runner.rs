@@ -41,6 +41,8 @@ pub struct Output {
     pub stderr: String,
     /// As a shell has it: 128 + n for a death by signal n.
     pub status: i32,
+    /// From before its process was made until it had ended; the helpers' time is not in it.
+    pub elapsed: Duration,
 }
 
 /// Why there is no [`Output`].
@@ -135,6 +137,7 @@ impl Runner for Processes<'_> {
             }
             helpers.push(process);
         }
+        let began = Instant::now();
         let mut process = Process::start(&invocation.command)?;
         let Some(status) = process.wait(invocation.patience, self.stopped)? else {
             if (self.stopped)() {
@@ -143,13 +146,14 @@ impl Runner for Processes<'_> {
             let program = process.program.clone();
             return Err(Failure::Hung { program, patience: invocation.patience, words: process.last_words() });
         };
+        let elapsed = began.elapsed();
         let (stdout, stderr) = process.output();
         // They end when their front-end does.
         for mut helper in helpers {
             helper.wait(GRACE, self.stopped)?;
         }
         let status = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-        Ok(Output { stdout, stderr, status })
+        Ok(Output { stdout, stderr, status, elapsed })
     }
 }
 
@@ -254,7 +258,9 @@ mod tests {
     #[test]
     fn output_and_status_are_told() {
         let output = Processes::new(&|| false).run(&shell("echo out; echo err >&2; exit 3", LONG)).unwrap();
-        assert_eq!(output, Output { stdout: "out\n".into(), stderr: "err\n".into(), status: 3 });
+        assert!(output.elapsed > Duration::ZERO);
+        let elapsed = output.elapsed;
+        assert_eq!(output, Output { stdout: "out\n".into(), stderr: "err\n".into(), status: 3, elapsed });
         let output = Processes::new(&|| false).run(&shell("kill -9 $$", LONG)).unwrap();
         assert_eq!(output.status, 137);
     }

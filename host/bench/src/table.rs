@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use crate::figures::Spread;
 use crate::job::Group;
+use crate::machine::Machine;
 use crate::number::{rough, short};
-use crate::report::{Report, Row};
+use crate::report::{Member, Report, Row};
 use crate::system::Kind;
 
 /// The whole report as text: the circumstances, all figures, and their ratios to the host's.
@@ -29,16 +30,7 @@ fn circumstances(report: &Report) -> String {
     let machine = &report.machine;
     let load = report.load.map(|load| load.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.2}")));
     let amounts = &report.amounts;
-    let mut out = format!(
-        "diolkos {}: {}\n{}, {} cores, {} GiB{}; {}\n",
-        report.version,
-        report.command.join(" "),
-        machine.processor,
-        machine.cores,
-        short(machine.memory as f64 / f64::from(1 << 30)),
-        if machine.virtual_machine { ", itself a virtual machine" } else { "" },
-        machine.kernel,
-    );
+    let mut out = computer(&report.version, &report.command, machine);
     let _ = writeln!(
         out,
         "files of {} MiB on {}; {} rounds of {} s each; took {}; load average {} at the beginning, {} at the end",
@@ -53,7 +45,27 @@ fn circumstances(report: &Report) -> String {
     if let Some(fio) = &report.fio {
         let _ = writeln!(out, "{fio}");
     }
-    for member in &report.systems {
+    out.push_str(&members(&report.systems));
+    out
+}
+
+/// What was asked for, and of which computer.
+pub fn computer(version: &str, command: &[String], machine: &Machine) -> String {
+    format!(
+        "diolkos {version}: {}\n{}, {} cores, {} GiB{}; {}\n",
+        command.join(" "),
+        machine.processor,
+        machine.cores,
+        short(machine.memory as f64 / f64::from(1 << 30)),
+        if machine.virtual_machine { ", itself a virtual machine" } else { "" },
+        machine.kernel,
+    )
+}
+
+/// A line for each system: what was found of it, or what is missing.
+pub fn members(members: &[Member]) -> String {
+    let mut out = String::new();
+    for member in members {
         let _ = match (&member.version, &member.missing) {
             (Some(version), _) => writeln!(out, "  {:<10} {}: {version}", member.system.name(), member.title),
             (None, Some(missing)) => {
@@ -161,7 +173,7 @@ fn notes(report: &Report) -> String {
 }
 
 /// Columns two blanks apart, each as wide as its widest cell; `right` says which are aligned at the right.
-fn align<R: AsRef<[String]>>(lines: &[R], right: &[bool]) -> String {
+pub fn align<R: AsRef<[String]>>(lines: &[R], right: &[bool]) -> String {
     let width = |column: usize| lines.iter().map(|line| line.as_ref()[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..right.len()).map(width).collect();
     let mut out = String::new();

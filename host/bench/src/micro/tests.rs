@@ -46,7 +46,12 @@ impl Runner for Recorded {
             return Err(Failure::Stopped);
         }
         if command.contains(self.failing) {
-            return Ok(Output { stdout: String::new(), stderr: "diolkos: it broke\n".to_owned(), status: 125 });
+            return Ok(Output {
+                stdout: String::new(),
+                stderr: "diolkos: it broke\n".to_owned(),
+                status: 125,
+                ..Output::default()
+            });
         }
         let version = command.ends_with(" --version").then(|| "a program 1.2\nof somebody".to_owned());
         let machine = words.get(1).is_some_and(|word| word == "run");
@@ -58,7 +63,7 @@ impl Runner for Recorded {
         let console = command.contains("-kernel") || command.contains("con0=");
         let printed = if console { format!("Linux\r\n-- begin\r\n{printed}\n-- end 0\r\n") } else { printed };
         let stderr = if machine { STATS.to_owned() } else { String::new() };
-        Ok(Output { stdout: printed, stderr, status: 0 })
+        Ok(Output { stdout: printed, stderr, ..Output::default() })
     }
 }
 

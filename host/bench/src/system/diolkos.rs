@@ -74,8 +74,9 @@ impl System for Diolkos {
     }
 
     fn applies(&self, work: &Work) -> bool {
-        // Files that were just written to memory are not cold.
-        !self.stages() || !work.is_cold() || matches!(work, Work::StatFiles)
+        // Files that were just written to memory are not cold, and what only starts has none among them.
+        let staged = work.set().is_some() && (!work.is_cold() || matches!(work, Work::StatFiles));
+        !self.stages() || staged
     }
 
     fn stages(&self) -> bool {
@@ -84,7 +85,7 @@ impl System for Diolkos {
 
     fn invocation(&self, task: &Task) -> Result<Invocation, String> {
         let mut command = words([self.executable.as_os_str()]);
-        command.extend(words(["run", "--stats", "--memory", &task.amounts.memory().to_string()]));
+        command.extend(words(["run", "--stats"]));
         let platform = if self.kind == Kind::Qemu { "qemu" } else { "kvm" };
         command.extend(words(["--platform", platform]));
         if matches!(task.job.work, Work::Fio(io) if io.threads > 1) {
@@ -96,14 +97,15 @@ impl System for Diolkos {
         if let Some(daemon) = &self.virtiofsd {
             command.extend([words(["--fs-daemon"]), words([daemon])].concat());
         }
-        command.extend(words([
-            "--volume".to_owned(),
-            volume(task.place.folder(), task.job.work.writes() && !self.stages()),
-        ]));
+        // What only starts has its files in the root, and the memory that a machine has.
+        if task.job.work.set().is_some() {
+            let writable = task.job.work.writes() && !self.stages();
+            command.extend(words(["--memory", &task.amounts.memory().to_string()]));
+            command.extend(words(["--volume".to_owned(), volume(task.place.folder(), writable)]));
+        }
         command.extend(words(["/"]));
-        let program = if self.stages() {
+        let program = if let Some(set) = task.job.work.set().filter(|_| self.stages()) {
             let files = Place::new(Path::new(MEMORY));
-            let set = task.job.work.set();
             let from = task.place.set(set);
             task.worker(&worker::Work::Stage { from, to: files.set(set), command: task.program(&files) })
         } else {

@@ -66,6 +66,7 @@ fn config(task: &Task) -> serde_json::Value {
         "hostname": "bench",
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"},
             {"destination": &files, "type": "bind", "source": &files, "options": ["rbind", access]}
         ],
         "linux": {"namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "mount"}, {"type": "uts"}]}

@@ -189,6 +189,7 @@ impl Task<'_> {
             Work::Fio(io) => [vec![self.fio.display().to_string()], fio::arguments(io, files, self.amounts)].concat(),
             Work::OpenFstatClose => self.worker(&worker::Work::OpenFstatClose { file: files.one(), time, ramp }),
             Work::StatFiles => self.worker(&worker::Work::StatFiles { folder: files.names(), count: names }),
+            Work::Start(command) => command.clone(),
         }
     }
 
@@ -203,20 +204,27 @@ impl Task<'_> {
     /// # Errors
     /// `printed` is not what the program prints when it succeeds.
     pub fn figures(&self, printed: &str) -> Result<Figures, String> {
-        match self.job.work {
+        match &self.job.work {
             Work::Fio(_) => fio::parse(printed),
             Work::OpenFstatClose | Work::StatFiles => worker::parse(printed),
+            Work::Start(_) => Err("a start is timed from outside".to_owned()),
         }
     }
 
     /// How long it may take: everything in it, ten times, and a minute.
     pub fn patience(&self, kind: Kind) -> Duration {
+        if matches!(self.job.work, Work::Start(_)) {
+            return START;
+        }
         let least = (self.amounts.time + self.amounts.ramp * 3).as_secs_f64() + kind.overhead();
         // Bringing files in, and asking for their attributes, at 10 MB/s and 1000 a second.
         let files = self.amounts.size as f64 / 1e7 + f64::from(self.amounts.names) / 1e3;
         Duration::from_secs_f64(least * 10.0 + files + 60.0)
     }
 }
+
+/// How long a start may take, on a processor that is emulated.
+const START: Duration = Duration::from_secs(600);
 
 /// Words of a command.
 pub fn words<W: Into<OsString>>(words: impl IntoIterator<Item = W>) -> Vec<OsString> {

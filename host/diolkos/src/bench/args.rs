@@ -18,6 +18,13 @@ pub enum BenchCommand {
     #[command(after_long_help = MICRO_NOTES)]
     Micro(MicroOptions),
 
+    /// Starts of programs, from /bin/true to a web application: on the host, in Diolkos, in what else is here
+    ///
+    /// Starts each program on each system in turn and prints how long that took, from the command to its end. Programs and
+    /// systems that are not here are reported as missing, with what to install.
+    #[command(after_long_help = BOOT_NOTES)]
+    Boot(BootOptions),
+
     /// What runs inside the systems that are measured
     #[command(subcommand, hide = true)]
     Worker(Worker),
@@ -52,6 +59,39 @@ pub struct MicroOptions {
     pub repeat: Option<u32>,
 
     /// Make the files in a new folder of this one, on the file system to be measured
+    #[arg(long, value_name = "PATH", default_value = "/var/tmp")]
+    pub dir: PathBuf,
+
+    /// Write everything that was found to FILE
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// The daemon that serves guests of QEMU, if it is not where packages put it
+    #[arg(long, value_name = "PROGRAM")]
+    pub virtiofsd: Option<PathBuf>,
+
+    /// The kernel of the Linux guest: a folder with boot/vmlinuz-* and lib/modules, as in Debian's package [default: /]
+    #[arg(long, value_name = "FOLDER")]
+    pub linux: Option<PathBuf>,
+
+    /// Draw charts into FOLDER, as SVG and PNG
+    #[arg(long, value_name = "FOLDER")]
+    pub charts: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct BootOptions {
+    /// Only these systems and programs; a list of names
+    ///
+    /// Where the list names no system all take part, and so do programs. A name that is wrong is answered with all there are.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub only: Vec<String>,
+
+    /// How often everything is started
+    #[arg(long, value_name = "ROUNDS", default_value_t = 11)]
+    pub repeat: u32,
+
+    /// Make our own programs in a new folder of this one, which guests must see by the same name
     #[arg(long, value_name = "PATH", default_value = "/var/tmp")]
     pub dir: PathBuf,
 
@@ -117,6 +157,16 @@ Examples:
 Exit status:
   0; 1 if a system failed at something (the table says which and why); 125 if nothing could be measured; 128+N if
   signal N ended it.";
+
+const BOOT_NOTES: &str = "\
+Examples:
+  diolkos bench boot
+      Everything, as in docs/boot-time.md.
+  diolkos bench boot --only host,dax,true,python --repeat 51 --json starts.json --charts starts
+      Two programs, many times, with all details, and as charts.
+
+Exit status:
+  As of diolkos bench micro.";
 
 #[cfg(test)]
 mod tests {

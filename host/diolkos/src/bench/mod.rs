@@ -3,17 +3,20 @@
 pub mod args;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use diolkos_bench::worker::{self, Work};
-use diolkos_bench::{Amounts, Peers, Processes, Report, Selection, Settings, draw, micro, table};
+use diolkos_bench::{
+    Amounts, BootReport, BootSettings, Peers, Processes, Report, Selection, Settings, boot, boot_table, draw,
+    draw_boot, micro, select_boot, table,
+};
 use signal_hook::flag;
 
-use self::args::{BenchCommand, MicroOptions, Worker};
+use self::args::{BenchCommand, BootOptions, MicroOptions, Worker};
 use crate::signals::watched;
 use crate::verdict::{OWN_FAILURE, say};
 
@@ -23,7 +26,8 @@ const FAILED: u8 = 1;
 /// Measures what `command` asks for.
 pub fn bench(command: BenchCommand) -> ExitCode {
     let result = match command {
-        BenchCommand::Micro(options) => supervise(&options),
+        BenchCommand::Micro(options) => measure_files(&options),
+        BenchCommand::Boot(options) => measure_starts(&options),
         BenchCommand::Worker(worker) => worker::work(&worker.into()).and_then(|figures| {
             print(&format!("{figures}\n"))?;
             Ok(0)
@@ -37,13 +41,91 @@ pub fn bench(command: BenchCommand) -> ExitCode {
 
 /// # Errors
 /// Why nothing was measured, or could be reported.
-fn supervise(options: &MicroOptions) -> Result<u8, String> {
+fn measure_files(options: &MicroOptions) -> Result<u8, String> {
     let settings = settings(options)?;
+    supervise(options.json.as_deref(), options.charts.as_deref(), |processes| {
+        micro(&settings, processes, &mut std::io::stderr())
+    })
+}
+
+/// # Errors
+/// As [`measure_files`].
+fn measure_starts(options: &BootOptions) -> Result<u8, String> {
+    let (systems, programs) = select_boot(&options.only)?;
+    let settings = BootSettings {
+        diolkos: this_program()?,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: this_command(),
+        folder: options.dir.clone(),
+        systems,
+        programs,
+        rounds: options.repeat,
+        peers: Peers { virtiofsd: options.virtiofsd.clone(), linux: options.linux.clone() },
+    };
+    supervise(options.json.as_deref(), options.charts.as_deref(), |processes| {
+        boot(&settings, processes, &mut std::io::stderr())
+    })
+}
+
+/// What a measurement found, and the ways to show it.
+trait Findings {
+    fn text(&self) -> String;
+    fn is_interrupted(&self) -> bool;
+    fn has_failures(&self) -> bool;
+    fn write_json(&self, path: &Path) -> std::io::Result<()>;
+    fn draw(&self, folder: &Path) -> Result<(), String>;
+}
+
+impl Findings for Report {
+    fn text(&self) -> String {
+        table(self)
+    }
+    fn is_interrupted(&self) -> bool {
+        self.interrupted
+    }
+    fn has_failures(&self) -> bool {
+        self.has_failures()
+    }
+    fn write_json(&self, path: &Path) -> std::io::Result<()> {
+        self.write_json(path)
+    }
+    fn draw(&self, folder: &Path) -> Result<(), String> {
+        draw(self, folder)
+    }
+}
+
+impl Findings for BootReport {
+    fn text(&self) -> String {
+        boot_table(self)
+    }
+    fn is_interrupted(&self) -> bool {
+        self.interrupted
+    }
+    fn has_failures(&self) -> bool {
+        self.has_failures()
+    }
+    fn write_json(&self, path: &Path) -> std::io::Result<()> {
+        self.write_json(path)
+    }
+    fn draw(&self, folder: &Path) -> Result<(), String> {
+        draw_boot(self, folder)
+    }
+}
+
+/// Has `measure` done, which a signal stops, and shows what came of it.
+///
+/// # Errors
+/// Why nothing was measured, or could be reported.
+fn supervise<F: Findings>(
+    json: Option<&Path>,
+    charts: Option<&Path>,
+    measure: impl FnOnce(&mut Processes) -> Result<F, diolkos_bench::Error>,
+) -> Result<u8, String> {
     // Before the first measurement: it would be a pity to find out afterwards.
-    if let Some(path) = &options.json {
+    if let Some(path) = json {
         std::fs::write(path, "").map_err(|error| format!("--json {}: {error}", path.display()))?;
     }
-    if let Some(folder) = &options.charts {
+    if let Some(folder) = charts {
         std::fs::create_dir_all(folder).map_err(|error| format!("--charts {}: {error}", folder.display()))?;
     }
     let signal = Arc::new(AtomicUsize::new(0));
@@ -53,31 +135,34 @@ fn supervise(options: &MicroOptions) -> Result<u8, String> {
             .map_err(|error| format!("cannot watch for signals: {error}"))?;
     }
     let stopped = || signal.load(Ordering::SeqCst) != 0;
-    let report = micro(&settings, &mut Processes::new(&stopped), &mut std::io::stderr());
+    let found = measure(&mut Processes::new(&stopped));
     let status = u8::try_from(128 + signal.load(Ordering::SeqCst)).unwrap_or(OWN_FAILURE);
-    let report = match report {
-        Ok(report) => report,
+    let found = match found {
+        Ok(found) => found,
         // The user knows: the signal was theirs.
         Err(diolkos_bench::Error::Stopped) => return Ok(status),
         Err(error) => return Err(error.to_string()),
     };
-    publish(&report, options)?;
-    Ok(match (report.interrupted, report.has_failures()) {
+    print(&found.text())?;
+    if let Some(path) = json {
+        found.write_json(path).map_err(|error| format!("--json {}: {error}", path.display()))?;
+    }
+    if let Some(folder) = charts {
+        found.draw(folder).map_err(|error| format!("--charts: {error}"))?;
+    }
+    Ok(match (found.is_interrupted(), found.has_failures()) {
         (true, _) => status,
         (false, true) => FAILED,
         (false, false) => 0,
     })
 }
 
-fn publish(report: &Report, options: &MicroOptions) -> Result<(), String> {
-    print(&table(report))?;
-    if let Some(path) = &options.json {
-        report.write_json(path).map_err(|error| format!("--json {}: {error}", path.display()))?;
-    }
-    if let Some(folder) = &options.charts {
-        draw(report, folder).map_err(|error| format!("--charts: {error}"))?;
-    }
-    Ok(())
+fn this_program() -> Result<PathBuf, String> {
+    std::env::current_exe().map_err(|error| format!("the path of this program: {error}"))
+}
+
+fn this_command() -> Vec<String> {
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 fn print(text: &str) -> Result<(), String> {
@@ -95,9 +180,9 @@ fn settings(options: &MicroOptions) -> Result<Settings, String> {
         rounds: options.repeat.unwrap_or(usual.rounds),
     };
     Ok(Settings {
-        diolkos: std::env::current_exe().map_err(|error| format!("the path of this program: {error}"))?,
+        diolkos: this_program()?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
+        command: this_command(),
         folder: PathBuf::clone(&options.dir),
         selection: Selection::of(&options.only)?,
         amounts,
