@@ -24,7 +24,7 @@ fn finish(mut command: Command) -> Outcome {
 fn commands_and_options_that_do_not_exist() {
     refused(&[], &["diolkos run --help"]);
     refused(&["walk"], &["'walk'"]);
-    refused(&["run"], &["<DIR>", "<PROGRAM>"]);
+    refused(&["run"], &["<ROOT>", "<PROGRAM>"]);
     refused(&["run", "/"], &["<PROGRAM>"]);
     refused(&["run", "--colour", "/", "ls"], &["--colour"]);
 }

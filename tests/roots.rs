@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::data;
 use crate::each_platform;
 use crate::platform::Platform;
-use crate::vm::Vm;
+use crate::vm::{Vm, diolkos};
 
 /// A root directory with the host's programs and libraries in it, by links through a volume, and an `/etc/fstab`.
 fn root_with(fstab: &str) -> TempDir {
@@ -127,5 +128,142 @@ for path in ['/fixed/f', '/again/f']:
         let err = vm.outcome().expect_status(0).err();
         assert!(err.contains("diolkos: root: virtiofs (root), the first that is there"), "{err}");
         assert!(err.contains("    root: virtiofs (root), the first that is there"), "{err}");
+    }
+}
+
+/// Copies a program of the host's and the libraries it needs to the same places below `root`.
+fn install(root: &Path, program: &str) {
+    let ldd = Command::new("ldd").arg(program).output().unwrap();
+    let libraries = String::from_utf8(ldd.stdout).unwrap();
+    let paths = libraries.split_whitespace().filter(|word| word.starts_with('/'));
+    for path in paths.chain([program]) {
+        let place = root.join(path.trim_start_matches('/'));
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::copy(path, place).unwrap();
+    }
+}
+
+/// A root with a few programs and a tree of files of all kinds.
+fn small_root(folder: &Path) -> PathBuf {
+    let root = folder.join("root");
+    let tree = root.join("tree");
+    fs::create_dir_all(tree.join("sub/deep")).unwrap();
+    for program in ["/usr/bin/md5sum", "/usr/bin/find", "/usr/bin/cat", "/usr/bin/dd", "/usr/bin/touch"] {
+        install(&root, program);
+    }
+    data::random_file(&tree, "random", 300_001);
+    data::file(&tree, "empty", b"");
+    data::file(&tree, "sub/text", "one line of many\n".repeat(20_000).as_bytes());
+    data::file(&tree, "sub/deep/small", b"small");
+    for number in 0..300 {
+        data::file(&tree, &format!("sub/deep/entry-{number}"), format!("{number}").as_bytes());
+    }
+    symlink("../random", tree.join("sub/link")).unwrap();
+    fs::hard_link(tree.join("random"), tree.join("sub/hard")).unwrap();
+    root
+}
+
+const FILES: [&str; 6] =
+    ["tree/random", "tree/empty", "tree/sub/text", "tree/sub/link", "tree/sub/hard", "tree/sub/deep/entry-299"];
+
+/// A cpio archive, packed by `packer` if one is named, of the root that [`erofs_root`] puts into images.
+fn archive(root: &Path, packer: Option<&str>) -> PathBuf {
+    let archive = root.with_extension("cpio");
+    let pack = packer.map_or(String::new(), |packer| format!(" | {packer}"));
+    let script = format!("find . | sort | cpio --quiet -o -H newc{pack} >{}", archive.display());
+    let status = Command::new("sh").args(["-c", &script]).current_dir(root).status().unwrap();
+    assert!(status.success());
+    archive
+}
+
+each_platform! {
+    fn an_archive_is_a_root_like_a_directory(on) {
+        let folder = data::folder();
+        let root = small_root(folder.path());
+        for packer in [None, Some("gzip"), Some("zstd -q")] {
+            let archive = archive(&root, packer);
+            let same = |command: &[&str]| {
+                let run = |place: &Path| on.run(command).root(place).outcome().expect_status(0);
+                run(&archive).expect_same(&run(&root));
+            };
+            same(&[&["/usr/bin/md5sum"], &FILES[..]].concat());
+            // Times are whole seconds in an archive, sizes of directories the file system's own, and so is an order.
+            if packer.is_none() {
+                let command = ["/usr/bin/find", "/tree", "-printf", "%p %y %m %n %U %G %l\n"];
+                let listed = |place: &Path| {
+                    let out = on.run(&command).root(place).outcome().expect_status(0).out();
+                    let mut lines: Vec<_> = out.lines().map(String::from).collect();
+                    lines.sort();
+                    lines
+                };
+                assert_eq!(listed(&archive), listed(&root));
+            }
+        }
+    }
+
+    fn an_archive_is_writable_memory(on) {
+        let folder = data::folder();
+        let root = small_root(folder.path());
+        let archive = archive(&root, None);
+        let before = fs::read(&archive).unwrap();
+        let asked = ["--rootfs", "ramfs", "--initrd", archive.to_str().unwrap()];
+        let copy = ["/usr/bin/dd", "if=/tree/random", "of=/tree/empty", "bs=65536", "status=none"];
+        on.run(&copy).option(&asked).outcome().expect_status(0).expect_out("");
+        // The archive is the root, and not the directory that was named.
+        on.run(&["/usr/bin/cat", "/tree/sub/deep/small"]).option(&asked).outcome().expect_status(0).expect_out("small");
+        assert!(fs::read(&archive).unwrap() == before, "the archive has changed");
+    }
+
+    fn archives_that_are_damaged_are_refused(on) {
+        let folder = data::folder();
+        let root = small_root(folder.path());
+        let whole = fs::read(archive(&root, None)).unwrap();
+        let packed = fs::read(archive(&root, Some("gzip"))).unwrap();
+        let run = |name: &str, bytes: &[u8]| {
+            let path = data::file(folder.path(), name, bytes);
+            on.run(&["/usr/bin/cat", "/tree/sub/deep/small"]).root(&path).outcome()
+        };
+        run("cut", &whole[..whole.len() / 2]).expect_status(125).expect_line(&["initrd", "cut short"]);
+        run("cut.gz", &packed[..packed.len() / 2]).expect_status(125).expect_line(&["initrd"]);
+        let mut corrupt = whole.clone();
+        corrupt[6..14].fill(b'g');
+        run("corrupt", &corrupt).expect_status(125).expect_line(&["initrd", "damaged"]);
+        run("other", b"#!/bin/sh\n").expect_status(125).expect_line(&["other", "not a directory", "23 21 2f 62 69 6e"]);
+    }
+}
+
+#[test]
+fn auto_passes_over_what_is_not_there() {
+    let Some(on) = Platform::Kvm.here() else { return };
+    let folder = data::folder();
+    let archive = archive(&small_root(folder.path()), None);
+    let vm = on.run(&["/usr/bin/cat", "/tree/empty"]).root(&archive).option(&["--rootfs", "auto", "--stats"]);
+    let err = vm.outcome().expect_status(0).err();
+    for line in [
+        "    no virtiofs: there is no share to mount at /",
+        "    no rofs: no EROFS image to be the root: there is no disk",
+        "    root: ramfs (rootfs), the first that is there",
+    ] {
+        assert!(err.contains(line), "{err}");
+    }
+}
+
+#[test]
+fn there_is_one_archive_and_it_must_fit() {
+    let folder = data::folder();
+    let archive = archive(&small_root(folder.path()), None);
+    let path = archive.to_str().unwrap();
+    let run = |words: &[&str]| {
+        let output = diolkos().arg("run").args(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(125));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(run(&["--initrd", path, path, "true"]).contains("there can be one"));
+    assert!(run(&["--initrd", "/no/such", "/", "true"]).contains("initrd /no/such"));
+    let big = folder.path().join("big");
+    fs::File::create(&big).unwrap().set_len(1 << 30).unwrap();
+    if Platform::Kvm.here().is_some() {
+        let line = run(&["--platform", "kvm", "--memory", "64M", "--initrd", big.to_str().unwrap(), "/", "true"]);
+        assert!(line.contains("do not fit into memory"), "{line}");
     }
 }

@@ -31,11 +31,11 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run PROGRAM, found in DIR, in a new virtual machine
+    /// Run PROGRAM, found in ROOT, in a new virtual machine
     ///
-    /// DIR becomes the root directory of the machine; PROGRAM and every file it opens are looked up there. There is no
-    /// disk image to build: files are read from DIR as they are needed. DIR is read-only unless --rw is given;
-    /// /tmp and /run are the machine's own memory and vanish with it.
+    /// ROOT becomes the root directory of the machine; PROGRAM and every file it opens are looked up there. There is no
+    /// disk image to build: ROOT is a directory, and files are read from it as they are needed. (It can be an image, too:
+    /// an EROFS file system or a cpio archive.) ROOT is read-only unless --rw is given; /tmp and /run are the machine's own memory and vanish with it.
     #[command(after_long_help = RUN_NOTES, after_help = "The longer help, 'diolkos run --help', has examples.")]
     Run(RunOptions),
 
@@ -53,22 +53,22 @@ pub enum Command {
 
 #[derive(Debug, clap::Args)]
 pub struct RunOptions {
-    /// Let the program write to DIR
+    /// Let the program write to ROOT
     ///
-    /// Without it every attempt to change DIR fails with "Read-only file system", which the host enforces.
+    /// Without it every attempt to change ROOT fails with "Read-only file system", which the host enforces.
     #[arg(long)]
     pub rw: bool,
 
-    /// Let the program change what it sees of DIR, in the machine's memory
+    /// Let the program change what it sees of ROOT, in the machine's memory
     ///
-    /// Everything can be written, and DIR stays as it is: what was changed vanishes with the machine. It may take half of
+    /// Everything can be written, and ROOT stays as it is: what was changed vanishes with the machine. It may take half of
     /// the machine's memory, of large files only the pages that change do; more is "No space left on device".
     #[arg(long, conflicts_with = "rw")]
     pub overlay: bool,
 
     /// Share one more host directory, at a place of its own
     ///
-    /// HOST appears in the machine at the absolute path GUEST, which need not exist in DIR. It is writable unless ':ro'
+    /// HOST appears in the machine at the absolute path GUEST, which need not exist in ROOT. It is writable unless ':ro'
     /// is added, or ':overlay', which keeps changes in memory as --overlay does; ':cache=none', ':cache=auto' or
     /// ':cache=always' gives it a rule of its own in place of --cache, and ':dax=SIZE' a window of its own size in place of
     /// --dax-window. May be given several times.
@@ -82,9 +82,9 @@ pub struct RunOptions {
     #[arg(long, value_name = "FILE[:ro]")]
     pub disk: Vec<Disk>,
 
-    /// Which file system is the root directory of the machine [default: DIR]
+    /// Which file system is the root directory of the machine [default: what ROOT is]
     ///
-    /// 'virtiofs' is DIR, 'virtiofs:TAG' another share: 'volume1' is the first --volume, and so on. 'rofs' is the EROFS image,
+    /// 'virtiofs' is the directory ROOT, 'virtiofs:TAG' another share: 'volume1' is the first --volume, and so on. 'rofs' is the EROFS image,
     /// and 'ext4' the ext4 file system, on the first --disk that holds one. 'auto' takes the first that is there, of
     /// virtiofs, rofs and ramfs, and --verbose and --stats say which and why. Any other kind that is not there is an error.
     #[arg(long, value_name = "KIND", value_parser = mount::parse_root)]
@@ -98,6 +98,12 @@ pub struct RunOptions {
     #[arg(long, value_name = "TYPE:SOURCE:TARGET[:OPTIONS]",
           value_parser = OsStringValueParser::new().try_map(|text| mount::parse(&text)))]
     pub mount: Vec<MountRequest>,
+
+    /// Hand this cpio archive to the kernel, to be unpacked into memory by '--rootfs ramfs' or 'auto'
+    ///
+    /// The archive is of the format "newc" (cpio -H newc), plain or packed by gzip or zstd. An archive as ROOT is the same.
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
 
     /// Set an environment variable: KEY=VALUE, or KEY to pass on the host's value
     ///
@@ -171,8 +177,11 @@ pub struct RunOptions {
     #[arg(long, short)]
     pub verbose: bool,
 
-    /// The host directory that becomes the root directory of the machine
-    pub dir: PathBuf,
+    /// The host directory that becomes the root directory of the machine, or a file with an image of one
+    ///
+    /// An image is told by what it begins with. A cpio archive is unpacked into memory; an EROFS file system becomes the
+    /// first disk, read-only.
+    pub root: PathBuf,
 
     /// The program, then its arguments
     ///
@@ -298,6 +307,8 @@ Examples:
       A program that may write to ./rootfs.
   seq 10 | diolkos run / sort -rn | head -3
       Standard input, output and error are the program's, byte for byte.
+  diolkos run ./root.erofs /bin/app
+      A program of an image that mkfs.erofs made.
   diolkos run --stats --dax-window 64M / cat /usr/bin/python3 >/dev/null
       How many bytes came through a small DAX window, and what it cost.
 
@@ -391,7 +402,7 @@ mod tests {
             (&["--mount", "tmpfs:/x", "/", "ls"], "--mount"),
             (&["--colour", "/", "ls"], "--colour"),
             (&["/"], "PROGRAM"),
-            (&[], "DIR"),
+            (&[], "ROOT"),
         ] {
             let line = one_line(&run(words).unwrap_err());
             assert!(line.contains(named) && !line.contains('\n'), "{words:?}: {line}");

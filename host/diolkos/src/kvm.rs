@@ -64,6 +64,7 @@ impl Platform for Kvm {
             kernel: Cow::Borrowed(kernel::ELF),
             shares: plan.shares.into_iter().map(share).collect(),
             disks: plan.disks.into_iter().map(disk).collect(),
+            initrd: plan.initrd,
             boot: plan.boot,
             stdio: streams(signals).map_err(|error| format!("cannot take over the standard streams: {error}"))?,
             on_record: Box::new(move |record| listener.hear(record)),

@@ -21,6 +21,7 @@ mod plan;
 mod platform;
 mod qemu;
 mod report;
+mod root;
 mod run;
 mod serve;
 mod signals;

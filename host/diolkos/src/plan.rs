@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 
 use diolkos_common::cmdline::{self, Access, BootOptions, CacheMode};
 
+use diolkos_common::image::Image;
 use diolkos_common::root::Root;
 
 use crate::args::{RunOptions, TraceKind};
 use crate::disk::Disk;
 use crate::environment;
 use crate::memory_size::MemorySize;
+use crate::root;
 use crate::terminal;
 use crate::volume::Volume;
 
@@ -48,10 +50,12 @@ pub struct Share {
 pub struct Plan {
     /// What the kernel is told; the platform adds clocks and addresses.
     pub boot: BootOptions,
-    /// The shares in the order of `boot.shares`, the root first.
+    /// The shares in the order of `boot.shares`, the directory ROOT first, if it is one.
     pub shares: Vec<Share>,
     /// The disks: the first is `/dev/vda`.
     pub disks: Vec<Disk>,
+    /// The archive that the kernel finds in memory.
+    pub initrd: Option<PathBuf>,
     /// Memory of the machine in bytes, a multiple of 2 MiB.
     pub memory: u64,
     /// The option by which the user gave the size of a window: a platform without windows must say so.
@@ -70,13 +74,31 @@ impl Plan {
         }
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let env = environment::build(&options.env, uid)?;
-        let (shares, mounts) = check_shares(options)?;
-        let root = options.rootfs.clone().unwrap_or(Root::Virtiofs(None));
+        let image = root::look(&options.root)?;
+        let (shares, mounts) = check_shares(options, image.is_none())?;
+        let (mut disks, mut initrd) = (options.disk.clone(), options.initrd.clone());
+        match image {
+            None => {}
+            Some(Image::Cpio) => {
+                if let Some(other) = initrd.replace(options.root.clone()) {
+                    let (root, other) = (options.root.display(), other.display());
+                    return Err(format!("--initrd {other}: ROOT, {root}, is an archive already, and there can be one"));
+                }
+            }
+            Some(image) => disks.insert(0, image_disk(options, image)?),
+        }
+        let root = options.rootfs.clone().unwrap_or(match image {
+            None => Root::Virtiofs(None),
+            Some(Image::Erofs) => Root::Rofs,
+            Some(Image::Ext4) => Root::Ext4,
+            Some(Image::Cpio) => Root::Ramfs,
+        });
         let root_share = root_share(&root, &shares)?;
         let windowless = shares.iter().all(|share| share.window == 0);
         let boot = BootOptions {
             // What the host's own root lists is mounted in it already, and seen there.
-            no_fstab: root_share.source == Path::new("/"),
+            no_fstab: root_share.is_some_and(|share| share.source == Path::new("/")),
+            root_overlay: image.is_some() && options.overlay,
             root,
             mounts: options.mount.clone(),
             shares: mounts,
@@ -103,16 +125,18 @@ impl Plan {
             Some(_) => Some("--dax-window"),
             None => own_window().then_some("--volume ...:dax=SIZE"),
         };
-        Ok(Self { boot, shares, disks: options.disk.clone(), memory, window_asked })
+        Ok(Self { boot, shares, disks, initrd, memory, window_asked })
     }
 }
 
 /// The share that is the root, if one is to be.
-fn root_share<'a>(root: &Root, shares: &'a [Share]) -> Result<&'a Share, String> {
-    let Some(tag) = root.tag() else { return Ok(&shares[0]) };
+fn root_share<'a>(root: &Root, shares: &'a [Share]) -> Result<Option<&'a Share>, String> {
+    let Some(tag) = root.tag() else { return Ok(shares.iter().find(|share| share.tag == ROOT_TAG)) };
     let found = shares.iter().find(|share| share.tag == tag);
     let tags: Vec<_> = shares.iter().map(|share| share.tag.as_str()).collect();
-    found.ok_or_else(|| format!("--rootfs virtiofs:{tag}: no share has that tag; the tags are {}", tags.join(", ")))
+    found
+        .map(Some)
+        .ok_or_else(|| format!("--rootfs virtiofs:{tag}: no share has that tag; the tags are {}", tags.join(", ")))
 }
 
 fn bytes(text: &OsString) -> Vec<u8> {
@@ -158,8 +182,21 @@ struct Rules {
     window: u64,
 }
 
-/// The root share and the volumes, as the host and as the guest needs them.
-fn check_shares(options: &RunOptions) -> Result<(Vec<Share>, Vec<cmdline::Share>), String> {
+/// An image as the first disk.
+fn image_disk(options: &RunOptions, image: Image) -> Result<Disk, String> {
+    let shown = options.root.display();
+    if options.rw {
+        let name = image.name();
+        return Err(format!("--rw: {shown} is an {name} image, which is only read; --overlay keeps changes in memory"));
+    }
+    Ok(Disk { source: options.root.clone(), writable: false })
+}
+
+/// The tag of the share that is the directory ROOT.
+const ROOT_TAG: &str = "root";
+
+/// The root share, if ROOT is a directory, and the volumes, as the host and as the guest needs them.
+fn check_shares(options: &RunOptions, directory: bool) -> Result<(Vec<Share>, Vec<cmdline::Share>), String> {
     let mut shares = Vec::new();
     let mut mounts: Vec<cmdline::Share> = Vec::new();
     let window = default_window(options.dax_window)?;
@@ -180,7 +217,9 @@ fn check_shares(options: &RunOptions) -> Result<(Vec<Share>, Vec<cmdline::Share>
         _ => Access::ReadOnly,
     };
     let cache = options.cache.into();
-    add("root".to_owned(), &options.dir, b"/", Rules { access, cache, window }, "")?;
+    if directory {
+        add(ROOT_TAG.to_owned(), &options.root, b"/", Rules { access, cache, window }, "")?;
+    }
     for (i, volume) in options.volume.iter().enumerate() {
         let Volume { source, target, access, cache: own_cache, window: own_window } = volume;
         let named = || format!("--volume {}:{}:dax=", source.display(), String::from_utf8_lossy(target));

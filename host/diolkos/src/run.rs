@@ -38,6 +38,7 @@ fn supervise(options: &RunOptions, began: Reading) -> Result<Verdict, String> {
     let none_asked = windows.iter().all(|(_, size)| *size == 0);
     let windows = match platform.no_window() {
         // Only the root has no option of its own.
+        _ if windows.is_empty() => Err("there is no share"),
         _ if none_asked => Err("--dax-window 0"),
         Some(why) => {
             if let Some(option) = plan.window_asked {

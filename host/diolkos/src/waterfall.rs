@@ -19,7 +19,7 @@ const GUEST: [(&str, &str); 11] = [
     ("processor_tsc", "guest: clocks, interrupts, first thread"),
     ("pci_tsc", "guest: devices found"),
     ("devices_tsc", "guest: devices started"),
-    ("fuse_tsc", "guest: root share answered"),
+    ("fuse_tsc", "guest: root found"),
     ("mounted_tsc", "shares mounted"),
     ("found_tsc", "guest: program found"),
     ("program_tsc", "program's first instruction"),

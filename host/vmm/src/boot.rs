@@ -1,13 +1,15 @@
 //! PVH boot: the kernel's segments into RAM, and the boot information a PVH kernel finds through `ebx`
 //! (Xen, `xen/include/public/arch-x86/hvm/start_info.h`).
 
+use crate::initrd::Initrd;
 use crate::layout::{
-    COMMAND_LINE, DOORBELLS_END, ECAM, KERNEL_MIN, LOW_AREA_END, MEMORY_MAP, MIB, RamRange, START_INFO,
+    COMMAND_LINE, DOORBELLS_END, ECAM, KERNEL_MIN, LOW_AREA_END, MEMORY_MAP, MIB, MODULES, RamRange, START_INFO,
 };
 use elf::ElfBytes;
 use elf::abi::{EM_X86_64, PT_LOAD, PT_NOTE};
 use elf::endian::LittleEndian;
 use elf::note::Note;
+use std::path::PathBuf;
 use thiserror::Error;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -41,6 +43,22 @@ pub enum BootError {
     /// The command line has no place.
     #[error("command line and environment: {0} bytes do not fit into memory: give it more")]
     CommandLine(usize),
+    /// The initrd cannot be read.
+    #[error("initrd {}: {source}", path.display())]
+    Initrd {
+        /// The file.
+        path: PathBuf,
+        /// The host's reason.
+        source: std::io::Error,
+    },
+    /// The initrd has no place, or there is nothing in it.
+    #[error("initrd {}: {len} bytes do not fit into memory, or are none: give the machine more memory, or another file", path.display())]
+    InitrdSize {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        len: u64,
+    },
     /// RAM that is there cannot be written.
     #[error("kernel: cannot write guest memory: {0}")]
     Memory(#[from] vm_memory::GuestMemoryError),
@@ -106,7 +124,7 @@ pub fn place_command_line(len: usize, kernel: &Loaded, low_ram: u64) -> Result<u
     if fits(after, low_ram) { Ok(after) } else { Err(BootError::CommandLine(len)) }
 }
 
-/// Writes the boot information: the command line at `place`, the memory map, and `hvm_start_info`.
+/// Writes the boot information: the command line at `place`, the memory map, the initrd's place, and `hvm_start_info`.
 ///
 /// # Errors
 /// [`BootError::Memory`] when `place` has no room; [`place_command_line`] sees to that.
@@ -115,6 +133,7 @@ pub fn write_information(
     ram: &[RamRange],
     place: u64,
     command_line: &str,
+    initrd: Option<Initrd>,
 ) -> Result<(), BootError> {
     memory.write_slice(command_line.as_bytes(), GuestAddress(place))?;
     memory.write_obj(0u8, GuestAddress(place + command_line.len() as u64))?;
@@ -126,8 +145,15 @@ pub fn write_information(
         entry[16..20].copy_from_slice(&kind.to_le_bytes());
         memory.write_slice(&entry, GuestAddress(MEMORY_MAP + 24 * i as u64))?;
     }
-    // No modules, no ACPI tables, no flags.
+    // No ACPI tables, no flags.
     let mut info = [0; 56];
+    if let Some(Initrd { start, len }) = initrd {
+        // struct hvm_modlist_entry: no command line of its own.
+        let module = [start, len, 0, 0].map(u64::to_le_bytes).concat();
+        memory.write_slice(&module, GuestAddress(MODULES))?;
+        info[12..16].copy_from_slice(&1u32.to_le_bytes());
+        info[16..24].copy_from_slice(&MODULES.to_le_bytes());
+    }
     info[..4].copy_from_slice(&MAGIC.to_le_bytes());
     info[4..8].copy_from_slice(&VERSION.to_le_bytes());
     info[24..32].copy_from_slice(&place.to_le_bytes());

@@ -43,6 +43,8 @@ pub struct MachineConfig {
     pub kernel: Cow<'static, [u8]>,
     /// What to tell the kernel. `cpus`, `ecam`, `losses`, `report_memory`, `tsc_khz` and `clock` are filled in by the machine.
     pub boot: BootOptions,
+    /// A file to hand over in memory.
+    pub initrd: Option<PathBuf>,
     /// The shares, in the order of their devices on the bus.
     pub shares: Vec<ShareConfig>,
     /// The disks; the guest finds them in this order.

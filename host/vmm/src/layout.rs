@@ -30,6 +30,8 @@ pub const HIGH_RAM: u64 = 4 * GIB;
 
 /// `hvm_start_info`.
 pub const START_INFO: u64 = 0x6000;
+/// The list of modules it points to: one, of 32 bytes.
+pub const MODULES: u64 = 0x6040;
 /// The memory map it points to; 24 bytes an entry, so the page holds far more than we write.
 pub const MEMORY_MAP: u64 = 0x6100;
 /// The command line, when it fits before [`LOW_AREA_END`].

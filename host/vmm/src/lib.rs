@@ -25,6 +25,7 @@ mod boot;
 mod bus;
 mod config;
 pub mod confine;
+mod initrd;
 mod kvm;
 mod layout;
 mod losses;

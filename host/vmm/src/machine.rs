@@ -4,6 +4,7 @@ use crate::boot::{self, BootError, Loaded};
 use crate::bus::Bus;
 use crate::config::{DiskConfig, MAX_CPUS, MachineConfig, ShareConfig};
 use crate::confine::{self, ConfineError, Confined, Directory, Front};
+use crate::initrd::{self, Initrd};
 use crate::kvm::posted::PostedWrites;
 use crate::kvm::vcpu::Vcpu;
 use crate::kvm::{Host, Hypervisor, KvmError, Vm, cpu};
@@ -88,6 +89,7 @@ pub struct Machine {
     pub(crate) layout: Layout,
     pub(crate) boot: BootOptions,
     pub(crate) command_line: u64,
+    pub(crate) initrd: Option<Initrd>,
     pub(crate) shares: Vec<ShareHandle>,
     pub(crate) disks: Vec<Arc<Disk>>,
     pub(crate) interrupters: Vec<Arc<Interrupter>>,
@@ -148,6 +150,12 @@ impl Machine {
         let posted = PostedWrites::new(&vm, vcpus[0].fd(), &posted)?;
         boot.losses = mender.is_some().then_some(LOSSES);
         let command_line = boot::place_command_line(boot.encode().len(), &kernel, layout.ram[0].len)?;
+        let initrd = config.initrd.as_deref().map(|path| {
+            // Whatever was placed before it lies below: the kernel, and a command line that is too long for its usual place.
+            let floor = (command_line + boot.encode().len() as u64 + 1).max(kernel.end);
+            initrd::load(ram.memory(), floor, layout.ram[0].len, path)
+        });
+        let initrd = initrd.transpose()?;
         let stopper = Stopper::new().map_err(|source| Error::Host { what: "stop signal", source })?;
         moments.pass("machine built");
         Ok(Self {
@@ -158,6 +166,7 @@ impl Machine {
             layout,
             boot,
             command_line,
+            initrd,
             shares,
             disks,
             interrupters,

@@ -131,7 +131,13 @@ impl Machine {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let host_tsc = cpu::host_tsc();
         boot.clock = Some(ClockSample { wall_ns: wall.as_nanos() as u64, host_tsc });
-        Ok(boot::write_information(self.ram.memory(), &self.layout.ram, self.command_line, &boot.encode())?)
+        Ok(boot::write_information(
+            self.ram.memory(),
+            &self.layout.ram,
+            self.command_line,
+            &boot.encode(),
+            self.initrd,
+        )?)
     }
 }
 

@@ -42,6 +42,7 @@ fn config(source: &str) -> MachineConfig {
         boot: BootOptions { args: vec![b"/bin/true".to_vec()], ..BootOptions::default() },
         shares: Vec::new(),
         disks: Vec::new(),
+        initrd: None,
         stdio: null(),
         on_record: Box::new(|record| panic!("unexpected {record:?}")),
     }

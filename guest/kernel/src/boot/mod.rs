@@ -1,6 +1,7 @@
 //! From the first Rust instruction to the program, and from the program's end to the machine's.
 
 mod images;
+mod initrd;
 mod mounts;
 mod pvh;
 mod root;
@@ -36,6 +37,7 @@ extern "C" fn kernel_start(start_info: u64) -> ! {
     stats::KERNEL_ENTRY.set(entry);
     percpu::load_first();
     let machine = pvh::StartInfo::read(start_info).unwrap_or_else(|error| failed(error));
+    initrd::found(machine.initrd());
     machine.add_low_memory();
     paging::protect_kernel()
         .unwrap_or_else(|_| failed("too little memory for page tables; give the machine more with --memory"));

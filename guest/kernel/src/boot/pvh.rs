@@ -40,6 +40,16 @@ struct RawEntry {
     reserved: u32,
 }
 
+/// `struct hvm_modlist_entry`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct RawModule {
+    start: u64,
+    len: u64,
+    command_line: u64,
+    reserved: u64,
+}
+
 /// The start info, read once.
 pub struct StartInfo {
     raw: RawStartInfo,
@@ -81,6 +91,13 @@ impl StartInfo {
         String::from_utf8(bytes).unwrap_or_default()
     }
 
+    /// Where the first module lies, and its length in bytes; `None` for one that cannot be reached.
+    pub fn initrd(&self) -> Option<(u64, u64)> {
+        let module: RawModule = if self.raw.modules == 0 { None } else { read(self.raw.module_list) }?;
+        let end = module.start.checked_add(module.len)?;
+        (module.len > 0 && module.start >= LOW_MEMORY && end <= MAPPED).then_some((module.start, module.len))
+    }
+
     fn ram(&self) -> impl Iterator<Item = (u64, u64)> {
         let entries = (self.raw.memory_entries as usize).min(MAX_ENTRIES);
         (0..entries)
@@ -92,7 +109,9 @@ impl StartInfo {
     /// Gives RAM below 4 GiB to the frame allocator, less what is in use.
     pub fn add_low_memory(&self) {
         let map_len = self.raw.memory_entries as u64 * size_of::<RawEntry>() as u64;
+        let (initrd, initrd_len) = self.initrd().unwrap_or((0, 0));
         let mut used = [
+            (initrd, initrd + initrd_len),
             (0, (&raw const kernel_end) as u64 - PHYS_BASE),
             (self.at, self.at + size_of::<RawStartInfo>() as u64),
             (self.raw.memory_map, self.raw.memory_map + map_len),

@@ -1,6 +1,6 @@
 //! The tree the program sees: which file system is its root, and what is mounted on that.
 
-use super::{images, mounts, shares};
+use super::{images, initrd, mounts, shares};
 use crate::arch::rdtsc;
 use crate::fs::{devfs, devices, procfs, sysfs, tty, waiting};
 use crate::mm::reclaim;
@@ -106,7 +106,14 @@ fn attempt(options: &BootOptions, kind: &Root) -> Result<Found, String> {
         }
         Root::Rofs => images::first("erofs").map_err(|why| format!("no EROFS image to be the root: {why}")),
         Root::Ext4 => images::first("ext4").map_err(|why| format!("no ext4 image to be the root: {why}")),
-        Root::Ramfs => Err("there is no initrd".to_string()),
+        Root::Ramfs => {
+            let root = initrd::unpack(options.ids)?;
+            let memory_options = "relatime".to_string();
+            // As on Linux, where it is called so; it is memory, and may be written to.
+            let fs_type = "rootfs".to_string();
+            let spec = MountSpec { source: fs_type.clone(), fs_type, options: memory_options, read_only: false };
+            Ok(Found { root, spec })
+        }
     }
 }
 

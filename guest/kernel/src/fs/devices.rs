@@ -16,6 +16,8 @@ use spin::Once;
 pub const MEMORY_FILES: u64 = join_device(0, 1);
 /// Directories made up for mount points.
 pub const SCAFFOLD: u64 = join_device(0, 2);
+/// The root, where it is in memory.
+pub const ROOT: u64 = join_device(0, 3);
 /// `/dev`.
 pub const DEV: u64 = join_device(0, 5);
 /// Pipes.

@@ -197,6 +197,19 @@ pub fn add_region(start: u64, end: u64, reserved: &[(u64, u64)]) {
     add_piece(at, end);
 }
 
+/// Adds RAM that was reserved when its region was added, and is not needed any more. Less than a block or two stays lost.
+///
+/// # Safety
+/// Nobody uses the memory any more.
+pub unsafe fn add_reserved(start: u64, end: u64) {
+    let start = start.next_multiple_of(PAGE_SIZE);
+    let frames = end.saturating_sub(start) / PAGE_SIZE;
+    // Where the map will lie; fresh memory is zero, and this is not fresh.
+    // SAFETY: it is mapped RAM, and by the caller's promise nobody's.
+    unsafe { pointer(start).write_bytes(USED, frames as usize) };
+    add_piece(start, end);
+}
+
 fn add_piece(start: u64, end: u64) {
     let start = start.next_multiple_of(PAGE_SIZE).max(PAGE_SIZE);
     // The map lies at the region's start; blocks begin at the next block boundary.

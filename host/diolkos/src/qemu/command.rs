@@ -35,6 +35,8 @@ pub struct Parts<'a> {
     pub shares: Vec<(&'a str, &'a UnixStream)>,
     /// The file of each disk, and whether it may be written to.
     pub disks: Vec<(BorrowedFd<'a>, bool)>,
+    /// The archive that the kernel finds in memory.
+    pub initrd: Option<BorrowedFd<'a>>,
     /// The console's ports: each by its name.
     pub ports: [(&'static str, &'a UnixStream); 4],
     /// The report.
@@ -82,6 +84,10 @@ impl<'a> Parts<'a> {
         }
         line.add(&format!("-kernel /proc/self/fd/{} -append", self.kernel.as_raw_fd()));
         line.command.arg(self.append);
+        if let Some(file) = self.initrd {
+            line.add(&format!("-initrd /proc/self/fd/{}", file.as_raw_fd()));
+            line.inherited.push(file);
+        }
         line.socket("report", self.report);
         line.add(&format!("-device isa-debugcon,chardev=report,iobase={}", ports::REPORT));
         line.add(&format!("-device isa-debug-exit,iobase={},iosize=1", ports::POWER_OFF));

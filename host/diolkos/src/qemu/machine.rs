@@ -65,6 +65,8 @@ impl Machine {
             |disk: &Disk| diolkos_vmm::Disk::open(&disk.source, disk.writable).map_err(|error| error.to_string());
         let disks = plan.disks.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let ours = |error: io::Error| format!("cannot prepare QEMU's files: {error}");
+        let open = |path: &PathBuf| File::open(path).map_err(|error| format!("initrd {}: {error}", path.display()));
+        let initrd = plan.initrd.as_ref().map(open).transpose()?;
         let serve = |share| Daemon::start(&tools.daemon, share);
         let daemons = plan.shares.iter().map(serve).collect::<Result<Vec<_>, _>>()?;
         let mut moments = Moments::default();
@@ -93,6 +95,7 @@ impl Machine {
                 .zip(daemons.iter().map(|daemon| &daemon.client))
                 .collect(),
             disks: disks.iter().map(|disk| (disk.as_fd(), disk.is_writable())).collect(),
+            initrd: initrd.as_ref().map(AsFd::as_fd),
             ports: [("stdin", &streams[0]), ("stdout", &streams[1]), ("stderr", &streams[2]), ("signals", &signals)],
             report: &report_far,
         };

@@ -88,7 +88,7 @@ fn long_command_lines_go_behind_the_kernel() {
 fn the_information_is_where_pvh_says() {
     let ram = ram();
     let ranges = [RamRange { base: 0, len: RAM }, RamRange { base: 4 << 30, len: MIB }];
-    write_information(ram.memory(), &ranges, COMMAND_LINE, "a b").unwrap();
+    write_information(ram.memory(), &ranges, COMMAND_LINE, "a b", None).unwrap();
     let long = |at| ram.memory().read_obj::<u64>(GuestAddress(at)).unwrap();
     assert_eq!(long(START_INFO), 0x1_336e_c578);
     assert_eq!((long(START_INFO + 24), long(START_INFO + 40)), (COMMAND_LINE, MEMORY_MAP));
@@ -99,4 +99,9 @@ fn the_information_is_where_pvh_says() {
         .collect();
     let expected = [(0, LOW_AREA_END, 1), (MIB, RAM - MIB, 1), (4 << 30, MIB, 1), (ECAM, DOORBELLS_END - ECAM, 2)];
     assert_eq!(map, expected);
+    assert_eq!(long(START_INFO + 8) >> 32, 0, "no modules");
+    let initrd = Initrd { start: 0x20_0000, len: 5000 };
+    write_information(ram.memory(), &ranges, COMMAND_LINE, "a b", Some(initrd)).unwrap();
+    assert_eq!((long(START_INFO + 8) >> 32, long(START_INFO + 16)), (1, MODULES));
+    assert_eq!([0, 8, 16, 24].map(|at| long(MODULES + at)), [0x20_0000, 5000, 0, 0]);
 }
