@@ -15,7 +15,7 @@ each_platform! {
             let block = outcome.err();
             // By far the most are of the loops.
             assert!(figure(&block, "direct") > figure(&block, "total") / 4, "{block}");
-            assert!(figure(&block, "patched") >= 6, "{block}");
+            assert!(figure(&block, "patched") >= 8, "{block}");
         }
     }
 

@@ -1,6 +1,7 @@
 /* System calls that are made so often that a machine may make jumps of them: nobody must be able to tell.
  *
- * `moved` and `gap` are the two shapes of code that can be changed: a number loaded right before, and room behind. */
+ * `moved`, `between` and `gap` are the shapes of code that can be changed: a number loaded right before, or before some of the
+ * arguments, and room behind. */
 #include "check.h"
 #include <fcntl.h>
 #include <pthread.h>
@@ -16,8 +17,10 @@
 #define PAGE 4096ul
 
 long moved(void);
+long between(void);
 long gap(long number, long a, long b, long c);
 long survives_moved(void);
+long survives_between(void);
 long survives_gap(void);
 
 /* A function that fills registers, flags, vectors and the 128 bytes below its stack, makes a call, and returns 0 or the
@@ -48,6 +51,11 @@ __asm__(".macro SURVIVES name:req, load:vararg\n"
         ".p2align 4\n.endm\n"
         ".text\n"
         "SURVIVES survives_moved, mov $110, %eax\n"
+        ".macro LOAD_BETWEEN\n mov $110, %eax\n mov -56(%rsp), %r10\n lea 7(%rbx), %r10\n mov %rdi, %rcx\n.endm\n"
+        "SURVIVES survives_between, LOAD_BETWEEN\n"
+        /* No room behind, as far as a short jump reaches. */
+        ".p2align 4\n.globl between\nbetween: mov $110, %eax; mov %rdi, %rsi; lea 8(%rsp), %rdx; xor %r10d, %r10d; syscall; ret\n"
+        ".rept 160\n cmc\n.endr\n"
         ".p2align 4\n.globl moved\nmoved: mov $110, %eax; syscall; ret\n"
         ".p2align 4\n.globl gap\ngap: mov %rdi, %rax; mov %rsi, %rdi; mov %rdx, %rsi; mov %rcx, %rdx; syscall\n"
         "ret\n.p2align 4\n nop\n"
@@ -98,7 +106,10 @@ static void interrupted_anywhere(void) {
     long parent = getppid();
     int right = 1;
     while (interrupts < 300)
-        for (int i = 0; i < 100; i++) right &= moved() == parent && gap_getppid() == parent && getppid() == parent;
+        for (int i = 0; i < 100; i++) {
+            right &= moved() == parent && gap_getppid() == parent && getppid() == parent;
+            right &= between() == parent;
+        }
     setitimer(ITIMER_REAL, &never, NULL);
     CHECK(right);
     int all_code = 1;
@@ -181,8 +192,10 @@ int main(void) {
     memcpy(before, (void *)page, PAGE);
 
     CHECK(often(survives_moved, 0));
+    CHECK(often(survives_between, 0));
     CHECK(often(survives_gap, 0));
     CHECK(often(moved, parent));
+    CHECK(often(between, parent));
     CHECK(often(gap_getppid, parent));
     CHECK(gap(-1, 0, 0, 0) == -ENOSYS && gap(5000, 0, 0, 0) == -ENOSYS);
     interrupted_anywhere();

@@ -3,7 +3,8 @@
 //! `syscall` has two bytes; a jump that reaches anything has five. There are two ways to find three more:
 //!
 //! * *The number before it.* `mov $number,%eax` has just five bytes and stands before most of them. The jump replaces it, and
-//!   the `syscall` stays where it is, for whoever gets there another way.
+//!   the `syscall` stays where it is, for whoever gets there another way. Compilers that write the call in place put some of
+//!   the arguments between the two. What goes over the jump is done in our code then: those instructions, as they are.
 //! * *A gap after it.* Compilers fill the room between two functions with instructions that nobody gets to. The five bytes
 //!   find room there, and a short jump to them takes the place of the `syscall`.
 //!
@@ -15,7 +16,7 @@
 //! `syscall` leaves them alone.
 
 use yaxpeax_arch::{Decoder, LengthedInstruction, U8Reader};
-use yaxpeax_x86::amd64::{InstDecoder, Opcode};
+use yaxpeax_x86::amd64::{InstDecoder, Opcode, Operand, register_class};
 
 /// A page of code; jumps do not reach over its ends.
 pub type Page = [u8; 4096];
@@ -25,12 +26,12 @@ pub const SYSCALL_LEN: usize = 2;
 /// Bytes of a jump to anywhere within 2 GiB, and of `mov $number,%eax`.
 pub const JUMP_LEN: usize = 5;
 /// Bytes of a [`stub`].
-pub const STUB_LEN: usize = 32;
+pub const STUB_LEN: usize = 64;
+/// Most bytes of the program's own code in a stub: what [`stub`] adds has its place, too.
+const MOST_TAKEN: usize = STUB_LEN - 24;
 
 /// Functions begin at multiples of this.
 const ALIGNMENT: usize = 16;
-/// How far back a function's beginning is looked for.
-const BACK: usize = 1024;
 /// How far a short jump reaches, from its end.
 const SHORT_REACH: usize = 127;
 
@@ -54,8 +55,18 @@ pub fn find(page: &Page, at: usize, number: u64) -> Option<Site> {
     gap_after(page, at + SYSCALL_LEN).map(|jump| Site { jump, short: Some(at) })
 }
 
-/// The code behind a site: loads the number if the site did, notes where to go on as `syscall` does, and goes to `entry`.
-pub fn stub(number: Option<u32>, back: u64, entry: u64) -> [u8; STUB_LEN] {
+impl Site {
+    /// The program's code that the jump goes over, for the `syscall` at offset `at`: the stub begins with it.
+    pub fn taken(self, page: &Page, at: usize) -> &[u8] {
+        if self.short.is_some() { &[] } else { &page[self.jump..at] }
+    }
+}
+
+/// The code behind a site: does what the jump went over, notes where to go on as `syscall` does, and goes to `entry`.
+///
+/// # Panics
+/// With more code than [`find`] lets a jump go over.
+pub fn stub(taken: &[u8], back: u64, entry: u64) -> [u8; STUB_LEN] {
     // int3: nobody gets there.
     let mut code = [0xcc; STUB_LEN];
     let mut at = 0;
@@ -63,10 +74,7 @@ pub fn stub(number: Option<u32>, back: u64, entry: u64) -> [u8; STUB_LEN] {
         code[at..at + bytes.len()].copy_from_slice(bytes);
         at += bytes.len();
     };
-    if let Some(number) = number {
-        put(&[0xb8]); // mov $number, %eax
-        put(&number.to_le_bytes());
-    }
+    put(taken);
     put(&[0x48, 0xb9]); // movabs $back, %rcx
     put(&back.to_le_bytes());
     put(&[0xff, 0x25, 0, 0, 0, 0]); // jmp *(next)
@@ -99,6 +107,8 @@ enum Kind {
     Filler,
     /// What follows it is got to from elsewhere or not at all.
     End,
+    /// Does the same wherever it stands.
+    Movable,
     Other,
 }
 
@@ -114,20 +124,55 @@ fn decode(page: &Page, at: usize) -> Option<Instruction> {
         Opcode::RETURN | Opcode::JMP | Opcode::UD2 | Opcode::HLT => Kind::End,
         // xchg %ax,%ax
         Opcode::XCHG if bytes.starts_with(&[0x66, 0x90]) => Kind::Filler,
+        // What loads arguments. There are others that could be moved.
+        Opcode::MOV | Opcode::LEA | Opcode::XOR | Opcode::MOVZX | Opcode::MOVSX | Opcode::MOVSXD
+            if (0..found.operand_count()).all(|number| is_anywhere(found.operand(number))) =>
+        {
+            Kind::Movable
+        }
         _ => Kind::Other,
     };
     Some(Instruction { len: usize::try_from(found.len().to_const()).ok()?, kind })
 }
 
-/// The offset of a `mov $number,%eax` that ends at `at`.
-fn number_before(page: &Page, at: usize, number: u64) -> Option<usize> {
-    let from = at.checked_sub(JUMP_LEN)?;
-    let loads = page[from] == 0xb8 && u64::from(u32::from_le_bytes(page[from + 1..at].try_into().ok()?)) == number;
-    if !loads {
-        return None;
+/// Whether an operand is the same wherever the instruction stands: not an address told by its distance.
+fn is_anywhere(operand: Operand) -> bool {
+    match operand {
+        Operand::Register { .. }
+        | Operand::ImmediateI8 { .. }
+        | Operand::ImmediateU8 { .. }
+        | Operand::ImmediateI32 { .. }
+        | Operand::ImmediateU32 { .. }
+        | Operand::ImmediateI64 { .. }
+        | Operand::ImmediateU64 { .. } => true,
+        Operand::MemDeref { base }
+        | Operand::Disp { base, .. }
+        | Operand::MemBaseIndexScale { base, .. }
+        | Operand::MemBaseIndexScaleDisp { base, .. } => {
+            base.class() != register_class::RIP && base.class() != register_class::EIP
+        }
+        _ => false,
     }
+}
+
+/// The offset of a `mov $number,%eax` from which only instructions lead to `at` that do the same anywhere.
+fn number_before(page: &Page, at: usize, number: u64) -> Option<usize> {
+    let low = at.saturating_sub(MOST_TAKEN);
+    let loads = |from: &usize| {
+        let number_there = page[from + 1..from + JUMP_LEN].try_into().map(u32::from_le_bytes);
+        page[*from] == 0xb8 && number_there.is_ok_and(|there| u64::from(there) == number)
+    };
+    let from = (low..=at.checked_sub(JUMP_LEN)?).rev().filter(loads).find(|from| {
+        let mut here = from + JUMP_LEN;
+        while here < at
+            && let Some(Instruction { len, kind: Kind::Movable }) = decode(page, here)
+        {
+            here += len;
+        }
+        here == at
+    })?;
     // The same bytes may be the end of a longer instruction: they are not if instructions from a known one on end there.
-    let start = (from.saturating_sub(BACK)..=from).rev().find(|start| follows_filler(page, *start))?;
+    let start = (0..=from).rev().find(|start| follows_filler(page, *start))?;
     let mut here = start;
     while here < from {
         here += decode(page, here)?.len;

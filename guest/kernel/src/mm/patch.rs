@@ -6,7 +6,7 @@
 //! and how is [`call_site`]'s; when, and how it is undone, is here.
 //!
 //! A program must not notice. Wherever a thread is stopped by a trap between the changed instruction and the kernel, it
-//! is put back to that instruction ([`AddressSpace::unpatched`]): no signal handler sees an address in a stub, and no thread
+//! is put back to where it would be without the change ([`unpatched`]): no signal handler sees an address in a stub, and no thread
 //! stays there. So a change can be undone at any time, and is, before the program gets to change the code, the code
 //! or a stub goes, or either moves. A program that reads its own code does see the change; `--no-patch` is for those.
 //!
@@ -75,12 +75,15 @@ struct Patch {
     /// The short jump to that, in place of `syscall`, if there is one.
     short: Option<u64>,
     stub: u64,
+    /// Bytes of code from the jump on that the stub begins with, up to the `syscall`.
+    taken: u64,
 }
 
 impl Patch {
-    /// Where a thread that has come somewhere behind it goes on, as if it had not come there yet.
-    fn start(&self) -> u64 {
-        self.short.unwrap_or(self.jump)
+    /// Where a thread that has come to `offset` in the stub goes on, as if nothing had been changed: at the instruction
+    /// that is done there in its place, and behind all of them at the `syscall`.
+    fn original(&self, offset: u64) -> u64 {
+        self.short.unwrap_or(self.jump + offset.min(self.taken))
     }
 
     fn restore(&self, page: &mut Page) {
@@ -144,12 +147,13 @@ pub fn unpatched(rip: u64) -> u64 {
 
 impl Patches {
     fn start_of(&self, rip: u64) -> Option<u64> {
-        let jump = if self.stubs.iter().any(|stubs| stubs.holds(rip)) {
-            *self.by_stub.get(&(rip - rip % STUB_LEN as u64))?
+        let (jump, offset) = if self.stubs.iter().any(|stubs| stubs.holds(rip)) {
+            let offset = rip % STUB_LEN as u64;
+            (*self.by_stub.get(&(rip - offset))?, offset)
         } else {
-            rip
+            (rip, 0)
         };
-        self.sites.get(&jump).map(Patch::start)
+        self.sites.get(&jump).map(|patch| patch.original(offset))
     }
 
     fn insert(&mut self, patch: Patch) {
@@ -201,7 +205,8 @@ impl AddressSpace {
         }
         let mut copy = inner.copy_of(page).filter(|_| losses::sequence() == lost)?;
         let at = (site - page) as usize;
-        let Site { jump, short } = call_site::find(&copy, at, number)?;
+        let found = call_site::find(&copy, at, number)?;
+        let (Site { jump, short }, taken) = (found, found.taken(&copy, at));
         let stub = inner.patches.lock().stubs.iter().position(|stubs| stubs.serves(site));
         let stub = match stub {
             Some(area) => area,
@@ -213,9 +218,9 @@ impl AddressSpace {
             original: copy[jump..jump + JUMP_LEN].try_into().ok()?,
             short: short.map(|short| page + short as u64),
             stub: start + used,
+            taken: taken.len() as u64,
         };
-        let number = short.is_none().then_some(number as u32);
-        let code = call_site::stub(number, site + SYSCALL_LEN as u64, direct_call());
+        let code = call_site::stub(taken, site + SYSCALL_LEN as u64, direct_call());
         inner.write_stub(patch.stub, &code)?;
         copy[jump..jump + JUMP_LEN].copy_from_slice(&call_site::jump(patch.jump, patch.stub)?);
         if let Some(short) = short {

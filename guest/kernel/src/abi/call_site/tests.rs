@@ -27,6 +27,28 @@ fn the_number_makes_room() {
 }
 
 #[test]
+fn arguments_between_the_number_and_the_call_come_along() {
+    // What rustix makes of openat: mov $257,%eax; mov %r15,%rsi; lea 0x10(%rsp),%rdx; xor %r10d,%r10d; syscall.
+    let moved: &[u8] = &[0x4c, 0x89, 0xfe, 0x48, 0x8d, 0x54, 0x24, 0x10, 0x45, 0x31, 0xd2];
+    let call = |between: &[u8]| {
+        let mut code = vec![0xb8, 1, 1, 0, 0];
+        code.extend(between);
+        let at = 64 + code.len();
+        code.extend([0x0f, 0x05]);
+        let page = page(64, &code);
+        let site = find(&page, at, 257);
+        site.map(|site| (site.jump, site.short, site.taken(&page, at).len()))
+    };
+    assert_eq!(call(moved), Some((64, None, 16)));
+    // What knows where it stands (mov 0x10(%rip),%rsi), what stands for something else (call, syscall), and too much.
+    for other in [&[0x48, 0x8b, 0x35, 0x10, 0, 0, 0][..], &[0xe8, 0, 0, 0, 0], &[0x0f, 0x05], &moved.repeat(4)] {
+        assert_eq!(call(other), None, "{other:x?}");
+    }
+    // An instruction of which only the end looks like one that could be moved: movabs $..., %rax.
+    assert_eq!(call(&[0x48, 0xb8, 0x45, 0x31, 0xd2]), None);
+}
+
+#[test]
 fn what_only_looks_like_the_number_is_left_alone() {
     // movl $110,-0x48(%rsp); syscall; then nothing but calls: no gap.
     let mut code = vec![0xc7, 0x44, 0x24, 0xb8, 110, 0, 0, 0, 0x0f, 0x05];
@@ -107,8 +129,11 @@ fn a_stub_loads_the_number_and_the_way_back() {
         )
     }
     .unwrap();
-    for (number, before, sum) in [(Some(7), 0u64, 7), (None, 5, 5)] {
-        let code = stub(number, 0x1_2345_6789, base as u64 + 2048);
+    // mov $7,%eax; mov $9,%ecx, which is loaded again; and as much more as there is room for.
+    let mut most = vec![0xb8, 7, 0, 0, 0, 0xb9, 9, 0, 0, 0];
+    most.resize(MOST_TAKEN, 0x90);
+    for (taken, before, sum) in [(&most[..5], 0u64, 7), (&[], 5, 5), (&most[..], 5, 7)] {
+        let code = stub(taken, 0x1_2345_6789, base as u64 + 2048);
         // SAFETY: the page is ours; the code is a stub and an entry that returns.
         let result = unsafe {
             base.cast::<u8>().copy_from_nonoverlapping(code.as_ptr(), code.len());
