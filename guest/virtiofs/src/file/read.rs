@@ -87,10 +87,8 @@ impl OpenFile {
         // SAFETY: the window's memory is readable or faults recoverably (`WindowMemory::new`), the range is
         // inside a chunk that stays this file's while `pin` lives, which is until the copy is over.
         let bytes = unsafe { MemBytes::new(start, len as usize) }.checked_by(&intact);
-        let began = self.now();
-        match sink.put(bytes) {
+        match pin.used(in_chunk, in_chunk + len, false, || sink.put(bytes)) {
             Ok(bytes) => {
-                pin.copied(in_chunk, in_chunk + bytes as u64, false, self.now().saturating_sub(began));
                 self.count(Tally::WindowRead, bytes);
                 Ok(Step { bytes, ended: false })
             }

@@ -37,12 +37,11 @@ impl OpenFile {
         let how = How { writable: true, hand_out: false, copy_will_do: false, ahead: 0 };
         let Some(pin) = self.pin(window, at, len, how) else { return Ok(None) };
         let to = pin.bytes(in_chunk, len)?;
-        let began = self.now();
         // SAFETY: the window's memory is writable or faults recoverably (`WindowMemory::new`); the chunk is
         // mapped writable and stays this file's while `pin` lives, which is until the copy is over.
-        match unsafe { source.take_raw(to, len as usize) } {
+        let copy = || unsafe { source.take_raw(to, len as usize) };
+        match pin.used(in_chunk, in_chunk + len, true, copy) {
             Ok(bytes) => {
-                pin.copied(in_chunk, in_chunk + bytes as u64, true, self.now().saturating_sub(began));
                 self.count(Tally::WindowWritten, bytes);
                 node.touched();
                 Ok(Some(bytes))

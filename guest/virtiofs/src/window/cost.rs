@@ -62,12 +62,13 @@ impl Prices {
         }
     }
 
-    /// Copying so many pages, of which some were used for the first time, took so long.
+    /// Copying so many pages, of which some were used for the first time, took so long. Most tell one price or the other
+    /// ([`tells`]).
     pub(crate) fn copy_took(&mut self, pages: u64, first: u64, ns: u64) {
-        if first == 0 && pages >= 4 {
-            learn(&mut self.copy, START.copy, ns, 0, pages);
-        } else if first * 2 >= pages && first > 0 {
-            learn(&mut self.touch, START.touch, ns, pages * self.copy, first);
+        match first {
+            _ if !tells(pages, first) => {}
+            0 => learn(&mut self.copy, START.copy, ns, 0, pages),
+            _ => learn(&mut self.touch, START.touch, ns, pages * self.copy, first),
         }
     }
 
@@ -75,6 +76,11 @@ impl Prices {
     pub(crate) fn map_took(&mut self, ns: u64) {
         learn(&mut self.map, START.map, ns, 0, 1);
     }
+}
+
+/// Whether a copy of so many pages, of which some are used for the first time, tells the price of either.
+pub(crate) fn tells(pages: u64, first: u64) -> bool {
+    if first == 0 { pages >= 4 } else { first * 2 >= pages }
 }
 
 /// Moves `price` an eighth of the way to what `units` of it cost, `ns` less the `other` part. Outliers (the host did

@@ -25,7 +25,7 @@
 //! takes it.
 
 use super::Backing;
-use super::cost::{Costs, Range, Way};
+use super::cost::{Costs, Range, Way, tells};
 use super::policy::Policy;
 use super::range::{ChunkKey, Geometry, WindowRange};
 use super::slots::{Content, Refusal, Run, State, Step, Want};
@@ -361,11 +361,27 @@ impl Pin {
         self.range.phys(&self.manager.memory)
     }
 
-    /// The kernel has copied the bytes `start..end` from or to the chunk, and it took so long.
-    pub(crate) fn copied(&self, start: u64, end: u64, writable: bool, ns: u64) {
-        let Some(costs) = &self.manager.costs else { return };
-        let first = self.manager.state.lock().slots[self.slot].touch(start, end, writable);
-        costs.lock().prices.copy_took(pages(start, end).len() as u64, first, ns);
+    /// Has `copy` move the bytes `start..end` from or to the chunk, or fewer, and notes what was used and what it took. The
+    /// clock is not asked where the answer would tell nothing: for short copies it would be a good part of their price.
+    pub(crate) fn used(
+        &self,
+        start: u64,
+        end: u64,
+        writable: bool,
+        copy: impl FnOnce() -> Result<usize>,
+    ) -> Result<usize> {
+        let Some(costs) = &self.manager.costs else { return copy() };
+        let (state, platform) = (&self.manager.state, &self.manager.platform);
+        let missing = state.lock().slots[self.slot].missing(start, end, writable);
+        let began = tells(pages(start, end).len() as u64, missing).then(|| platform.now_ns());
+        let bytes = copy()?;
+        let took = began.map(|began| platform.now_ns().saturating_sub(began));
+        let end = start + bytes as u64;
+        let first = if missing > 0 { state.lock().slots[self.slot].touch(start, end, writable) } else { 0 };
+        if let Some(ns) = took {
+            costs.lock().prices.copy_took(pages(start, end).len() as u64, first, ns);
+        }
+        Ok(bytes)
     }
 
     /// Where the kernel sees `len` bytes of the chunk from `start`; valid while the pin lives.

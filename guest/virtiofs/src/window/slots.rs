@@ -65,6 +65,12 @@ impl Slot {
         self.handed_out = self.pins > 0;
     }
 
+    /// How many pages with those bytes the kernel has not used yet.
+    pub(super) fn missing(&self, start: u64, end: u64, writable: bool) -> u64 {
+        let none = || pages(start, end).len() as u64;
+        self.touched.as_ref().map_or_else(none, |touched| touched.missing(start, end, writable))
+    }
+
     /// The kernel has used bytes of the chunk; returns how many pages for the first time.
     pub(super) fn touch(&mut self, start: u64, end: u64, writable: bool) -> u64 {
         if !matches!(self.content, Content::Mapped { .. }) {
@@ -199,7 +205,7 @@ impl State {
             return (if self.policy.has_room() { Presence::Placed } else { Presence::Absent }, all);
         };
         let mapped = matches!(slot.content, Content::Mapped { writable: w } if w || !writable);
-        let first = slot.touched.as_ref().map_or(all, |touched| touched.missing(start, end, writable));
+        let first = slot.missing(start, end, writable);
         (if mapped { Presence::Mapped } else { Presence::Placed }, first)
     }
 
