@@ -61,6 +61,17 @@ impl SigInfo {
         info
     }
 
+    /// The timer that sent it and its overrun count, if a POSIX timer did.
+    pub fn of_timer(&self) -> Option<(i32, i32)> {
+        (self.code == SI_TIMER).then_some((self.fields[0] as i32, (self.fields[0] >> 32) as i32))
+    }
+
+    /// Counts `more` expirations of the timer that sent it.
+    pub fn overrun_by(&mut self, more: i32) {
+        let overrun = ((self.fields[0] >> 32) as i32).saturating_add(more);
+        self.fields[0] = u64::from(self.fields[0] as u32) | u64::from(overrun as u32) << 32;
+    }
+
     /// The record as a `struct signalfd_siginfo`, whose fields do not share places.
     pub fn for_descriptor(&self) -> [u8; FD_SIGINFO_LEN] {
         let mut bytes = [0; FD_SIGINFO_LEN];

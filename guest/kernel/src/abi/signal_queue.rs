@@ -24,11 +24,18 @@ impl SignalQueue {
         self.set
     }
 
-    /// Adds one. An ordinary signal that is pending already is not added again (signal(7)).
+    /// Adds one. An ordinary signal that is pending already is not added again (signal(7)), and of a timer there is one at most,
+    /// which counts how often the timer expired beside (timer_getoverrun(2)).
     ///
     /// # Errors
     /// [`Full`], only for real-time signals.
     pub fn push(&mut self, signal: Signal, info: SigInfo) -> Result<(), Full> {
+        if let Some((timer, overrun)) = info.of_timer()
+            && let Some(waiting) = self.queue.iter_mut().find(|waiting| is_of(waiting, timer, signal))
+        {
+            waiting.overrun_by(overrun.saturating_add(1));
+            return Ok(());
+        }
         if signal.is_realtime() {
             if self.queue.len() >= MAX_QUEUED {
                 return Err(Full);
@@ -58,6 +65,10 @@ impl SignalQueue {
         self.set = self.set & !SignalSet::only(signal);
         self.queue.retain(|info| info.signo != i32::from(signal.number()));
     }
+}
+
+fn is_of(info: &SigInfo, timer: i32, signal: Signal) -> bool {
+    info.of_timer().is_some_and(|(id, _)| id == timer) && info.signo == i32::from(signal.number())
 }
 
 #[cfg(test)]
@@ -97,5 +108,15 @@ mod tests {
         assert_eq!(queue.push(Signal::CHLD, info(Signal::CHLD, 0)), Ok(()));
         queue.discard(realtime);
         assert_eq!(drain(&mut queue, !SignalSet::EMPTY), [(17, 0)]);
+    }
+
+    #[test]
+    fn a_timer_that_expires_again_counts_instead() {
+        let (mut queue, realtime) = (SignalQueue::default(), Signal::new(34).unwrap());
+        for (timer, missed) in [(1, 0), (2, 5), (1, 0), (1, 3), (1, i32::MAX)] {
+            assert_eq!(queue.push(realtime, SigInfo::timer(realtime, timer, missed, 9)), Ok(()));
+        }
+        let mut next = || queue.take(!SignalSet::EMPTY).and_then(|(_, info)| info.of_timer());
+        assert_eq!([next(), next(), next()], [Some((1, i32::MAX)), Some((2, 5)), None]);
     }
 }

@@ -75,6 +75,19 @@ impl Clock {
         }
     }
 
+    /// Decodes a `clockid_t` by which something is to wait: those that are only read, raw or coarse, wake nobody.
+    ///
+    /// # Errors
+    /// `EINVAL`, `EOPNOTSUPP`.
+    pub fn decode_to_wait(id: u64) -> Result<Self> {
+        match id as u32 {
+            raw::CLOCK_MONOTONIC_RAW | raw::CLOCK_MONOTONIC_COARSE | raw::CLOCK_REALTIME_COARSE => {
+                Err(Errno::EOPNOTSUPP)
+            }
+            _ => Self::decode(id),
+        }
+    }
+
     /// Its time in nanoseconds.
     ///
     /// # Errors
@@ -164,7 +177,8 @@ fn nanosleep(call: &mut Call<'_>) -> Result<u64> {
 /// clock_nanosleep(2).
 fn clock_nanosleep(call: &mut Call<'_>) -> Result<u64> {
     let [id, flags, request, remaining, ..] = call.args;
-    let clock = match Clock::decode(id)? {
+    let clock = match Clock::decode_to_wait(id)? {
+        Clock::ThreadTime(0) => return Err(Errno::EOPNOTSUPP),
         // The thread's own clock does not run while it sleeps (clock_nanosleep(2)).
         Clock::ThreadTime(_) => return Err(Errno::EINVAL),
         Clock::ProcessTime => return Err(Errno::EOPNOTSUPP),

@@ -65,7 +65,7 @@ struct Timer {
     interval: u64,
     /// Time of the next expiration: monotonic, or processor time where the clock counts that.
     deadline: Option<u64>,
-    /// Expirations the last signal stands for beside its own.
+    /// Expirations that the signal delivered last stands for beside its own.
     overrun: i32,
 }
 
@@ -102,20 +102,12 @@ impl Timer {
         Some(time::monotonic_ns() + left.max(LOOK_AGAIN))
     }
 
-    /// Counts expirations up to `now` and sets the next; returns whether there was one.
-    fn expire(&mut self, now: u64) -> bool {
-        let Some(deadline) = self.deadline.filter(|deadline| *deadline <= now) else { return false };
-        match (now - deadline).checked_div(self.interval) {
-            None => {
-                self.deadline = None;
-                self.overrun = 0;
-            }
-            Some(missed) => {
-                self.overrun = missed.min(i32::MAX as u64) as i32;
-                self.deadline = Some(deadline.saturating_add((missed + 1).saturating_mul(self.interval)));
-            }
-        }
-        true
+    /// If it has expired by `now`, sets the next deadline and returns how often it has beside that once.
+    fn expire(&mut self, now: u64) -> Option<i32> {
+        let deadline = self.deadline.filter(|deadline| *deadline <= now)?;
+        let missed = (now - deadline).checked_div(self.interval);
+        self.deadline = missed.map(|missed| deadline.saturating_add((missed + 1).saturating_mul(self.interval)));
+        Some(missed.unwrap_or(0).min(i32::MAX as u64) as i32)
     }
 }
 
@@ -144,6 +136,14 @@ impl ProcessTimers {
     /// Takes away what exec takes away: all but the interval timers (execve(2)).
     pub fn delete_all(&self) {
         self.timers.lock().retain(|id, _| *id < 0);
+    }
+
+    /// A signal that a timer sent has reached the program: timer_getoverrun(2) tells of it from now on.
+    pub fn delivered(&self, info: &SigInfo) {
+        let Some((id, overrun)) = info.of_timer() else { return };
+        if let Some(timer) = self.timers.lock().get_mut(&id) {
+            timer.overrun = overrun;
+        }
     }
 
     fn next_look(&self, process: &Process) -> Option<u64> {
@@ -175,22 +175,25 @@ fn serve(process: &Weak<Process>) {
         let deadline = timers.next_look(&process);
         // Not interruptible, so it cannot fail.
         let _ = timers.bell.queue.wait_until(&mut || timers.bell.rung.swap(false, Ordering::SeqCst), deadline, false);
-        let due: Vec<(i32, Timer)> = timers
+        let due: Vec<(i32, Timer, i32)> = timers
             .timers
             .lock()
             .iter_mut()
-            .filter_map(|(id, timer)| timer.expire(timer.now(&process)).then_some((*id, *timer)))
+            .filter_map(|(id, timer)| Some((*id, *timer, timer.expire(timer.now(&process))?)))
             .collect();
-        for (id, timer) in due {
-            fire(&process, id, &timer);
+        for (id, timer, missed) in due {
+            fire(&process, id, &timer, missed);
         }
     }
 }
 
-fn fire(process: &Arc<Process>, id: i32, timer: &Timer) {
+/// Sends what a timer sends. A signal of its own that still waits counts the expiration instead ([`SignalQueue::push`]).
+///
+/// [`SignalQueue::push`]: crate::abi::signal_queue::SignalQueue::push
+fn fire(process: &Arc<Process>, id: i32, timer: &Timer, missed: i32) {
     let info = match id {
         ..0 => SigInfo::kernel(timer.signal),
-        _ => SigInfo::timer(timer.signal, id, timer.overrun, timer.value),
+        _ => SigInfo::timer(timer.signal, id, missed, timer.value),
     };
     // A full queue loses the signal, as Linux may.
     let _ = match timer.target {
@@ -301,7 +304,7 @@ plain!(SigEvent);
 /// timer_create(2).
 fn timer_create(call: &mut Call<'_>) -> Result<u64> {
     let [clock, event, id, ..] = call.args;
-    let clock = match Clock::decode(clock)? {
+    let clock = match Clock::decode_to_wait(clock)? {
         Clock::ThreadTime(0) => Clock::ThreadTime(call.thread.tid),
         clock => clock,
     };

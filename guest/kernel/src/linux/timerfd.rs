@@ -25,7 +25,8 @@ fn timerfd_create(call: &mut Call<'_>) -> Result<u64> {
     if flags & !(raw::TFD_CLOEXEC | raw::TFD_NONBLOCK) != 0 {
         return Err(Errno::EINVAL);
     }
-    let wall = match Clock::decode(call.args[0])? {
+    let refused = |errno| if errno == Errno::EOPNOTSUPP { Errno::EINVAL } else { errno };
+    let wall = match Clock::decode_to_wait(call.args[0]).map_err(refused)? {
         Clock::Wall => true,
         Clock::Monotonic => false,
         Clock::ProcessTime | Clock::ThreadTime(_) => return Err(Errno::EINVAL),

@@ -87,6 +87,7 @@ fn next(thread: &UserThread) -> Option<(Signal, SigInfo, Action)> {
         Some(taken) => taken,
         None => process.pending.take(open)?,
     };
+    thread.process.timers.delivered(&info);
     let action = *process.action(signal);
     if action.disposition() == Disposition::Handler && action.flags().contains(ActionFlags::RESETHAND) {
         process.reset(signal);

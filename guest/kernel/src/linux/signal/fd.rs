@@ -51,7 +51,8 @@ impl SignalFd {
         with_reader(|thread| {
             let mut process = thread.process.signals.lock();
             let mut own = thread.signals.lock();
-            own.pending.take(wanted).or_else(|| process.pending.take(wanted))
+            let taken = own.pending.take(wanted).or_else(|| process.pending.take(wanted));
+            taken.inspect(|(_, info)| thread.process.timers.delivered(info))
         })
     }
 }

@@ -54,7 +54,10 @@ pub fn take(thread: &UserThread, wanted: SignalSet, deadline: Option<u64>) -> Re
     );
     thread.signals.lock().waiting_for = SignalSet::EMPTY;
     match (result, taken) {
-        (_, Some(taken)) => Ok(taken),
+        (_, Some(taken)) => {
+            thread.process.timers.delivered(&taken.1);
+            Ok(taken)
+        }
         (Err(errno), None) => Err(errno),
         (Ok(_), None) => Err(Errno::EAGAIN),
     }
