@@ -12,9 +12,13 @@ each_platform! {
 
     fn timers_are_linuxs(on) { same_c(on, "timers"); }
 
+    fn timers_of_every_kind_are_linuxs(on) { same_c(on, "timer_kinds"); }
+
     fn threads_are_linuxs(on) { same_c(on, "threads"); }
 
     fn futexes_are_linuxs(on) { same_c(on, "futexes"); }
+
+    fn operations_of_futexes_are_linuxs(on) { same_c(on, "futex_operations"); }
 
     fn locks_with_priority_inheritance_are_linuxs(on) { same_c(on, "pi_futexes"); }
 
