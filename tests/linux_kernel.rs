@@ -80,3 +80,9 @@ each_platform! {
         }
     }
 }
+
+#[test]
+fn faults_of_vector_instructions_are_linuxs() {
+    let Some(kvm) = Platform::Kvm.here() else { return };
+    same_c(kvm, "vector_faults");
+}
