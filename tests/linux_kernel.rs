@@ -2,6 +2,7 @@
 
 use crate::each_platform;
 use crate::linux_sources::{Libc, compiled, same_c};
+use crate::platform::Platform;
 
 each_platform! {
     fn signals_are_linuxs(on) { same_c(on, "signals"); }

@@ -4,6 +4,7 @@ use crate::data;
 use crate::each_platform;
 use crate::linux_sources::{Libc, compiled};
 use crate::observation::figure;
+use crate::platform::Platform;
 use std::path::Path;
 
 /// What a program can ask the machine of its processors, in one line.
@@ -37,6 +38,8 @@ each_platform! {
         for what in ["shootdowns", "steals"] {
             assert!(figure(&outcome.err(), what) > 0, "{what}: {}", outcome.err());
         }
+        // Only what is in a window is read without the kernel lock.
+        assert_eq!(figure(&outcome.err(), "unlocked") > 0, on == Platform::Kvm, "{}", outcome.err());
     }
 
     fn more_processors_than_threads_idle(on) {

@@ -3,6 +3,7 @@
  * processors CPUS MILLISECONDS FILE: the machine has CPUS processors; each part runs for MILLISECONDS; FILE is 8 MiB of
  * 64-bit words, each its own offset. */
 #include "check.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -521,6 +522,95 @@ static void files(void) {
     CHECK(wrong == 0);
 }
 
+/* ---- Small reads of what is in memory: of a shared position, of files that are closed, into memory that goes ---- */
+
+enum { BLOCKS = FILE_SIZE / PAGE };
+static int shared_file;
+static atomic_int victim, times_read[BLOCKS];
+
+static int is_block(const uint64_t *words, uint64_t offset) { return words[0] == offset && words[511] == offset + 511 * 8; }
+
+/* Each block must come to one thread. */
+static void *read_in_turn(void *argument) {
+    uint64_t words[PAGE / 8];
+    (void)argument;
+    while (read(shared_file, words, PAGE) == PAGE) {
+        if (!is_block(words, words[0]) || words[0] >= FILE_SIZE) wrong++;
+        else times_read[words[0] / PAGE]++;
+    }
+    return NULL;
+}
+
+static void *read_victim(void *argument) {
+    uint64_t state = (uintptr_t)argument + 5, words[PAGE / 8];
+    while (!stop) {
+        uint64_t offset = random_from(&state) % BLOCKS * PAGE;
+        ssize_t got = pread(victim, words, PAGE, (off_t)offset);
+        if (got == PAGE ? !is_block(words, offset) : got != -1 || errno != EBADF) wrong++;
+    }
+    return NULL;
+}
+
+static void *read_into_page(void *argument) {
+    (void)argument;
+    while (!stop) {
+        ssize_t got = pread(file, (void *)shared_page, PAGE, 0);
+        /* The page may go in the middle. */
+        if (got <= 0 && (got != -1 || errno != EFAULT)) wrong++;
+    }
+    return NULL;
+}
+
+static void reads(void) {
+    pthread_t threads[WORKERS];
+    shared_file = open("/proc/self/fd/3", O_RDONLY);
+    CHECK(shared_file >= 0);
+    int64_t end = end_of_part();
+    uint64_t passes = 0, odd = 0;
+    for (; now() < end || passes < 2; passes++) {
+        for (int i = 0; i < BLOCKS; i++) times_read[i] = 0;
+        lseek(shared_file, 0, SEEK_SET);
+        start(threads, WORKERS, read_in_turn);
+        join(threads, WORKERS);
+        for (int i = 0; i < BLOCKS; i++) odd += times_read[i] != 1;
+    }
+    CHECK(odd == 0 && wrong == 0);
+
+    end = end_of_part();
+    victim = dup(shared_file);
+    start(threads, WORKERS, read_victim);
+    for (uint64_t rounds = 0; now() < end || rounds < 100; rounds++) {
+        /* The last of its kind may go while it is read: the file is opened anew each time. */
+        close(victim);
+        for (volatile int i = 0; i < 2000; i++) continue;
+        victim = open("/proc/self/fd/3", O_RDONLY);
+        for (volatile int i = 0; i < 20000; i++) continue;
+    }
+    stop = 1;
+    join(threads, WORKERS);
+    CHECK(wrong == 0);
+
+    shared_page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    end = end_of_part();
+    start(threads, WORKERS, read_into_page);
+    uint64_t dirty = 0;
+    for (uint64_t rounds = 0; now() < end || rounds < 50; rounds++) {
+        munmap((void *)shared_page, PAGE);
+        /* What was freed is nobody's to write to: it may come back here. */
+        volatile uint64_t *fresh = mmap((char *)shared_page + 64 * PAGE, 16 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        for (volatile int i = 0; i < 1000; i++) continue;
+        if (shared_page < fresh || shared_page >= fresh + 16 * PAGE / 8) dirty += !is_zero(fresh, 16 * PAGE / 8);
+        munmap((void *)fresh, 16 * PAGE);
+        mmap((void *)shared_page, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+        for (volatile int i = 0; i < 1000; i++) continue;
+    }
+    stop = 1;
+    join(threads, WORKERS);
+    CHECK(wrong == 0);
+    CHECK(dirty == 0);
+    munmap((void *)shared_page, PAGE);
+}
+
 /* ---- Signals to threads that run elsewhere and never enter the kernel by themselves ---- */
 
 static atomic_ulong taken[WORKERS];
@@ -638,6 +728,7 @@ int main(int count, char **arguments) {
     protected_pages();
     mapping();
     files();
+    reads();
     signals();
     coming_and_going();
     /* The end of the process ends threads that run elsewhere. */

@@ -52,6 +52,8 @@ counters! {
     SYSCALLS = "syscalls.total";
     /// Those that came by a jump and not by a trap.
     DIRECT_SYSCALLS = "syscalls.direct";
+    /// Those of them that needed no kernel lock.
+    UNLOCKED_SYSCALLS = "syscalls.unlocked";
     /// Call sites that have become jumps.
     PATCHED = "syscalls.patched";
     /// Call sites that are hot, but cannot become jumps.

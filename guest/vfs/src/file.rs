@@ -129,6 +129,13 @@ pub trait File: Send + Sync {
         Err(if self.inode().file_type() == FileType::Directory { Errno::EISDIR } else { Errno::EINVAL })
     }
 
+    /// Reads from byte `offset` until the sink is full, if that takes no more than a copy of what is in memory: it waits for
+    /// nobody, allocates nothing and lets go of nothing that was the last of its kind, and may run beside any other call.
+    /// `None` if it does take more, and then nothing has happened.
+    fn read_resident(&self, _offset: u64, _sink: &mut dyn Sink) -> Option<usize> {
+        None
+    }
+
     /// Writes the source's bytes from byte `offset`, all of them unless something fails on the way.
     ///
     /// # Errors

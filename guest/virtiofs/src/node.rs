@@ -218,9 +218,13 @@ impl Node {
     /// As [`Node::refresh`].
     pub(crate) fn size(&self, file: Option<OpenNode>) -> Result<u64> {
         self.check()?;
+        self.believed_size().map_or_else(|| self.refresh(file).map(|metadata| metadata.size), Ok)
+    }
+
+    /// The size, if the cache has it and may be believed.
+    pub(crate) fn believed_size(&self) -> Option<u64> {
         let now = self.fs.platform.now_ns();
-        let cached = self.attrs.lock().fresh_size(now, self.fs.doubted.load(Relaxed));
-        cached.map_or_else(|| self.refresh(file).map(|metadata| metadata.size), Ok)
+        self.attrs.lock().fresh_size(now, self.fs.doubted.load(Relaxed))
     }
 
     /// What was last heard of it.

@@ -51,6 +51,7 @@ pub mod thread;
 pub mod timeout;
 pub mod timerfd;
 mod tracing;
+pub mod unlocked;
 pub mod usage;
 pub mod xattr;
 

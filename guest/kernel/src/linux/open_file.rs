@@ -220,6 +220,22 @@ impl OpenFile {
         self.file.read_at(offset, sink)
     }
 
+    /// Reads at an offset, or at the position and moves it, if that needs nobody: no other thread, no host, no kernel lock
+    /// (see [`super::unlocked`]). `None` if it does, and nothing has happened. Nobody who watches the file is told.
+    pub fn read_resident(&self, offset: Option<u64>, sink: &mut dyn Sink) -> Option<usize> {
+        if self.file.is_stream() || !self.flags().reads() {
+            return None;
+        }
+        let position = if offset.is_none() { Some(self.position.try_hold()?) } else { None };
+        let at = offset.or(position.as_ref().map(|position| position.get()))?;
+        check_end(at, sink.room()).ok()?;
+        let n = self.file.read_resident(at, sink)?;
+        if let Some(position) = position {
+            position.set(at.saturating_add(n as u64));
+        }
+        Some(n)
+    }
+
     /// Writes at an offset or the end, and leaves the position alone.
     ///
     /// # Errors

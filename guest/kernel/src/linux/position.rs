@@ -23,6 +23,11 @@ impl Position {
         Held { position: self, _turn: self.turn.take() }
     }
 
+    /// Holds it if nobody else does. Needs no kernel lock.
+    pub fn try_hold(&self) -> Option<Held<'_>> {
+        Some(Held { position: self, _turn: self.turn.try_take()? })
+    }
+
     /// The value now, for who only shows it.
     pub fn peek(&self) -> u64 {
         self.value.load(Ordering::Relaxed)

@@ -12,6 +12,7 @@
 
 use super::{PAGE_SIZE, paging};
 use crate::arch::trap;
+use crate::task::lock;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use diolkos_common::losses::{News, Reader, SEQUENCE, SIZE};
@@ -77,13 +78,13 @@ pub fn heed() {
     HEEDED.fetch_max(so_far, Ordering::AcqRel);
 }
 
-/// [`sequence`], once all losses up to it have been acted upon. No lock may be held.
+/// [`sequence`], once all losses up to it have been acted upon. No lock may be held but the kernel's, and that need not be.
 pub fn heeded() -> u64 {
     loop {
         let so_far = sequence();
         if HEEDED.load(Ordering::Acquire) == so_far {
             return so_far;
         }
-        heed();
+        lock::with(heed);
     }
 }

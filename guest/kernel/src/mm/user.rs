@@ -12,7 +12,7 @@
 use super::loans::Loan;
 use super::{USER_TOP, frames, loans, losses};
 use crate::arch::{copy_fallible, exchange_fallible};
-use crate::task;
+use crate::task::{self, lock};
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 use core::mem::{MaybeUninit, size_of};
@@ -55,20 +55,29 @@ fn check(address: u64, len: u64) -> Result<()> {
     }
 }
 
-/// Copies, as [`copy_fallible`] does. The program's memory may be a window page that loses its content while we look at
-/// it (see [`losses`]); then the copy is made again, and meets the page that is there now, or none.
-///
-/// # Safety
-/// As for [`copy_fallible`], and the source stays as it is until the copy is done, its losses apart.
-unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> usize {
+/// From so many bytes on a read is copied without the kernel lock: 16 KiB take longer than giving it back and waiting
+/// for it again.
+const LONG: usize = 16 << 10;
+
+/// Makes a copy until nothing was lost meanwhile. The program's memory may be a window page that loses its content while
+/// we look at it (see [`losses`]); then the copy is made again, and meets the page that is there now, or none.
+fn intact(copy: impl Fn() -> usize) -> usize {
     loop {
         let before = losses::heeded();
-        // SAFETY: the caller's promise.
-        let left = unsafe { copy_fallible(to, from, len) };
+        let left = copy();
         if losses::sequence() == before {
             return left;
         }
     }
+}
+
+/// Copies, as [`copy_fallible`] does.
+///
+/// # Safety
+/// As for [`copy_fallible`], and the source stays as it is until the copy is done, its losses apart.
+unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> usize {
+    // SAFETY: the caller's promise.
+    intact(|| unsafe { copy_fallible(to, from, len) })
 }
 
 impl<T: Plain> UserPtr<T> {
@@ -305,7 +314,9 @@ impl Sink for UserBuffers {
         self.transfer(bytes.len(), |to, done, n| {
             // SAFETY: the destination was checked to lie below USER_TOP, the source is MemBytes' promise, and
             // faults on either are recovered from.
-            let left = unsafe { copy(to as *mut u8, from.wrapping_add(done), n) };
+            let copy_out = || unsafe { copy_fallible(to as *mut u8, from.wrapping_add(done), n) };
+            // What is written (`take_raw`) keeps the lock, so that of two writes one is whole, as on Linux.
+            let left = if n < LONG { intact(copy_out) } else { intact(|| lock::without(copy_out)) };
             if bytes.is_intact() { Ok(left) } else { Err(Errno::EIO) }
         })
     }

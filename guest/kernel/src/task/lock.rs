@@ -3,12 +3,17 @@
 //! It is taken on the way in from the program, and given back on the way out and before a processor halts. A switch
 //! from thread to thread keeps it: the processor holds it, not the thread. So with any number of processors the kernel
 //! is what it is with one: nothing happens between two points where it waits, and everything may have happened after.
-//! The spin locks inside it are never contended. Where it waits without sleeping it lets the others in ([`relax`]).
+//! The spin locks inside it are not contended but by those few things that do without it. Where it waits without
+//! sleeping it lets the others in ([`relax`]).
 //!
 //! Tickets make it fair. Who has waited for a while halts, so that a processor that waits does not take the place of the
 //! one that is waited for, where the host has fewer processors than the machine; whoever gives the lock back wakes the
 //! next one if it halted. A processor that waits uses no translation of the program's memory, so nobody has to wait for
 //! it when those change (see `mm::shootdown`).
+//!
+//! A processor can also be in the kernel without it, for what is safe beside the holder ([`without`]): it counts as one that
+//! runs the program then, so whoever changes page tables waits for it. An exception takes the lock for as long as it is
+//! served, and whatever else needs it says so ([`with`]).
 //!
 //! With one processor there is no lock.
 
@@ -28,6 +33,14 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 static SERVING: AtomicU32 = AtomicU32::new(0);
 /// Who halts waiting for its turn, as its number plus one, by the ticket's remainder: no processor has two tickets.
 static HALTED: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
+
+/// Which processors are in the kernel without the lock.
+static OUTSIDE: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
+
+/// Whether there is a lock: whether there are several processors.
+pub fn is_on() -> bool {
+    ON.load(Ordering::Relaxed)
+}
 
 /// Turns the lock on, taken by the calling processor, before others are started.
 pub fn enable() {
@@ -96,4 +109,55 @@ pub fn relax() {
         release();
         acquire();
     }
+}
+
+/// This processor has come from the program and stays in the kernel without the lock, with interrupts masked, until
+/// [`come_in`] or [`leave_outside`].
+pub fn stay_outside() {
+    OUTSIDE[percpu::cpu()].store(true, Ordering::Relaxed);
+}
+
+/// This processor is on its way back to the program, and did not need the lock.
+pub fn leave_outside() {
+    OUTSIDE[percpu::cpu()].store(false, Ordering::Relaxed);
+}
+
+/// Takes the lock if this processor is in the kernel without it, and returns whether it was. Who gets `true` calls
+/// [`go_out`] in the end, on whichever processor it is then.
+pub fn come_in() -> bool {
+    let outside = OUTSIDE[percpu::cpu()].swap(false, Ordering::Relaxed);
+    if outside {
+        acquire();
+    }
+    outside
+}
+
+/// Gives the lock back and stays in the kernel.
+pub fn go_out() {
+    stay_outside();
+    release_to_program();
+}
+
+/// Does `work` with the lock, whether or not the caller has it.
+pub fn with<T>(work: impl FnOnce() -> T) -> T {
+    let outside = come_in();
+    let result = work();
+    if outside {
+        go_out();
+    }
+    result
+}
+
+/// Does `work`, which touches nothing but memory of the program and memory that is held for the caller, without the lock.
+/// Others run meanwhile, as if the caller slept.
+pub fn without<T>(work: impl FnOnce() -> T) -> T {
+    let inside = is_on() && !OUTSIDE[percpu::cpu()].load(Ordering::Relaxed);
+    if inside {
+        go_out();
+    }
+    let result = work();
+    if inside {
+        come_in();
+    }
+    result
 }

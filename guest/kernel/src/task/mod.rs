@@ -1,8 +1,9 @@
 //! Threads and the scheduler: who runs, who waits, and for what.
 //!
 //! The kernel is not preempted: it runs with interrupts recorded, not served, and gives the processor away only
-//! where it waits, or on the way back to the program. It runs on one processor at a time ([`lock`]). So a spin lock is
-//! never held across a switch unless somebody sleeps with one, which is forbidden.
+//! where it waits, or on the way back to the program. It runs on one processor at a time ([`lock`]), but for
+//! copies and small reads. So a spin lock is never held across a switch unless somebody sleeps with one, which is
+//! forbidden.
 
 #[cfg(guest)]
 pub mod lock;

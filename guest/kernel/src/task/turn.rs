@@ -1,6 +1,6 @@
 //! A lock that may be held while its holder sleeps, which a spin lock must not be.
 
-use super::WaitQueue;
+use super::{WaitQueue, lock};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 /// One thread's turn at something, for as long as it takes.
@@ -23,6 +23,11 @@ impl Turn {
         }
         Taken(self)
     }
+
+    /// Takes it if it is nobody's. Needs no kernel lock.
+    pub fn try_take(&self) -> Option<Taken<'_>> {
+        (!self.taken.swap(true, Ordering::Acquire)).then(|| Taken(self))
+    }
 }
 
 /// The turn is its holder's until this is dropped.
@@ -30,7 +35,10 @@ pub struct Taken<'a>(&'a Turn);
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        self.0.taken.store(false, Ordering::Release);
-        self.0.waiters.wake(1);
+        self.0.taken.store(false, Ordering::SeqCst);
+        // Who waits has put itself into the queue before it looked for the last time.
+        if !self.0.waiters.is_empty() {
+            lock::with(|| self.0.waiters.wake(1));
+        }
     }
 }

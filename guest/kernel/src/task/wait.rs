@@ -73,6 +73,11 @@ impl WaitQueue {
         self.waiters.lock().retain(|waiter| !Arc::ptr_eq(waiter, thread));
     }
 
+    /// Whether nobody waits. Needs no kernel lock.
+    pub fn is_empty(&self) -> bool {
+        self.waiters.lock().is_empty()
+    }
+
     /// Wakes up to `n` waiters, the longest waiting first, and returns how many.
     pub fn wake(&self, n: usize) -> usize {
         let mut woken = 0;

@@ -218,6 +218,11 @@ impl File for OpenFile {
         self.read(offset, sink)
     }
 
+    fn read_resident(&self, offset: u64, sink: &mut dyn Sink) -> Option<usize> {
+        let readable = self.flags.reads() && self.node.check().is_ok();
+        if readable { self.read_resident_chunk(offset, sink) } else { None }
+    }
+
     fn write_at(&self, offset: u64, source: &mut dyn Source) -> Result<usize> {
         self.need_writing()?;
         self.write_all(offset, source, false)

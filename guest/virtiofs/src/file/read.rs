@@ -7,8 +7,9 @@
 use super::{How, MAX_OFFSET, OpenFile, WORTH_LENDING};
 use crate::counters::Tally;
 use crate::ops::data::Read;
-use crate::window::{Manager, Way};
+use crate::window::{ChunkKey, Manager, Way};
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering::Relaxed;
 use diolkos_common::cmdline::CacheMode;
 use diolkos_vfs::{Errno, MemBytes, MemBytesMut, Result, Sink};
 
@@ -55,6 +56,30 @@ impl OpenFile {
             }
         }
         Ok(done)
+    }
+
+    /// Reads what lies in one chunk that is in the window, all of whose wanted pages have been used before. Nothing here
+    /// waits, and the locks taken are never held by anybody who does; see [`diolkos_vfs::File::read_resident`].
+    pub(super) fn read_resident_chunk(&self, at: u64, sink: &mut dyn Sink) -> Option<usize> {
+        let window = self.window()?;
+        let (room, in_chunk) = (sink.room() as u64, at % window.chunk());
+        let inside = at.checked_add(room)? <= self.node.believed_size()?;
+        // Pages of the cache would have to be written back first.
+        if room == 0 || !inside || room > window.chunk() - in_chunk || self.node.cached.load(Relaxed) {
+            return None;
+        }
+        let losses = self.node.fs.platform.heed_losses();
+        let index = at / window.chunk();
+        let pin = window.pin_used(ChunkKey { owner: self.node.serial, index }, in_chunk, in_chunk + room)?;
+        let start = pin.bytes(in_chunk, room).ok()?;
+        let intact = || self.node.fs.platform.losses() == losses;
+        // SAFETY: as in `read_step`.
+        let bytes = unsafe { MemBytes::new(start, room as usize) }.checked_by(&intact);
+        let bytes = sink.put(bytes).ok()?;
+        self.trace.step(index);
+        self.count(Tally::Hits, 1);
+        self.count(Tally::WindowRead, bytes);
+        Some(bytes)
     }
 
     /// Reads what lies in one chunk, and not past the end of the file.

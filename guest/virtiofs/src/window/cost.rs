@@ -24,6 +24,7 @@
 //! copies, and all but large reads go through the window at the first use of a page.
 
 use super::range::{CHUNK, ChunkKey};
+use super::slots::Hits;
 use super::touched::pages;
 use crate::PAGE;
 use alloc::boxed::Box;
@@ -220,6 +221,13 @@ impl Costs {
     /// What it costs to replace all chunks.
     fn most(&self) -> u64 {
         self.slots * (self.prices.map + self.prices.touch * (self.piece * PIECES / PAGE))
+    }
+
+    /// Pages that were there and had been used before were used so often again, without [`Costs::choose`] being asked.
+    pub(super) fn hit(&mut self, hits: Hits) {
+        let Prices { message, message_page, copy, .. } = self.prices;
+        let saved = hits.times * message + hits.pages * message_page.saturating_sub(copy);
+        self.earn(saved / OF_SAVINGS);
     }
 
     fn earn(&mut self, ns: u64) {

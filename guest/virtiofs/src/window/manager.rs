@@ -83,8 +83,13 @@ impl Manager {
                 _ => Way::Window,
             };
         };
-        let (presence, first) = self.state.lock().presence(key, start, end, writable);
-        costs.lock().choose(&Range { key, start, end, first, presence, news })
+        let ((presence, first), unbooked) = {
+            let mut state = self.state.lock();
+            (state.presence(key, start, end, writable), state.unbooked.take())
+        };
+        let mut costs = costs.lock();
+        costs.hit(unbooked);
+        costs.choose(&Range { key, start, end, first, presence, news })
     }
 
     /// A message that carried so many bytes to or from a file took so long.
@@ -121,6 +126,13 @@ impl Manager {
                 Step::Refuse(refusal) => return Err(refusal),
             }
         }
+    }
+
+    /// Pins a chunk for a copy of its bytes `start..end`, if it is mapped and [`Manager::way`] could not but say that
+    /// they are to come from there. Takes the lock for a moment and nothing else.
+    pub(crate) fn pin_used(self: &Arc<Self>, key: ChunkKey, start: u64, end: u64) -> Option<Pin> {
+        let slot = self.state.lock().pin_used(key, start, end, self.costs.is_some())?;
+        Some(Pin { manager: self.clone(), slot, range: self.range(slot), copy: true })
     }
 
     /// The pin that `next_step` has counted.

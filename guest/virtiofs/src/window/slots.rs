@@ -152,6 +152,22 @@ pub(super) struct State {
     /// How often a chunk was given to page tables.
     hand_outs: u64,
     restless: Restless,
+    /// What [`State::pin_used`] was used for, which the costs have not heard of.
+    pub(super) unbooked: Hits,
+}
+
+/// Uses of pages that were in the window and had been used before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Hits {
+    pub(super) times: u64,
+    pub(super) pages: u64,
+}
+
+impl Hits {
+    /// What there is, which is nothing from then on.
+    pub(super) fn take(&mut self) -> Self {
+        core::mem::take(self)
+    }
 }
 
 /// How often chunks have been pushed out while page tables led to them. A program whose private mappings (its text, its
@@ -195,6 +211,7 @@ impl State {
             held_by_copies: 0,
             hand_outs: 0,
             restless: Restless::default(),
+            unbooked: Hits::default(),
         }
     }
 
@@ -273,6 +290,25 @@ impl State {
             self.copy_begins(slot);
         }
         step
+    }
+
+    /// Pins the slot of a chunk for a copy, if it is mapped and copies have not too many pins. If first uses of pages have a
+    /// price (`weighed`) all those with bytes of `start..end` must have been used.
+    pub(super) fn pin_used(&mut self, key: ChunkKey, start: u64, end: u64, weighed: bool) -> Option<usize> {
+        let number = self.policy.find(key)?;
+        let most = self.usable().div_ceil(2);
+        let slot = &mut self.slots[number];
+        let mapped = matches!(slot.content, Content::Mapped { .. });
+        let used = !weighed || slot.touched.as_ref().is_some_and(|touched| touched.missing(start, end, false) == 0);
+        if !mapped || !used || slot.copies == 0 && self.held_by_copies >= most {
+            return None;
+        }
+        slot.pins = slot.pins.checked_add(1)?;
+        self.copy_begins(number);
+        self.policy.used(number, start, end);
+        self.unbooked.times += 1;
+        self.unbooked.pages += pages(start, end).len() as u64;
+        Some(number)
     }
 
     fn step(&mut self, want: &Want) -> Step {

@@ -1,6 +1,8 @@
 //! Reading, by either way, while the host changes the file.
 
 use super::*;
+use diolkos_common::cmdline::DaxIo;
+use diolkos_vfs::File;
 
 fn read_everything(setup: Setup, size: usize) -> Rig {
     let rig = setup.build();
@@ -57,6 +59,83 @@ fn a_short_rest_of_a_file_comes_with_the_news_of_its_end() {
     assert_eq!(read(&file, 6, 4096).unwrap(), b"bytes");
     assert_eq!((rig.count("fuse.READ"), rig.count("fuse.SETUPMAPPING")), (1, 1));
     assert_eq!((rig.count("fuse.GETATTR") - before, rig.tally(Tally::WindowRead)), (1, 8));
+}
+
+/// What a read that waits for nobody brings.
+fn resident(file: &Arc<dyn File>, offset: u64, len: usize) -> Option<Vec<u8>> {
+    let mut sink = Tolerant { limit: len, ..Tolerant::default() };
+    let n = file.read_resident(offset, &mut sink);
+    assert_eq!(n.unwrap_or(0), sink.bytes.len(), "{offset} {len}");
+    n.map(|_| sink.bytes)
+}
+
+#[test]
+fn what_is_in_the_window_is_read_without_waiting() {
+    for io in [DaxIo::Window, DaxIo::Auto] {
+        let rig = Setup { io, ..Setup::default() }.build();
+        let content = pattern(2 * CHUNK);
+        rig.put("f", &content);
+        let file = rig.open("f", RDONLY).unwrap();
+        assert_eq!(resident(&file, 0, 4096), None, "it is not mapped yet");
+        // By message first, where that is cheaper, and some day no more.
+        while rig.tally(Tally::WindowRead) == 0 {
+            assert!(read(&file, 0, 8192).unwrap() == content[..8192]);
+        }
+        let requests = rig.count("fuse.READ") + rig.count("fuse.GETATTR") + rig.count("fuse.SETUPMAPPING");
+        for (offset, len) in [(0, 1), (0, 8192), (4095, 2), (100, 4096)] {
+            let bytes = resident(&file, offset as u64, len);
+            assert!(bytes.is_some_and(|bytes| bytes == content[offset..offset + len]), "{io:?} {offset} {len}");
+        }
+        // A page that was never used costs its first use, which has to be weighed.
+        assert_eq!(resident(&file, 64 << 10, 4096).is_some(), io == DaxIo::Window);
+        let size = content.len() as u64;
+        for (offset, len) in [(0, 0), (CHUNK as u64 - 1, 2), (size - 1, 2), (size, 1), (u64::MAX, 1)] {
+            assert_eq!(resident(&file, offset, len), None, "{offset} {len}");
+        }
+        // When the size cannot be believed any more, the host has to be asked.
+        rig.pass(2);
+        assert_eq!(resident(&file, 0, 4096), None);
+        assert_eq!(
+            rig.count("fuse.READ") + rig.count("fuse.GETATTR") + rig.count("fuse.SETUPMAPPING"),
+            requests,
+            "{io:?}"
+        );
+        assert!(read(&file, 0, 4096).unwrap() == content[..4096]);
+        assert!(resident(&file, 0, 4096).is_some());
+        // Nothing stays pinned: it can go.
+        let before = rig.count("fuse.REMOVEMAPPING");
+        rig.open("f", OpenFlags::WRONLY | OpenFlags::TRUNC).unwrap();
+        assert_eq!(rig.count("fuse.REMOVEMAPPING"), before + 1);
+        assert_eq!(resident(&file, 0, 4096), None);
+    }
+}
+
+#[test]
+fn what_is_lost_is_not_read_without_waiting() {
+    let rig = Setup::default().build();
+    rig.put("f", &pattern(CHUNK));
+    let file = rig.open("f", RDONLY).unwrap();
+    assert_eq!(read(&file, 0, 4096).unwrap().len(), 4096);
+    assert!(resident(&file, 0, 4096).is_some());
+    rig.machine.lost.lock().unwrap().push((PHYS, 4096));
+    assert_eq!(resident(&file, 0, 4096), None);
+    assert_eq!(rig.tally(Tally::Lost), 1);
+}
+
+#[test]
+fn who_may_not_read_does_not_without_waiting_either() {
+    let rig = Setup::default().build();
+    rig.put("f", &pattern(CHUNK));
+    let file = rig.open("f", RDONLY).unwrap();
+    assert_eq!(read(&file, 0, 4096).unwrap().len(), 4096);
+    let other = rig.open("f", OpenFlags::WRONLY).unwrap();
+    assert_eq!(resident(&other, 0, 4096), None);
+    // With a window of no use there is nothing to read from.
+    let none = Setup { window: 0, ..Setup::default() }.build();
+    none.put("f", &pattern(CHUNK));
+    let file = none.open("f", RDONLY).unwrap();
+    assert_eq!(read(&file, 0, 4096).unwrap().len(), 4096);
+    assert_eq!(resident(&file, 0, 4096), None);
 }
 
 #[test]

@@ -103,8 +103,6 @@ pub fn leave_to_program(frame: &mut Frame) {
 fn leave_to_threshold() {
     loop {
         serve_pending();
-        let attention =
-            || task::try_current().and_then(|thread| thread.user.as_ref()).is_some_and(|user| user.is_due());
         if task::sched::is_prodded() || attention() {
             task::timer::set_slice(Some(SOON_NS));
         }
@@ -114,6 +112,11 @@ fn leave_to_threshold() {
         }
         lock::acquire();
     }
+}
+
+/// Whether something is due before the thread runs on in the program.
+fn attention() -> bool {
+    task::try_current().and_then(|thread| thread.user.as_ref()).is_some_and(|user| user.is_due())
 }
 
 /// Whether the program was running. One that jumped into the kernel's half is known by its stack: the kernel never runs
@@ -134,7 +137,13 @@ fn before_program(frame: &mut Frame) {
 #[unsafe(no_mangle)]
 extern "C" fn system_call_entry(frame: &mut Frame) {
     if from_program(frame) {
-        lock::acquire();
+        if lock::is_on() && frame.vector == DIRECT_CALL && linux::unlocked::may_serve(frame.rax) {
+            if served_unlocked(frame) {
+                return;
+            }
+        } else {
+            lock::acquire();
+        }
         if frame.vector == DIRECT_CALL {
             stats::DIRECT_SYSCALLS.count();
         } else {
@@ -148,12 +157,32 @@ extern "C" fn system_call_entry(frame: &mut Frame) {
     }
 }
 
+/// Serves a call without the kernel lock and leaves to the program, or takes the lock and returns that the call is still to
+/// be served.
+fn served_unlocked(frame: &mut Frame) -> bool {
+    lock::stay_outside();
+    let served = linux::unlocked::serve(frame);
+    if served && !task::sched::is_prodded() && !attention() {
+        lock::leave_outside();
+        if unmask() {
+            return true;
+        }
+        lock::acquire();
+    } else {
+        lock::come_in();
+    }
+    if served {
+        leave_to_program(frame);
+    }
+    served
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn trap_entry(frame: &mut Frame) {
     let (interrupted, program) = (frame.vector >= 32, from_program(frame));
     if frame.was_masked != 0 {
-        // The kernel's own fault. The lock is held.
-        return exception(frame);
+        // The kernel's own fault.
+        return lock::with(|| exception(frame));
     }
     if program {
         frame.rip = patch::unpatched(frame.rip);
