@@ -9,6 +9,8 @@ each_platform! {
 
     fn faults_are_linuxs(on) { same_c(on, "faults"); }
 
+    fn calls_go_on_after_handlers_as_on_linux(on) { same_c(on, "restarting"); }
+
     fn what_handlers_are_told_and_may_change_is_linuxs(on) { same_c(on, "signal_context"); }
 
     fn timers_are_linuxs(on) { same_c(on, "timers"); }

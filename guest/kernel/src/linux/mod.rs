@@ -107,14 +107,28 @@ pub fn syscall(frame: &mut Frame) {
 
 /// Remembers that a signal ended a call, so that [`before_user`] can make it again where signal(7) says so.
 fn interrupted(thread: &UserThread, number: u64, args: &[u64; 6]) {
-    let Some(rule) = restart_rule(number, args) else { return };
+    let Some(rule) = restart_rule(thread, number, args) else { return };
     thread.signals.lock().interrupted = Some(Interrupted { number, rule });
     thread.attention.store(true, Ordering::SeqCst);
 }
 
 /// signal(7), "Interruption of system calls". `None`: never.
-fn restart_rule(number: u64, args: &[u64; 6]) -> Option<Restart> {
+fn restart_rule(thread: &UserThread, number: u64, args: &[u64; 6]) -> Option<Restart> {
+    // Made again, they would wait for the whole time once more.
+    let timed = |timeout| socket::has_timeout(&thread.process, args[0], timeout);
     match Sysno::new(number as usize)? {
+        Sysno::read | Sysno::readv | Sysno::recvfrom | Sysno::recvmsg | Sysno::recvmmsg
+            if timed(|o| o.receive_timeout) =>
+        {
+            None
+        }
+        Sysno::accept | Sysno::accept4 if timed(|o| o.receive_timeout) => None,
+        Sysno::write | Sysno::writev | Sysno::sendto | Sysno::sendmsg | Sysno::sendmmsg
+            if timed(|o| o.send_timeout) =>
+        {
+            None
+        }
+        Sysno::connect if timed(|o| o.send_timeout) => None,
         Sysno::rt_sigtimedwait | Sysno::epoll_wait | Sysno::epoll_pwait | Sysno::epoll_pwait2 => None,
         Sysno::pause
         | Sysno::rt_sigsuspend

@@ -7,6 +7,7 @@ mod option;
 
 use super::open_file::OpenFile;
 use super::pipe::install_pair;
+use super::process::Process;
 use super::read_write::write_or_signal;
 use super::{Call, table::Calls};
 use crate::fs::sockets;
@@ -14,7 +15,8 @@ use crate::mm::user::UserBuffers;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use diolkos_net::{Address, Family, Kind, ReceiveFlags, SendFlags, Shut, Socket};
+use core::time::Duration;
+use diolkos_net::{Address, Family, Kind, Options, ReceiveFlags, SendFlags, Shut, Socket};
 use diolkos_vfs::{Errno, File, OpenFlags, Result};
 use name::{encode, linked_name, read_name, to_bind};
 use syscalls::Sysno;
@@ -62,6 +64,14 @@ impl Open {
     fn socket(&self) -> &Socket {
         self.0.inner().as_any().downcast_ref().expect("asked when it was made")
     }
+}
+
+/// Whether a descriptor is a socket's that waits no longer than `timeout` of its options.
+pub fn has_timeout(process: &Process, fd: u64, timeout: fn(&Options) -> Option<Duration>) -> bool {
+    let file = process.files.get(fd as i32);
+    file.is_ok_and(|file| {
+        file.inner().as_any().downcast_ref::<Socket>().is_some_and(|s| s.with_options(|o| timeout(o).is_some()))
+    })
 }
 
 /// What a program asks a socket to be.
