@@ -53,7 +53,7 @@ static void *disturb(void *unused) {
     return unused;
 }
 
-/* Runs a call that blocks, and says how it ends: by a signal at once, or after three of them as if there had been none. */
+/* Runs a call that blocks; says how it ends: by a signal at once, or after three of them as if there had been none. */
 #define BLOCKS(call, let_go)                                                                                           \
     do {                                                                                                               \
         for (int flags_ = 0; flags_ <= SA_RESTART; flags_ += SA_RESTART) {                                             \
