@@ -7,7 +7,8 @@
 //! The image is the word of a stranger: every address, length and count in it is checked before it is used, and no length
 //! in it makes more memory be taken than [`compressed::EXTENT_MAX`] and a block.
 //!
-//! This crate only knows the format, not inodes and files of a tree of mounts: the host's tools read images by it, too.
+//! [`Erofs`] is the format, by which the host's tools read images, too; [`Mount`] makes a file system of the guest of it, whose
+//! content goes through a page cache.
 //!
 //! The one hard idea is the index of a compressed file: see [`compressed`].
 #![no_std]
@@ -23,12 +24,14 @@ mod data;
 mod directory;
 mod error;
 mod inode;
+mod mount;
 mod superblock;
 mod xattr;
 
 pub use directory::Entry;
 pub use error::{Error, Feature, Result};
 pub use inode::Inode;
+pub use mount::Mount;
 pub use xattr::Xattr;
 
 use alloc::sync::Arc;

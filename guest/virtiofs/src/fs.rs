@@ -10,12 +10,12 @@ use crate::limits::Limits;
 use crate::node::{Node, Table};
 use crate::ops::init::Agreement;
 use crate::ops::name::{Entry, Found, Lookup};
-use crate::pages::Pages;
 use crate::session::Session;
 use crate::window::Manager;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use diolkos_common::cmdline::CacheMode;
+use diolkos_pages::Pages;
 use diolkos_vfs::{Errno, Name, Result};
 use spin::Mutex;
 

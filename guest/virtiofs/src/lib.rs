@@ -49,7 +49,8 @@ mod window;
 mod xattr;
 
 pub use counters::{Counters, Tally};
+pub use diolkos_pages::{Frames, PAGE};
 pub use limits::INODES;
 pub use mount::{Mount, MountOptions, NoDax, mount};
-pub use seam::{Frames, Lent, PAGE, Platform, Transport, WindowMemory};
+pub use seam::{Lent, Platform, Transport, WindowMemory};
 pub use session::TraceLine;

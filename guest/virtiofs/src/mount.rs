@@ -9,7 +9,6 @@ use crate::limits::Limits;
 use crate::node::{Node, Table};
 use crate::ops::Opcode;
 use crate::ops::init::{Agreement, Destroy, Init};
-use crate::pages::Pages;
 use crate::session::{Session, TraceLine};
 use crate::window::Manager;
 use crate::window::fuse::FuseWindow;
@@ -101,7 +100,7 @@ pub fn mount(
     let manager = window_manager(&session, &platform, window, (options.dax, options.dax_io), &agreement);
     let no_dax = manager.as_ref().err().copied();
     let buffer = limits.listing.max(agreement.max_read.max(agreement.max_write) as usize);
-    let pages = Pages::new(&platform, &session);
+    let pages = crate::pages::cache(&platform, &session);
     let fs = Arc::new(Fs {
         pages,
         session,

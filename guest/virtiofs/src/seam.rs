@@ -4,10 +4,8 @@
 //! them over scripts and over a real server in the same process.
 
 use core::ptr::NonNull;
+use diolkos_pages::{Frames, PAGE};
 use diolkos_vfs::{Errno, MemBytes, MemBytesMut, Result};
-
-/// Bytes of a page of the guest, the unit of everything that is put into page tables.
-pub const PAGE: u64 = 4096;
 
 /// Content of a file that goes with a message, in mapped memory that was lent for it.
 #[derive(Debug, Clone, Copy)]
@@ -74,27 +72,6 @@ pub trait Platform: Send + Sync {
     /// Lets other threads run and returns soon: called in a loop by a thread that needs what another one is
     /// asking the host for.
     fn pause(&self);
-}
-
-/// Memory for the page cache, by the frame of [`PAGE`] bytes.
-///
-/// # Safety
-/// A block that [`Frames::allocate`] gives is contiguous guest-physical memory that is nobody else's until it is given
-/// back, does not begin at 0, and is readable and writable at [`Frames::at`] all the time.
-pub unsafe trait Frames: Send + Sync {
-    /// Takes 2^`order` contiguous frames, aligned to their size; their content is anything. To make room it may have
-    /// every mount [give back](crate::Mount::reclaim) memory, and so wait. `None` when there is none.
-    fn allocate(&self, order: usize) -> Option<u64>;
-
-    /// Gives 2^`order` frames back; a block may be given back in pieces.
-    fn release(&self, phys: u64, order: usize);
-
-    /// Where the kernel sees a frame.
-    fn at(&self, phys: u64) -> NonNull<u8>;
-
-    /// Removes every page-table entry that leads to one of these frames, which are sorted, on every CPU, before it
-    /// returns. Does not wait for the host.
-    fn revoke(&self, frames: &[u64]);
 }
 
 /// The memory of a DAX window, as the kernel sees it.

@@ -1,15 +1,14 @@
 //! Content that goes through the page cache: files that no window shows.
 
+use super::OpenFile;
 use super::read::End;
-use super::{Handle, OpenFile};
 use crate::PAGE;
 use crate::counters::Tally;
 use crate::ops::data::Read;
-use crate::pages::store::{MOST, NotReserved, Which};
-use crate::pages::{Found, PageKey, Pages, Pins};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 use diolkos_common::cmdline::CacheMode;
+use diolkos_pages::{Found, MOST, NotReserved, PageKey, Pages, Which, Writer};
 use diolkos_vfs::{Access, Errno, MappedRun, OpenFlags, Result, Sink};
 
 /// How often a page is read without being there afterwards, before we do without the cache: others want the memory more,
@@ -159,11 +158,11 @@ impl OpenFile {
 
     /// What pages of mappings are written back through. The host would put what comes through a file that was opened with
     /// `O_APPEND` at its end; such a file is opened once more without.
-    fn writer(&self) -> Result<Arc<Handle>> {
+    fn writer(&self) -> Result<Arc<dyn Writer>> {
         if !self.flags.contains(OpenFlags::APPEND) {
             return Ok(self.handle.clone());
         }
-        self.second(OpenFlags::RDWR)
+        Ok(self.second(OpenFlags::RDWR)?)
     }
 
     /// Memory of the cache for page tables. Only a page that is about to be written may be written.
@@ -179,7 +178,7 @@ impl OpenFile {
             match found {
                 Found::Pages(pins) => {
                     self.count(Tally::PageHits, 1);
-                    return Ok(Some(run(pins, access)));
+                    return Ok(Some(pins.into_run(access == Access::Write)));
                 }
                 Found::Loading => {
                     while pages.is_loading(key) {
@@ -219,18 +218,8 @@ impl OpenFile {
             // Where the end was, only the host knows for certain.
             pages.drop_range(self.node.serial, at / PAGE, u64::MAX, Which::Clean);
         } else {
-            pages.wrote(&self.handle, at, bytes, before);
+            let file: Arc<dyn Writer> = self.handle.clone();
+            pages.wrote(&file, at, bytes, before);
         }
-    }
-}
-
-fn run(pins: Pins, access: Access) -> MappedRun {
-    MappedRun {
-        offset: pins.first * PAGE,
-        phys: pins.phys(),
-        len: pins.len() as u64 * PAGE,
-        writable: access == Access::Write,
-        taken_back: true,
-        pin: Arc::new(pins),
     }
 }

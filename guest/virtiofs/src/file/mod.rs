@@ -22,12 +22,12 @@ use crate::counters::Tally;
 use crate::node::Node;
 use crate::ops::Opcode;
 use crate::ops::data::{FSync, Flush, OpenNode, Opened, REGULAR};
-use crate::pages::ahead::ReadAhead;
 use crate::window::ahead::Trace;
 use crate::window::{ChunkKey, Manager, Pin, Refusal, Want, Way};
 use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::Ordering::Relaxed;
+use diolkos_pages::ReadAhead;
 use diolkos_vfs::{
     Access, Allocation, Errno, File, ForeignLock, Inode, LockRequest, MappedRun, OpenFlags, Result, Sink, Sought,
     Source,

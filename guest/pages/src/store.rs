@@ -1,21 +1,18 @@
 //! Finding pages, and bringing them in and throwing them out.
 
-use super::{Content, Found, Page, PageKey, Pages, Pins, State};
-use crate::PAGE;
-use crate::counters::Tally;
-use crate::file::Handle;
+use crate::{Content, Count, Found, PAGE, Page, PageKey, Pages, Pins, State, Writer};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// Pages given out at once, at most; and what a fault maps at once is aligned to so many.
-pub(crate) const MOST: u64 = 64;
+pub const MOST: u64 = 64;
 
 /// Pages thrown out under one lock, at most: lists of them are small, and others get their turn.
 const AT_ONCE: usize = 1024;
 
 /// Which pages are thrown out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Which {
+pub enum Which {
     /// Those the host has too.
     Clean,
     /// Those with stores that the host does not know as well.
@@ -24,17 +21,17 @@ pub(crate) enum Which {
 
 impl Pages {
     /// Whether a page is there, or on its way.
-    pub(crate) fn has(&self, key: PageKey) -> bool {
+    pub fn has(&self, key: PageKey) -> bool {
         self.state.lock().places.contains_key(&key)
     }
 
     /// Whether somebody is reading it from the host just now.
-    pub(crate) fn is_loading(&self, key: PageKey) -> bool {
+    pub fn is_loading(&self, key: PageKey) -> bool {
         matches!(self.state.lock().ready(key), Err(Found::Loading))
     }
 
     /// Pins the page and those after it, `count` at most.
-    pub(crate) fn find(self: &Arc<Self>, key: PageKey, count: u64) -> Found {
+    pub fn find(self: &Arc<Self>, key: PageKey, count: u64) -> Found {
         let mut state = self.state.lock();
         match state.ready(key) {
             Ok(_) => {}
@@ -46,7 +43,7 @@ impl Pages {
     }
 
     /// Pins the page and those of its neighbours whose frames are its neighbours too, for page tables to lead to them.
-    pub(crate) fn find_around(self: &Arc<Self>, key: PageKey) -> Found {
+    pub fn find_around(self: &Arc<Self>, key: PageKey) -> Found {
         let mut state = self.state.lock();
         let slot = match state.ready(key) {
             Ok(slot) => slot,
@@ -74,7 +71,7 @@ impl Pages {
 
     /// Pins the page for page tables that may write to it: from now on it is dirty, and `file` keeps open what it will be
     /// written back through.
-    pub(crate) fn find_to_write(self: &Arc<Self>, key: PageKey, file: &Arc<Handle>) -> Found {
+    pub fn find_to_write(self: &Arc<Self>, key: PageKey, file: &Arc<dyn Writer>) -> Found {
         let mut state = self.state.lock();
         let slot = match state.ready(key) {
             Ok(slot) => slot,
@@ -103,7 +100,7 @@ impl Pages {
     ///
     /// # Errors
     /// Why there are none.
-    pub(crate) fn reserve(self: &Arc<Self>, key: PageKey, count: u64) -> Result<Loading, NotReserved> {
+    pub fn reserve(self: &Arc<Self>, key: PageKey, count: u64) -> Result<Loading, NotReserved> {
         self.reap();
         let reserved = self.reserve_numbers(key, count);
         if reserved == 0 {
@@ -164,7 +161,7 @@ impl Pages {
     }
 
     /// Throws out pages of an inode from number `first` up to, not including, `end`. What is loading will not count.
-    pub(crate) fn drop_range(&self, owner: u64, first: u64, end: u64, which: Which) {
+    pub fn drop_range(&self, owner: u64, first: u64, end: u64, which: Which) {
         let mut next = first;
         while next < end {
             let (mut revoked, mut released) = (Vec::new(), Vec::new());
@@ -179,7 +176,7 @@ impl Pages {
                         let (revoke, release) = state.remove(slot);
                         revoked.extend(revoke);
                         released.extend(release);
-                        self.session.counters.add(Tally::PagesDropped, 1);
+                        self.around.count(Count::Dropped, 1);
                     }
                 }
             }
@@ -192,7 +189,7 @@ impl Pages {
 
 /// Why no page was reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotReserved {
+pub enum NotReserved {
     /// The first one is there, or on its way.
     Taken,
     /// There is no memory.
@@ -201,7 +198,7 @@ pub(crate) enum NotReserved {
 
 /// Reserved pages that follow each other, and the memory for them. Dropped without [`Loading::publish`], the pages are
 /// given up.
-pub(crate) struct Loading {
+pub struct Loading {
     pages: Arc<Pages>,
     key: PageKey,
     block: u64,
@@ -211,19 +208,19 @@ pub(crate) struct Loading {
 
 impl Loading {
     /// How many pages they are.
-    pub(crate) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.count
     }
 
     /// The memory, to be filled.
-    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+    pub fn bytes(&mut self) -> &mut [u8] {
         let start = self.pages.frames().at(self.block).as_ptr();
         // SAFETY: the block is mapped for ever (`Frames`) and ours alone until the pages are published.
         unsafe { core::slice::from_raw_parts_mut(start, (self.count * PAGE) as usize) }
     }
 
     /// The first `valid` pages have the file's content and may be found; the others are given up.
-    pub(crate) fn publish(mut self, valid: u64) {
+    pub fn publish(mut self, valid: u64) {
         self.valid = valid;
     }
 }
@@ -265,7 +262,7 @@ impl State {
     /// The file that dirty pages of an inode were to be written through, when there are none any more. To be dropped
     /// without the lock.
     #[must_use]
-    pub(super) fn done_with_writer(&mut self, owner: u64) -> Option<Arc<Handle>> {
+    pub(crate) fn done_with_writer(&mut self, owner: u64) -> Option<Arc<dyn Writer>> {
         let all = PageKey { owner, number: 0 }..=PageKey { owner, number: u64::MAX };
         let any = self.dirty.range(all).next().is_some();
         if any { None } else { self.writers.remove(&owner) }

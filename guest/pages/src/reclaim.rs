@@ -1,7 +1,6 @@
 //! Giving memory back to the machine: clean pages that were not looked at lately go first (second chance).
 
-use super::{Content, Pages};
-use crate::counters::Tally;
+use crate::{Content, Count, Pages};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -13,7 +12,7 @@ const MOST: usize = 4096;
 impl Pages {
     /// Frees `wanted` pages or more, and says how many it was; with `may_wait`, dirty pages are written back first if
     /// there are not enough clean ones.
-    pub(crate) fn reclaim(self: &Arc<Self>, wanted: usize, may_wait: bool) -> usize {
+    pub fn reclaim(self: &Arc<Self>, wanted: usize, may_wait: bool) -> usize {
         self.reap();
         let mut freed = self.drop_clean(wanted);
         if freed < wanted && may_wait {
@@ -48,7 +47,7 @@ impl Pages {
             }
         }
         let freed = released.len();
-        self.session.counters.add(Tally::PagesDropped, freed as u64);
+        self.around.count(Count::Dropped, freed as u64);
         self.let_go(revoked, released);
         freed
     }

@@ -1,6 +1,6 @@
 //! Where the book-keeping of pages lies: numbered slots that never move, in pieces of a size that any heap has.
 
-use super::Page;
+use crate::Page;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -16,25 +16,25 @@ enum Slot {
 
 /// Pages by number.
 #[derive(Default)]
-pub(super) struct Slab {
+pub(crate) struct Slab {
     pieces: Vec<Box<[Slot]>>,
     free: Option<usize>,
 }
 
 impl Slab {
     /// One more than the highest number there has been.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.pieces.len() * PIECE
     }
 
-    pub(super) fn get(&self, number: usize) -> Option<&Page> {
+    pub(crate) fn get(&self, number: usize) -> Option<&Page> {
         match self.pieces.get(number / PIECE)?.get(number % PIECE)? {
             Slot::Page(page) => Some(page),
             Slot::Free(_) => None,
         }
     }
 
-    pub(super) fn get_mut(&mut self, number: usize) -> Option<&mut Page> {
+    pub(crate) fn get_mut(&mut self, number: usize) -> Option<&mut Page> {
         match self.pieces.get_mut(number / PIECE)?.get_mut(number % PIECE)? {
             Slot::Page(page) => Some(page),
             Slot::Free(_) => None,
@@ -42,7 +42,7 @@ impl Slab {
     }
 
     /// Puts a page into a free slot and says which.
-    pub(super) fn insert(&mut self, page: Page) -> usize {
+    pub(crate) fn insert(&mut self, page: Page) -> usize {
         let number = self.free.unwrap_or_else(|| self.grow());
         let slot = &mut self.pieces[number / PIECE][number % PIECE];
         let Slot::Free(next) = core::mem::replace(slot, Slot::Page(page)) else {
@@ -53,7 +53,7 @@ impl Slab {
     }
 
     /// Frees the slot, which holds a page.
-    pub(super) fn remove(&mut self, number: usize) {
+    pub(crate) fn remove(&mut self, number: usize) {
         self.pieces[number / PIECE][number % PIECE] = Slot::Free(self.free);
         self.free = Some(number);
     }
@@ -69,8 +69,8 @@ impl Slab {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Content, PageKey};
     use super::*;
+    use crate::{Content, PageKey};
 
     fn page(number: u64) -> Page {
         Page::loading(PageKey { owner: 1, number })

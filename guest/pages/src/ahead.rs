@@ -5,7 +5,7 @@ const FIRST: u64 = 32;
 
 /// What one open file's readers have missed so far.
 #[derive(Debug, Default)]
-pub(crate) struct ReadAhead {
+pub struct ReadAhead {
     /// The page after what was read last.
     next: u64,
     /// How many that were; 0 after a jump.
@@ -16,13 +16,13 @@ impl ReadAhead {
     /// Page `number` is not there, and `wanted` pages from it on are asked for now: how many to read. Who goes on where
     /// the last reading ended, or starts at the beginning, gets twice as many as before; who jumps, what he asks for.
     /// Never more than `most`.
-    pub(crate) fn plan(&self, number: u64, wanted: u64, most: u64) -> u64 {
+    pub fn plan(&self, number: u64, wanted: u64, most: u64) -> u64 {
         let ahead = if number == self.next { (self.pages * 2).max(FIRST) } else { 0 };
         ahead.max(wanted).clamp(1, most.max(1))
     }
 
     /// So many pages are being read; there may not have been memory for all of the plan.
-    pub(crate) fn took(&mut self, number: u64, pages: u64) {
+    pub fn took(&mut self, number: u64, pages: u64) {
         self.pages = if number == self.next { pages } else { 0 };
         self.next = number.saturating_add(pages);
     }

@@ -1,10 +1,6 @@
 //! Dirty pages on their way to the host, and what write(2) does to pages that are there.
 
-use super::{Content, Found, PageKey, Pages, pieces_of};
-use crate::PAGE;
-use crate::counters::Tally;
-use crate::file::Handle;
-use crate::ops::data::Write;
+use crate::{Content, Count, Found, PAGE, PageKey, Pages, Writer, pieces_of};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -18,12 +14,12 @@ struct Batch {
     first: u64,
     slots: Vec<usize>,
     revoked: Vec<u64>,
-    file: Arc<Handle>,
+    file: Arc<dyn Writer>,
 }
 
 /// The right to write an inode's pages back, of which there is one. Without it two messages with one page could overtake
 /// each other, and one that reaches the host after the file was cut would make it longer again.
-pub(crate) struct Turn {
+pub struct Turn {
     pages: Arc<Pages>,
     owner: u64,
 }
@@ -36,9 +32,9 @@ impl Drop for Turn {
 
 impl Pages {
     /// Waits until nobody else is writing back pages of the inode.
-    pub(crate) fn turn(self: &Arc<Self>, owner: u64) -> Turn {
+    pub fn turn(self: &Arc<Self>, owner: u64) -> Turn {
         while !self.state.lock().turns.insert(owner) {
-            self.platform.pause();
+            self.around.pause();
         }
         Turn { pages: self.clone(), owner }
     }
@@ -46,7 +42,7 @@ impl Pages {
     /// Writes the dirty pages from number `first` up to, not including, `end`, and waits until the host has them, with
     /// those that somebody else is writing. What the host refuses stays in the cache and counts as clean, as on Linux;
     /// why is there to be [taken](Pages::take_error).
-    pub(crate) fn write_back(self: &Arc<Self>, owner: u64, first: u64, end: u64) {
+    pub fn write_back(self: &Arc<Self>, owner: u64, first: u64, end: u64) {
         let turn = self.turn(owner);
         let mut at = first;
         while let Some(batch) = self.next_batch(owner, at, end) {
@@ -71,7 +67,7 @@ impl Pages {
     }
 
     /// The last error of writing back that nobody has taken yet.
-    pub(crate) fn take_error(&self, owner: u64) -> Option<Errno> {
+    pub fn take_error(&self, owner: u64) -> Option<Errno> {
         self.state.lock().errors.remove(&owner)
     }
 
@@ -119,39 +115,27 @@ impl Pages {
         };
         let start = batch.first * PAGE;
         // Nothing past the end of the file is sent: it would make the file longer.
-        let size = batch.file.node.last_known().size;
+        let size = batch.file.size();
         let len = size.saturating_sub(start).min(frames.len() as u64 * PAGE) as usize;
-        let fs = &batch.file.node.fs;
-        let mut done = 0;
-        while done < len {
-            let end = len.min(done + fs.agreement.max_write as usize) as u64;
-            let pieces = pieces_of(self.frames(), &frames, done as u64, end).take(fs.session.most_pieces());
-            // SAFETY: frames of the cache are mapped for ever, and these are pinned; the program may be writing to them,
-            // and then they are dirty again.
-            let data: Vec<_> = pieces.map(|(memory, len)| unsafe { MemBytes::new(memory, len) }).collect();
-            let write = Write { file: batch.file.open, offset: start + done as u64, data: &data, append: false };
-            let bytes = fs.session.call(&write)?;
-            if bytes == 0 {
-                return Err(Errno::EIO);
-            }
-            done += bytes;
-        }
-        self.session.counters.add(Tally::MessageWritten, len as u64);
-        self.session.counters.add(Tally::PagesWritten, frames.len() as u64);
-        batch.file.node.touched();
+        // SAFETY: frames of the cache are mapped for ever, and these are pinned; the program may be writing to them, and then
+        // they are dirty again.
+        let data = |(memory, len): (*mut u8, usize)| unsafe { MemBytes::new(memory, len) };
+        let pieces: Vec<_> = pieces_of(self.frames(), &frames, 0, len as u64).map(data).collect();
+        batch.file.write(start, &pieces)?;
+        self.around.count(Count::Written, frames.len() as u64);
         Ok(())
     }
 
     /// A moment, for [`Pages::wrote`].
-    pub(crate) fn flushes(&self) -> u64 {
+    pub fn flushes(&self) -> u64 {
         self.state.lock().flushes
     }
 
     /// The host has taken `bytes` at offset `at`, written through `file`: the pages that are there get them too, and what
     /// is being read meanwhile does not count. A page that was written back after the moment `before` may have carried the
     /// old bytes to the host, after these: it is written again.
-    pub(crate) fn wrote(self: &Arc<Self>, file: &Arc<Handle>, at: u64, bytes: &[u8], before: u64) {
-        let (owner, end) = (file.node.serial, at + bytes.len() as u64);
+    pub fn wrote(self: &Arc<Self>, file: &Arc<dyn Writer>, at: u64, bytes: &[u8], before: u64) {
+        let (owner, end) = (file.owner(), at + bytes.len() as u64);
         let mut number = at / PAGE;
         self.doom(owner, number, end.div_ceil(PAGE));
         while number < end.div_ceil(PAGE) {
@@ -160,7 +144,7 @@ impl Pages {
                 number += 1;
                 continue;
             };
-            let (from, to) = (at.max(number * PAGE), end.min((number + pins.len() as u64) * PAGE));
+            let (from, to) = (at.max(number * PAGE), end.min((number + pins.count() as u64) * PAGE));
             pins.fill(from - number * PAGE, &bytes[(from - at) as usize..(to - at) as usize]);
             let mut state = self.state.lock();
             for (i, slot) in (0..).zip(&pins.slots) {
@@ -172,7 +156,7 @@ impl Pages {
                 }
             }
             drop(state);
-            number += pins.len() as u64;
+            number += pins.count() as u64;
         }
     }
 
@@ -189,7 +173,7 @@ impl Pages {
     }
 
     /// Zeroes what lies behind byte `size` in the page that holds it, if that page is there.
-    pub(crate) fn zero_tail(self: &Arc<Self>, owner: u64, size: u64) {
+    pub fn zero_tail(self: &Arc<Self>, owner: u64, size: u64) {
         let (number, start) = (size / PAGE, size % PAGE);
         if start != 0 && self.has(PageKey { owner, number }) {
             self.patch(owner, size, &vec![0; (PAGE - start) as usize]);
@@ -197,7 +181,7 @@ impl Pages {
     }
 
     /// Puts `bytes` at `at` into the page that holds them all, if it is there.
-    pub(crate) fn patch(self: &Arc<Self>, owner: u64, at: u64, bytes: &[u8]) {
+    pub fn patch(self: &Arc<Self>, owner: u64, at: u64, bytes: &[u8]) {
         let number = at / PAGE;
         self.doom(owner, number, number + 1);
         if let Found::Pages(pins) = self.find(PageKey { owner, number }, 1) {
@@ -206,7 +190,7 @@ impl Pages {
     }
 
     /// Writes back everything of every inode.
-    pub(crate) fn write_back_all(self: &Arc<Self>) {
+    pub fn write_back_all(self: &Arc<Self>) {
         let owners: Vec<u64> = self.state.lock().writers.keys().copied().collect();
         for owner in owners {
             self.write_back(owner, 0, u64::MAX);

@@ -1,4 +1,8 @@
-//! The page cache of a mount: copies of file content that came in READ messages, for files that no window shows.
+//! The page cache: copies of file content, for file systems whose content is not in memory already. What comes in messages
+//! from the host is kept here where no window shows it, and what is read from an image on a block device.
+//!
+//! A file system makes a [`Pages`] of its own. It says where content comes from, by filling what it has
+//! [reserved](Pages::reserve), and where it goes, by a [`Writer`]; for files that never change [`constant`] does the rest.
 //!
 //! There is one copy of a page, whoever looks at it: read(2) copies out of it, mappings lead to it, write(2) goes to the
 //! host and then into it. It lies in frames of the machine's memory, which come from [`Frames`] and go back when the
@@ -11,30 +15,39 @@
 //!
 //! # Locking
 //! One spin lock over the book-keeping. Nobody waits, copies a page or drops a file with it held.
+#![no_std]
 
-pub(crate) mod ahead;
-pub(crate) mod reclaim;
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod ahead;
+pub mod constant;
+mod reclaim;
+mod seam;
 mod slab;
-pub(crate) mod store;
-pub(crate) mod write_back;
+mod store;
+mod write_back;
 
-use crate::Frames;
-use crate::PAGE;
-use crate::Platform;
-use crate::file::Handle;
-use crate::session::Session;
+pub use ahead::ReadAhead;
+pub use seam::{Count, Frames, PAGE, Surroundings, Writer};
+pub use store::{Loading, MOST, NotReserved, Which};
+pub use write_back::Turn;
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use diolkos_vfs::{Errno, MemBytes, Result, Sink};
+use diolkos_vfs::{Errno, MappedRun, MemBytes, Result, Sink};
 use slab::Slab;
 use spin::Mutex;
 
 /// A page of an inode, by the inode's serial number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct PageKey {
-    pub(crate) owner: u64,
-    pub(crate) number: u64,
+pub struct PageKey {
+    /// The inode: a number that no other inode of the cache has or has had.
+    pub owner: u64,
+    /// Which of its pages, the first being 0.
+    pub number: u64,
 }
 
 /// What is in a page.
@@ -91,7 +104,7 @@ struct State {
     places: BTreeMap<PageKey, usize>,
     dirty: BTreeSet<PageKey>,
     /// A file to write back through for each inode that has dirty pages.
-    writers: BTreeMap<u64, Arc<Handle>>,
+    writers: BTreeMap<u64, Arc<dyn Writer>>,
     /// Inodes whose pages somebody is writing back.
     turns: BTreeSet<u64>,
     /// Errors of writing back that nobody has heard of yet.
@@ -104,14 +117,13 @@ struct State {
 }
 
 /// The cache.
-pub(crate) struct Pages {
-    platform: Arc<dyn Platform>,
-    session: Arc<Session>,
+pub struct Pages {
+    around: Arc<dyn Surroundings>,
     state: Mutex<State>,
 }
 
 /// What a search gave.
-pub(crate) enum Found {
+pub enum Found {
     /// Pages that follow each other, from the one that was asked for on or, for mappings, around it.
     Pages(Pins),
     /// Somebody is reading it.
@@ -121,24 +133,22 @@ pub(crate) enum Found {
 }
 
 /// Pages that stay where they are. Dropping it never waits.
-pub(crate) struct Pins {
+pub struct Pins {
     pages: Arc<Pages>,
     /// Number of the first page in its file.
-    pub(crate) first: u64,
+    pub first: u64,
     slots: Vec<usize>,
     frames: Vec<u64>,
 }
 
 impl Pages {
-    /// An empty cache; `None` on a machine without memory for one.
-    pub(crate) fn new(platform: &Arc<dyn Platform>, session: &Arc<Session>) -> Option<Arc<Self>> {
-        platform.frames()?;
-        let (platform, session) = (platform.clone(), session.clone());
-        Some(Arc::new(Self { platform, session, state: Mutex::default() }))
+    /// An empty cache.
+    pub fn new(around: Arc<dyn Surroundings>) -> Arc<Self> {
+        Arc::new(Self { around, state: Mutex::default() })
     }
 
     fn frames(&self) -> &dyn Frames {
-        self.platform.frames().expect("a cache is made only where there is memory for it")
+        self.around.frames()
     }
 
     /// Takes pages from page tables and gives their frames back.
@@ -166,13 +176,25 @@ impl Pages {
 }
 
 impl Pins {
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
+    /// The pages as a run for page tables.
+    pub fn into_run(self, writable: bool) -> MappedRun {
+        MappedRun {
+            offset: self.first * PAGE,
+            phys: self.phys(),
+            len: self.count() as u64 * PAGE,
+            writable,
+            taken_back: true,
+            pin: Arc::new(self),
+        }
+    }
+
+    /// How many there are: never none.
+    pub fn count(&self) -> usize {
         self.frames.len()
     }
 
     /// Guest-physical address of the first one.
-    pub(crate) fn phys(&self) -> u64 {
+    pub fn phys(&self) -> u64 {
         self.frames[0]
     }
 
@@ -182,7 +204,7 @@ impl Pins {
     }
 
     /// Copies out bytes; how many it was.
-    pub(crate) fn put(&self, start: u64, end: u64, sink: &mut dyn Sink) -> Result<usize> {
+    pub fn put(&self, start: u64, end: u64, sink: &mut dyn Sink) -> Result<usize> {
         let mut done = 0;
         for (memory, len) in self.pieces(start, end) {
             // SAFETY: frames of the cache are mapped for ever (`Frames`) and stay this file's while they are pinned.
