@@ -15,6 +15,7 @@ use diolkos_common::root::{MountRequest, Root};
 
 use crate::bench::args::BenchCommand;
 use crate::disk::Disk;
+use crate::image::args::ImageCommand;
 use crate::memory_size::MemorySize;
 use crate::mount;
 use crate::serve::args::{SERVE_NOTES, ServeOptions};
@@ -45,6 +46,10 @@ pub enum Command {
     /// the files of DIR. DIR is read-only unless --rw is given. The daemon ends when the front-end does.
     #[command(after_long_help = SERVE_NOTES, after_help = "The longer help, 'diolkos serve --help', has an example.")]
     Serve(ServeOptions),
+
+    /// Make and list images of directories: file systems for a block device, and archives
+    #[command(subcommand)]
+    Image(ImageCommand),
 
     /// Measure Diolkos and what it can be compared with, on this computer
     #[command(subcommand)]

@@ -4,6 +4,8 @@
 //! [`platform`] finds a hypervisor that works here ([`kvm`] or [`qemu`]) and runs the plan on it, [`report`] hears what
 //! the kernel says meanwhile, and [`verdict`] and [`stats`] tell the user how it ended.
 //!
+//! `diolkos image` makes and lists images to boot from: [`image`].
+//!
 //! `diolkos serve DIR` is the file server alone, for other virtual machine monitors: [`serve`]. `diolkos bench` measures it all:
 //! [`mod@bench`].
 
@@ -13,6 +15,7 @@ mod clock;
 mod descriptors;
 mod disk;
 mod environment;
+mod image;
 mod kernel;
 mod kvm;
 mod memory_size;
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     match arguments.command {
         args::Command::Run(options) => run::run(&options, began),
         args::Command::Serve(options) => serve::serve(&options),
+        args::Command::Image(command) => image::image(&command),
         args::Command::Bench(command) => bench::bench(command),
     }
 }
