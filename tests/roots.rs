@@ -267,3 +267,77 @@ fn there_is_one_archive_and_it_must_fit() {
         assert!(line.contains("do not fit into memory"), "{line}");
     }
 }
+
+/// An image made by `mkfs.erofs` with `options`, of a small root, and that root.
+fn erofs_root(folder: &Path, options: &[&str]) -> (PathBuf, PathBuf) {
+    let root = if folder.join("root").exists() { folder.join("root") } else { small_root(folder) };
+    let image = folder.join("image.erofs");
+    let made = Command::new("mkfs.erofs").args(options).arg(&image).arg(&root).output();
+    let made = made.unwrap_or_else(|error| panic!("mkfs.erofs: {error}; .ci/run names the packages that tests need"));
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    (root, image)
+}
+
+each_platform! {
+    fn an_image_is_a_root_like_a_directory(on) {
+        for options in [&[][..], &["-zlz4"]] {
+            let folder = data::folder();
+            let (root, image) = erofs_root(folder.path(), options);
+            let same = |command: &[&str]| {
+                let run = |place: &Path| on.run(command).root(place).outcome().expect_status(0);
+                run(&image).expect_same(&run(&root));
+            };
+            same(&[&["/usr/bin/md5sum", "/usr/bin/md5sum"], &FILES[..]].concat());
+            // Sizes of directories are the file system's own.
+            let facts = ["-printf", "%p %y %m %n %U %G %T@ %l\n"];
+            same(&[&["/usr/bin/find", "/tree"], &facts[..]].concat());
+            same(&["/usr/bin/find", "/tree", "-type", "f", "-printf", "%p %s\n"]);
+        }
+    }
+
+    fn an_image_is_read_only_but_under_an_overlay(on) {
+        let folder = data::folder();
+        let (_, image) = erofs_root(folder.path(), &[]);
+        let before = fs::read(&image).unwrap();
+        let run = |options: &[&str], command: &[&str]| on.run(command).root(&image).option(options).outcome();
+        let refused = run(&[], &["/usr/bin/touch", "/tree/new"]).expect_status(1);
+        assert!(refused.err().contains("Read-only file system"), "{}", refused.err());
+        run(&["--overlay"], &["/usr/bin/touch", "/tree/new"]).expect_status(0);
+        let copied = ["/usr/bin/dd", "if=/tree/random", "of=/tree/empty", "bs=65536", "status=none"];
+        run(&["--overlay"], &copied).expect_status(0).expect_out("");
+        run(&["--rw"], &["/usr/bin/cat"]).expect_status(125).expect_line(&["--rw", "erofs", "--overlay"]);
+        assert!(fs::read(&image).unwrap() == before, "the image has changed");
+    }
+
+    fn an_image_is_mounted_beside_a_directory(on) {
+        let folder = data::folder();
+        let (root, image) = erofs_root(folder.path(), &[]);
+        let disk = format!("{}:ro", image.display());
+        let text = fs::read(root.join("tree/sub/text")).unwrap();
+        let asked = ["--disk", &disk, "--mount", "erofs:/dev/vda:/mnt"];
+        let outcome = on.run(&["cat", "/mnt/tree/sub/text"]).option(&asked).outcome().expect_status(0);
+        assert!(outcome.stdout == text, "not the same bytes");
+        let listed = root_with("/dev/vda /mnt erofs ro\n");
+        let vm = run_in(on, listed.path(), &["cat", "/mnt/tree/sub/text"]).option(&["--disk", &disk]);
+        assert!(vm.outcome().expect_status(0).stdout == text, "not the same bytes");
+        let vm = on.run(&["/usr/bin/cat", "/tree/sub/text"]).option(&["--disk", &disk, "--rootfs", "rofs"]);
+        assert!(vm.outcome().expect_status(0).stdout == text, "not the same bytes");
+    }
+
+    fn images_that_are_damaged_are_refused(on) {
+        let folder = data::folder();
+        let (_, image) = erofs_root(folder.path(), &[]);
+        let whole = fs::read(&image).unwrap();
+        let run = |name: &str, bytes: &[u8]| {
+            let path = data::file(folder.path(), name, bytes);
+            on.run(&["/usr/bin/md5sum", "/tree/random"]).root(&path).outcome()
+        };
+        let mut corrupt = whole.clone();
+        corrupt[1024 + 16..1024 + 48].fill(0xa5);
+        run("corrupt", &corrupt).expect_status(125).expect_line(&["vda", "damaged"]);
+        // The root directory is there, and what the program needs of the rest is not.
+        let outcome = run("cut", &whole[..whole.len() / 2]);
+        assert_ne!(outcome.status, 0, "{}", outcome.err());
+        run("other", b"#!/bin/sh\n").expect_status(125).expect_line(&["other", "not a directory", "23 21 2f 62 69 6e"]);
+    }
+}

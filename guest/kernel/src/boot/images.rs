@@ -1,14 +1,25 @@
 //! File systems in images: what is on a disk, and mounting it.
 
 use super::root::Found;
+use super::shares;
 use crate::drivers::blk::{self, Disk};
+use crate::fs::block_device;
+use crate::fs::stat::join_device;
+use crate::task;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use diolkos_common::image::{HEAD, Image, recognise};
+use diolkos_erofs::Mount;
+use diolkos_pages::{Frames, Surroundings};
+use diolkos_vfs::MountSpec;
 use diolkos_vfs::block::Block;
+use spin::Mutex;
+
+/// Every mounted image, so that each can give memory back.
+static MOUNTED: Mutex<Vec<Arc<Mount>>> = Mutex::new(Vec::new());
 
 /// The first disk that holds a file system of this kind, `erofs` or `ext4`.
 ///
@@ -50,5 +61,46 @@ pub fn on_disk(disk: Arc<Disk>, fs_type: &str) -> Result<Found, String> {
     if held != fs_type {
         return Err(format!("{name} holds {held}"));
     }
-    Err(format!("{name}: {fs_type} cannot be mounted by this kernel yet"))
+    if fs_type != "erofs" {
+        return Err(format!("{name}: {fs_type} cannot be mounted by this kernel yet"));
+    }
+    // As on Linux it bears the disk's number.
+    let (major, minor) = block_device::number(&disk);
+    let mount = Mount::new(disk, Arc::new(Memory), join_device(major, minor));
+    let mount = mount.map_err(|error| format!("{name}: {error}"))?;
+    let root = mount.root().map_err(|errno| format!("{name}: its root directory cannot be read: {errno}"))?;
+    MOUNTED.lock().push(mount);
+    let spec = MountSpec {
+        source: format!("/dev/{name}"),
+        fs_type: fs_type.to_string(),
+        options: "relatime".to_string(),
+        read_only: true,
+    };
+    Ok(Found { root, spec })
+}
+
+/// What is around an image's page cache.
+struct Memory;
+
+impl Surroundings for Memory {
+    fn frames(&self) -> &dyn Frames {
+        &shares::Machine
+    }
+
+    fn pause(&self) {
+        task::pause();
+    }
+}
+
+/// Has the images give back up to `pages` pages, and says how many they gave.
+pub fn give_back(pages: usize) -> usize {
+    let mounted = MOUNTED.lock().clone();
+    let mut given = 0;
+    for mount in mounted {
+        if given >= pages {
+            break;
+        }
+        given += mount.reclaim(pages - given);
+    }
+    given
 }

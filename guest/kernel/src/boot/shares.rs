@@ -1,6 +1,6 @@
 //! The shares: mounting them, what they count, taking them down; and what the machine does for their file system.
 
-use super::options;
+use super::{images, options};
 use crate::drivers::fs::{FsDevice, by_tag, tags};
 use crate::fs::devices;
 use crate::mm::{forget, frames, losses, reclaim, revoke};
@@ -24,7 +24,7 @@ static SHARES: Mutex<Vec<Arc<Mount>>> = Mutex::new(Vec::new());
 static ROOTS: Mutex<Vec<(String, Arc<dyn Inode>)>> = Mutex::new(Vec::new());
 
 /// What the file system needs of the machine.
-struct Machine;
+pub struct Machine;
 
 impl Platform for Machine {
     fn now_ns(&self) -> u64 {
@@ -82,16 +82,16 @@ unsafe impl Frames for Machine {
     }
 }
 
-/// Has the shares give back memory, one after the other.
+/// Has the shares, and then the images, give back memory, one after the other.
 pub fn give_back(pages: usize, may_wait: bool) -> usize {
     let mut given = 0;
     for mount in shares() {
         given += mount.reclaim(pages - given, may_wait);
         if given >= pages {
-            break;
+            return given;
         }
     }
-    given
+    given + images::give_back(pages - given)
 }
 
 /// How a share appears among the mounts.
