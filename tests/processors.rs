@@ -4,7 +4,6 @@ use crate::data;
 use crate::each_platform;
 use crate::linux_sources::{Libc, compiled};
 use crate::observation::figure;
-use crate::platform::Platform;
 use std::path::Path;
 
 /// What a program can ask the machine of its processors, in one line.

@@ -372,7 +372,7 @@ mod tests {
     fn run(words: &[&str]) -> Result<RunOptions, clap::Error> {
         match Arguments::try_parse_from([&["diolkos", "run"], words].concat())?.command {
             Command::Run(options) => Ok(options),
-            Command::Serve(_) | Command::Bench(_) => unreachable!("the word is run"),
+            Command::Serve(_) | Command::Bench(_) | Command::Image(_) => unreachable!("the word is run"),
         }
     }
 
