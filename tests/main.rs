@@ -21,6 +21,7 @@ mod exerciser;
 mod failures;
 mod file_operations;
 mod files;
+mod images;
 mod linux_files;
 mod linux_guest;
 mod linux_kernel;

@@ -144,7 +144,7 @@ fn install(root: &Path, program: &str) {
 }
 
 /// A root with a few programs and a tree of files of all kinds.
-fn small_root(folder: &Path) -> PathBuf {
+pub fn small_root(folder: &Path) -> PathBuf {
     let root = folder.join("root");
     let tree = root.join("tree");
     fs::create_dir_all(tree.join("sub/deep")).unwrap();
@@ -163,7 +163,7 @@ fn small_root(folder: &Path) -> PathBuf {
     root
 }
 
-const FILES: [&str; 6] =
+pub const FILES: [&str; 6] =
     ["tree/random", "tree/empty", "tree/sub/text", "tree/sub/link", "tree/sub/hard", "tree/sub/deep/entry-299"];
 
 /// A cpio archive, packed by `packer` if one is named, of the root that [`erofs_root`] puts into images.

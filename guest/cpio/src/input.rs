@@ -6,6 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
+use ruzstd::decoding::errors::FrameDecoderError;
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 /// A stream of bytes.
@@ -30,8 +31,9 @@ impl Input for &[u8] {
 /// Bytes asked for at once by what decompresses.
 const PIECE: usize = 64 << 10;
 
-/// The largest window of Zstandard, the one that every decoder has (RFC 8878, section 3.1.1.1.2) and `zstd` uses up to level 19.
-const WINDOW_MAX: u64 = 8 << 20;
+/// The largest window of Zstandard (RFC 8878, section 3.1.1.1.2), which `zstd` uses up to level 8. The decoder keeps it in
+/// one piece, and the guest has pieces of 4 MiB at most.
+const WINDOW_MAX: u64 = 2 << 20;
 
 /// An input of which some bytes were read ahead.
 pub(crate) struct Buffered<'a> {
@@ -126,7 +128,7 @@ impl Decompressor {
             Compression::Zstd => {
                 let mut decoder = Box::new(FrameDecoder::new());
                 decoder.set_max_window_size(WINDOW_MAX);
-                decoder.reset(ZstdInput(input)).map_err(|_| Error::Damaged("zstd"))?;
+                begin_frame(&mut decoder, input)?;
                 Ok(Self::Zstd(decoder))
             }
             Compression::Other(name) => Err(Error::Compression(name)),
@@ -208,6 +210,15 @@ impl ruzstd::io::Read for ZstdInput<'_, '_> {
     }
 }
 
+fn begin_frame(decoder: &mut FrameDecoder, input: &mut Buffered<'_>) -> Result<()> {
+    decoder.reset(ZstdInput(input)).map_err(|error| match error {
+        FrameDecoderError::WindowSizeTooBig { .. } => {
+            Error::Compression("zstd in windows above 2 MiB (--zstd=wlog=21)")
+        }
+        _ => Error::Damaged("zstd"),
+    })
+}
+
 fn read_zstd(decoder: &mut FrameDecoder, input: &mut Buffered<'_>, buffer: &mut [u8]) -> Result<usize> {
     while !buffer.is_empty() {
         while decoder.can_collect() == 0 && !decoder.is_finished() {
@@ -224,7 +235,7 @@ fn read_zstd(decoder: &mut FrameDecoder, input: &mut Buffered<'_>, buffer: &mut 
         if Compression::of(input.peek(4)?) != Some(Compression::Zstd) {
             break;
         }
-        decoder.reset(ZstdInput(input)).map_err(|_| Error::Damaged("zstd"))?;
+        begin_frame(decoder, input)?;
     }
     Ok(0)
 }

@@ -100,7 +100,7 @@ fn what_cpio_makes_is_unpacked_however_it_is_compressed() {
         &["gzip", "-n"],
         &["gzip", "-1"],
         &["zstd"],
-        &["zstd", "-19"],
+        &["zstd", "-19", "--zstd=wlog=21"],
         &["zstd", "--no-check", "-T2", "-B1M"],
     ];
     for command in compressors {
@@ -108,7 +108,8 @@ fn what_cpio_makes_is_unpacked_however_it_is_compressed() {
         compare(&root, dir.path());
         assert_eq!((summary.entries, summary.garbage), (16, false), "{command:?}");
     }
-    for (command, name) in [(["xz", "-c"], "xz"), (["lz4", "-l"], "lz4")] {
+    let large = "zstd in windows above 2 MiB (--zstd=wlog=21)";
+    for (command, name) in [(["xz", "-c"], "xz"), (["lz4", "-l"], "lz4"), (["zstd", "-19"], large)] {
         let error = unpacked(&filter(dir.path(), &command, &archive)).err();
         assert_eq!(error, Some(Error::Compression(name)));
     }

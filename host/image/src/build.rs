@@ -110,7 +110,7 @@ fn cpio(
         }
         Some(Compression::Gzip) => ("gzip", &["-n"], "gzip"),
         // The largest level whose window every decoder has.
-        Some(Compression::Zstd) => ("zstd", &["-q", "-T0", "-10"], "zstd"),
+        Some(Compression::Zstd) => ("zstd", &["-q", "-T0", "-10", "--zstd=wlog=21"], "zstd"),
         Some(_) => return Err(Error::Compression("cpio archives are compressed by gzip or zstd")),
     };
     let file = output.file.try_clone().map_err(at("the archive"))?;

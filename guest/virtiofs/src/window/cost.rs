@@ -9,7 +9,7 @@
 //!
 //! A large message is hardly slower than a copy out of the window: the host copies straight to the program, too. What is to be
 //! gained there is little and the price of it is many pages, so while it is paid the program would go at a fraction of its
-//! speed. Such ranges move only as fast as an *allowance* lets them, a twentieth of the time that messages take: never
+//! speed. Such ranges move only as fast as an *allowance* lets them, a twelfth of the time that messages take: never
 //! much slower than by message, and in the window in the end.
 //!
 //! That holds as long as what is bought is kept. In a full window each chunk pushes out another, which may be wanted back at
@@ -135,7 +135,9 @@ const OF_SAVINGS: u64 = 16;
 const OF_FARES: u64 = 32;
 
 /// The part of what messages cost that goes into the allowance.
-const OF_MESSAGES: u64 = 20;
+const OF_MESSAGES: u64 = 12;
+/// A range that takes less than so many times as long by message has little to gain in the window.
+const MUCH: u64 = 3;
 
 /// Pieces of a chunk that are accounted for apart.
 const PIECES: u64 = 32;
@@ -192,7 +194,7 @@ impl Costs {
         // What it cost to bring the range by message as often as that was done, and now once more.
         let fares = fare * (1 + account.times(piece, range.start, range.end));
         let pages_price = range.first * touch;
-        let little = by_message < 2 * through_window;
+        let little = by_message < MUCH * through_window;
         if fares >= pages_price && (!little || self.allowance >= pages_price) {
             if range.presence == Presence::Mapped {
                 self.spend(if little { pages_price } else { 0 });

@@ -86,7 +86,7 @@ fn large_reads_are_never_much_slower_than_by_message_and_end_up_in_the_window() 
             let (way, cost) = model.spend(step * len % (chunks * CHUNK), len, None);
             paid += cost;
             messages += START.message + len / PAGE * START.message_page;
-            assert!(paid <= messages + messages / 16 + START.map, "{len}, {chunks}, step {step}: {paid}, {messages}");
+            assert!(paid <= messages + messages / 10 + START.map, "{len}, {chunks}, step {step}: {paid}, {messages}");
             assert!(step < steps - chunks || way == Way::Window, "{len}, {chunks}: by message at the end");
         }
         assert!(paid < messages * 9 / 10, "{len}, {chunks}: {paid}, {messages} by message");
