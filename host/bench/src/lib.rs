@@ -24,6 +24,7 @@ mod counters;
 mod data;
 mod figures;
 mod fio;
+mod head;
 mod job;
 mod machine;
 mod micro;

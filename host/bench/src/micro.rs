@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use thiserror::Error;
 
 use crate::counters::Counters;
 use crate::data::Data;
 use crate::figures::Figures;
+use crate::head::{Head, Member};
 use crate::job::{Job, Set};
-use crate::machine::{self, Machine};
+use crate::machine;
 use crate::number::{rough, short};
 use crate::progress::Progress;
-use crate::report::{Member, Report, Run, SCHEMA, rows};
+use crate::report::{Report, Run, SCHEMA, rows};
 use crate::runner::{Failure, Runner};
 use crate::settings::Settings;
 use crate::system::{self, Context, Finder, Kind, System, Task};
@@ -67,18 +68,10 @@ fn measure(
     let context = Context { diolkos: &settings.diolkos, version: &settings.version, peers: &settings.peers, finder };
     let (members, systems) = find_systems(&selection.systems, &context, runner)?;
     let mut report = Report {
-        schema: SCHEMA,
-        version: settings.version.clone(),
-        command: settings.command.clone(),
-        began: now(),
-        ended: 0,
-        interrupted: false,
-        machine: Machine::here(),
+        head: Head::begin(SCHEMA, &settings.version, &settings.command, members),
         file_system: machine::file_system(&settings.folder.canonicalize().unwrap_or_default()),
         fio: fio_version,
-        load: [machine::load(), None],
         amounts: amounts.clone(),
-        systems: members,
         runs: Vec::new(),
         rows: Vec::new(),
     };
@@ -88,7 +81,7 @@ fn measure(
         runs.insert(system.kind(), amounts.rounds * u32::try_from(jobs).unwrap_or(u32::MAX));
     }
     let mut progress = Progress::new(out, runs, amounts);
-    for member in &report.systems {
+    for member in &report.head.systems {
         if let Some(missing) = &member.missing {
             progress.say(&format!("{} is missing: {}; {}", member.system.name(), missing.why, missing.remedy));
         }
@@ -102,21 +95,15 @@ fn measure(
     sets.sort_unstable();
     sets.dedup();
     let data = Data::new(&settings.folder, &settings.diolkos, &sets, amounts).map_err(Error::Data)?;
-    let bench = Bench { settings, fio, data, cores: report.machine.cores };
-    report.interrupted = !bench.rounds(&systems, runner, &mut progress, &mut report.runs)?;
-    report.load[1] = machine::load();
-    report.ended = now();
-    if report.interrupted && report.runs.is_empty() {
+    let bench = Bench { settings, fio, data, cores: report.head.machine.cores };
+    let whole = bench.rounds(&systems, runner, &mut progress, &mut report.runs)?;
+    report.head.end(!whole);
+    if report.head.interrupted && report.runs.is_empty() {
         return Err(Error::Stopped);
     }
     let kinds: Vec<Kind> = systems.iter().map(|system| system.kind()).collect();
     report.rows = rows(&selection.jobs, &kinds, &report.runs);
     Ok(report)
-}
-
-/// Seconds since 1970.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 /// fio's path and version; neither is looked for if it is not needed.

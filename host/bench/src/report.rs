@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use crate::counters::Counters;
 use crate::figures::{Figures, Spread};
+use crate::head::Head;
 use crate::job::{Group, Job};
-use crate::machine::Machine;
 use crate::settings::Amounts;
-use crate::system::{Kind, Missing};
+use crate::system::Kind;
 
 /// Name and version of the layout of the JSON.
 pub const SCHEMA: &str = "diolkos-bench-micro/1";
@@ -20,47 +20,19 @@ pub const SCHEMA: &str = "diolkos-bench-micro/1";
 /// Everything that a run found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// Name and version of this layout.
-    pub schema: &'static str,
-    /// The version of Diolkos.
-    pub version: String,
-    /// The command line that asked for it.
-    pub command: Vec<String>,
-    /// Seconds since 1970.
-    pub began: u64,
-    /// Seconds since 1970.
-    pub ended: u64,
-    /// Whether the user stopped it before its end.
-    pub interrupted: bool,
-    /// The computer.
-    pub machine: Machine,
+    /// Who measured, where and when.
+    #[serde(flatten)]
+    pub head: Head,
     /// The kind of file system that the files lay on.
     pub file_system: String,
     /// The version of fio; nothing if no job needed it.
     pub fio: Option<String>,
-    /// The load average of the last minute when it began, and when it ended.
-    pub load: [Option<f64>; 2],
     /// How much of everything.
     pub amounts: Amounts,
-    /// Who took part, and who is missing.
-    pub systems: Vec<Member>,
     /// Every run of a job by a system, in the order in which they were done.
     pub runs: Vec<Run>,
     /// What the runs of each job by each system come to together.
     pub rows: Vec<Row>,
-}
-
-/// A system that was asked for.
-#[derive(Debug, Clone, Serialize)]
-pub struct Member {
-    /// Which.
-    pub system: Kind,
-    /// What it is.
-    pub title: &'static str,
-    /// What was found; nothing if it is missing.
-    pub version: Option<String>,
-    /// Why it is missing.
-    pub missing: Option<Missing>,
 }
 
 /// One run of a job by a system.

@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use crate::figures::Spread;
+use crate::head::{Head, Member};
 use crate::job::Group;
-use crate::machine::Machine;
 use crate::number::{rough, short};
-use crate::report::{Member, Report, Row};
+use crate::report::{Report, Row};
 use crate::system::Kind;
 
 /// The whole report as text: the circumstances, all figures, and their ratios to the host's.
@@ -27,10 +27,9 @@ pub fn table(report: &Report) -> String {
 }
 
 fn circumstances(report: &Report) -> String {
-    let machine = &report.machine;
-    let load = report.load.map(|load| load.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.2}")));
+    let load = report.head.load.map(|load| load.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.2}")));
     let amounts = &report.amounts;
-    let mut out = computer(&report.version, &report.command, machine);
+    let mut out = computer(&report.head);
     let _ = writeln!(
         out,
         "files of {} MiB on {}; {} rounds of {} s each; took {}; load average {} at the beginning, {} at the end",
@@ -38,22 +37,24 @@ fn circumstances(report: &Report) -> String {
         report.file_system,
         amounts.rounds,
         amounts.time.as_secs_f64(),
-        rough(report.ended.saturating_sub(report.began) as f64),
+        rough(report.head.ended.saturating_sub(report.head.began) as f64),
         load[0],
         load[1],
     );
     if let Some(fio) = &report.fio {
         let _ = writeln!(out, "{fio}");
     }
-    out.push_str(&members(&report.systems));
+    out.push_str(&members(&report.head.systems));
     out
 }
 
 /// What was asked for, and of which computer.
-pub fn computer(version: &str, command: &[String], machine: &Machine) -> String {
+pub fn computer(head: &Head) -> String {
+    let machine = &head.machine;
     format!(
-        "diolkos {version}: {}\n{}, {} cores, {} GiB{}; {}\n",
-        command.join(" "),
+        "diolkos {}: {}\n{}, {} cores, {} GiB{}; {}\n",
+        head.version,
+        head.command.join(" "),
         machine.processor,
         machine.cores,
         short(machine.memory as f64 / f64::from(1 << 30)),
@@ -128,6 +129,7 @@ fn scaled(spread: Spread, unit: f64) -> Spread {
 /// A line a job, a column a system; nothing if there is nothing to compare.
 fn ratios(report: &Report) -> String {
     let others: Vec<Kind> = report
+        .head
         .systems
         .iter()
         .map(|member| member.system)
@@ -166,7 +168,7 @@ fn notes(report: &Report) -> String {
     for (run, error) in failures {
         let _ = writeln!(out, "  {} on {}, round {}: {error}", run.job, run.system.name(), run.round);
     }
-    if report.interrupted {
+    if report.head.interrupted {
         out.push_str("\nstopped before the end: what is above is what there was until then\n");
     }
     out

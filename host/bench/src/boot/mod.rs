@@ -17,9 +17,10 @@ pub use report::{BootReport, BootRow, table};
 
 use crate::counters::Counters;
 use crate::data::Data;
+use crate::head::Head;
 use crate::job::{Group, Job, Work};
-use crate::machine::{self, Machine};
-use crate::micro::{Error, find_systems, now};
+use crate::machine;
+use crate::micro::{Error, find_systems};
 use crate::number::short;
 use crate::runner::{Failure, Runner};
 use crate::settings::{Amounts, Peers};
@@ -93,21 +94,14 @@ fn measure(
     let amounts = Amounts { size: 0, names: 0, time: Duration::ZERO, ramp: Duration::ZERO, rounds: settings.rounds };
     let data = Data::new(&settings.folder, &settings.diolkos, &[], &amounts).map_err(Error::Data)?;
     let mut report = BootReport {
-        schema: SCHEMA,
-        version: settings.version.clone(),
-        command: settings.command.clone(),
-        began: now(),
-        ended: 0,
-        interrupted: false,
-        machine: Machine::here(),
-        load: [machine::load(), None],
+        head: Head::begin(SCHEMA, &settings.version, &settings.command, members),
         rounds: settings.rounds,
-        systems: members,
         programs: Vec::new(),
         runs: Vec::new(),
         rows: Vec::new(),
     };
-    for member in report.systems.iter().filter_map(|member| Some((member.system.name(), member.missing.as_ref()?))) {
+    for member in report.head.systems.iter().filter_map(|member| Some((member.system.name(), member.missing.as_ref()?)))
+    {
         let _ = writeln!(out, "{} is missing: {}; {}", member.0, member.1.why, member.1.remedy);
     }
     let mut jobs = Vec::new();
@@ -125,11 +119,10 @@ fn measure(
             (*program, Job { name: program.name().to_owned(), group: Group::Starts, work: Work::Start(command) })
         }));
     }
-    let bench = Bench { data, amounts, cores: report.machine.cores };
-    report.interrupted = !bench.rounds(&systems, &jobs, runner, out, &mut report.runs)?;
-    report.load[1] = machine::load();
-    report.ended = now();
-    if report.interrupted && report.runs.is_empty() {
+    let bench = Bench { data, amounts, cores: report.head.machine.cores };
+    let whole = bench.rounds(&systems, &jobs, runner, out, &mut report.runs)?;
+    report.head.end(!whole);
+    if report.head.interrupted && report.runs.is_empty() {
         return Err(Error::Stopped);
     }
     report.rows = rows(&report.runs);

@@ -11,9 +11,8 @@ use serde::Serialize;
 use super::Program;
 use crate::counters::Counters;
 use crate::figures::Spread;
-use crate::machine::Machine;
+use crate::head::Head;
 use crate::number::{rough, short};
-use crate::report::Member;
 use crate::system::{Kind, Missing};
 use crate::table::{align, computer, members};
 
@@ -23,26 +22,11 @@ pub const SCHEMA: &str = "diolkos-bench-boot/1";
 /// Everything that a run found.
 #[derive(Debug, Clone, Serialize)]
 pub struct BootReport {
-    /// Name and version of this layout.
-    pub schema: &'static str,
-    /// The version of Diolkos.
-    pub version: String,
-    /// The command line that asked for it.
-    pub command: Vec<String>,
-    /// Seconds since 1970.
-    pub began: u64,
-    /// Seconds since 1970.
-    pub ended: u64,
-    /// Whether the user stopped it before its end.
-    pub interrupted: bool,
-    /// The computer.
-    pub machine: Machine,
-    /// The load average of the last minute when it began, and when it ended.
-    pub load: [Option<f64>; 2],
+    /// Who measured, where and when.
+    #[serde(flatten)]
+    pub head: Head,
     /// How often everything was started.
     pub rounds: u32,
-    /// Who took part, and who is missing.
-    pub systems: Vec<Member>,
     /// What was started, and what is missing.
     pub programs: Vec<Choice>,
     /// Every start, in the order in which they were made.
@@ -151,17 +135,17 @@ pub fn rows(runs: &[Start]) -> Vec<BootRow> {
 
 /// The whole report as text for a terminal.
 pub fn table(report: &BootReport) -> String {
-    let load = report.load.map(|load| load.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.2}")));
-    let mut out = computer(&report.version, &report.command, &report.machine);
+    let load = report.head.load.map(|load| load.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.2}")));
+    let mut out = computer(&report.head);
     let _ = writeln!(
         out,
         "{} rounds; took {}; load average {} at the beginning, {} at the end",
         report.rounds,
-        rough(report.ended.saturating_sub(report.began) as f64),
+        rough(report.head.ended.saturating_sub(report.head.began) as f64),
         load[0],
         load[1]
     );
-    out.push_str(&members(&report.systems));
+    out.push_str(&members(&report.head.systems));
     for choice in &report.programs {
         if let Some(missing) = &choice.missing {
             let _ = writeln!(out, "  {:<10} MISSING: {}; {}", choice.program.name(), missing.why, missing.remedy);
@@ -204,7 +188,7 @@ fn notes(report: &BootReport) -> String {
                 writeln!(out, "failed: {} on {}, round {}: {error}", run.program.name(), run.system.name(), run.round);
         }
     }
-    if report.interrupted {
+    if report.head.interrupted {
         out.push_str("stopped before the end: what is above is what there was until then\n");
     }
     out

@@ -98,7 +98,9 @@ fn the_user_can_stop_it_at_any_time() {
         let mut runner = Invented { stop_after, ..invented() };
         match run(&["host", "true"], &ALL, &mut runner) {
             Err(Error::Stopped) => assert!(stop_after < 2),
-            Ok((report, _)) => assert_eq!((report.interrupted, report.runs.len()), (stop_after < 3, stop_after - 1)),
+            Ok((report, _)) => {
+                assert_eq!((report.head.interrupted, report.runs.len()), (stop_after < 3, stop_after - 1))
+            }
             Err(error) => panic!("{error}"),
         }
     }

@@ -132,7 +132,7 @@ fn systems_take_turns_at_every_job_of_every_round() {
     assert_eq!(order, [round(1), round(2)].concat());
     assert!(progress.contains("[12/12] round 2, stat-files, nodax: 500 thousand a second"), "{progress}");
     assert!(progress.contains(" left\n"), "{progress}");
-    assert!(!report.interrupted && !report.has_failures());
+    assert!(!report.head.interrupted && !report.has_failures());
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn peers_do_the_same_in_their_own_way() {
     let mut runner = Recorded::default();
     let only = ["qemu-linux", "gvisor", "uml", "randwrite-4k", "stat-files"];
     let (report, _) = run(&EVERYTHING, &only, 1, &mut runner).unwrap();
-    assert!(report.systems.iter().all(|member| member.missing.is_none()), "{:?}", report.systems);
+    assert!(report.head.systems.iter().all(|member| member.missing.is_none()), "{:?}", report.head.systems);
     assert!(!report.has_failures() && report.runs.len() == 6, "{:?}", report.runs);
     let command = |system: Kind| report.runs.iter().find(|run| run.system == system).unwrap().command.join(" ");
     let linux = command(Kind::QemuLinux);
@@ -237,7 +237,7 @@ fn charts_are_drawn_of_every_group_that_was_measured() {
 #[test]
 fn what_is_missing_is_told_with_what_to_do() {
     let (report, progress) = run(&["bin/fio"], &["read-4k"], 1, &mut Recorded::default()).unwrap();
-    let missing: Vec<_> = report.systems.iter().filter(|member| member.missing.is_some()).collect();
+    let missing: Vec<_> = report.head.systems.iter().filter(|member| member.missing.is_some()).collect();
     assert_eq!(missing.len(), Kind::ALL.len() - 1, "all but the host: {missing:?}");
     let text = table(&report);
     for member in missing {
@@ -248,7 +248,7 @@ fn what_is_missing_is_told_with_what_to_do() {
     }
     let (report, _) =
         run(&["bin/fio", "bin/qemu-system-x86_64"], &["host", "qemu", "read-4k"], 1, &mut Recorded::default()).unwrap();
-    let why = report.systems[1].missing.clone().unwrap();
+    let why = report.head.systems[1].missing.clone().unwrap();
     assert!(why.why.contains("virtiofsd") && why.remedy.contains("--virtiofsd"), "{why:?}");
 }
 
@@ -279,7 +279,7 @@ fn the_user_may_stop_it_and_keeps_what_there_is() {
     // One for fio's version, three for runs.
     let mut runner = Recorded { patience: 4, ..Recorded::default() };
     let (report, _) = run(&EVERYTHING, &["host", "dax", "read-*"], 1, &mut runner).unwrap();
-    assert!(report.interrupted && report.runs.len() == 3);
+    assert!(report.head.interrupted && report.runs.len() == 3);
     assert!(table(&report).contains("stopped before the end"));
     let mut runner = Recorded { patience: 1, ..Recorded::default() };
     assert!(matches!(run(&EVERYTHING, &["host", "read-4k"], 1, &mut runner), Err(Error::Stopped)));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
+use diolkos_bench::Peers;
 
 use crate::memory_size::MemorySize;
 
@@ -58,7 +59,32 @@ pub struct MicroOptions {
     #[arg(long, value_name = "ROUNDS")]
     pub repeat: Option<u32>,
 
-    /// Make the files in a new folder of this one, on the file system to be measured
+    #[command(flatten)]
+    pub common: CommonOptions,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct BootOptions {
+    /// Only these systems and programs; a list of names
+    ///
+    /// Where the list names no system all take part, and so do programs. A name that is wrong is answered with all there are.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub only: Vec<String>,
+
+    /// How often everything is started
+    #[arg(long, value_name = "ROUNDS", default_value_t = 11)]
+    pub repeat: u32,
+
+    #[command(flatten)]
+    pub common: CommonOptions,
+}
+
+/// What every measurement is told.
+#[derive(Debug, clap::Args)]
+pub struct CommonOptions {
+    /// Make files in a new folder of this one
+    ///
+    /// It says which file system is measured, and guests must see it by the same name.
     #[arg(long, value_name = "PATH", default_value = "/var/tmp")]
     pub dir: PathBuf,
 
@@ -79,37 +105,11 @@ pub struct MicroOptions {
     pub charts: Option<PathBuf>,
 }
 
-#[derive(Debug, clap::Args)]
-pub struct BootOptions {
-    /// Only these systems and programs; a list of names
-    ///
-    /// Where the list names no system all take part, and so do programs. A name that is wrong is answered with all there are.
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub only: Vec<String>,
-
-    /// How often everything is started
-    #[arg(long, value_name = "ROUNDS", default_value_t = 11)]
-    pub repeat: u32,
-
-    /// Make our own programs in a new folder of this one, which guests must see by the same name
-    #[arg(long, value_name = "PATH", default_value = "/var/tmp")]
-    pub dir: PathBuf,
-
-    /// Write everything that was found to FILE
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-
-    /// The daemon that serves guests of QEMU, if it is not where packages put it
-    #[arg(long, value_name = "PROGRAM")]
-    pub virtiofsd: Option<PathBuf>,
-
-    /// The kernel of the Linux guest: a folder with boot/vmlinuz-* and lib/modules, as in Debian's package [default: /]
-    #[arg(long, value_name = "FOLDER")]
-    pub linux: Option<PathBuf>,
-
-    /// Draw charts into FOLDER, as SVG and PNG
-    #[arg(long, value_name = "FOLDER")]
-    pub charts: Option<PathBuf>,
+impl CommonOptions {
+    /// Where to find whom Diolkos is compared with.
+    pub fn peers(&self) -> Peers {
+        Peers { virtiofsd: self.virtiofsd.clone(), linux: self.linux.clone() }
+    }
 }
 
 /// The hidden commands; [`diolkos_bench::worker::Work`] says what they do.

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use diolkos_bench::worker::{self, Work};
 use diolkos_bench::{
-    Amounts, BootReport, BootSettings, Peers, Processes, Report, Selection, Settings, boot, boot_table, draw,
-    draw_boot, micro, select_boot, table,
+    Amounts, BootReport, BootSettings, Processes, Report, Selection, Settings, boot, boot_table, draw, draw_boot,
+    micro, select_boot, table,
 };
 use signal_hook::flag;
 
-use self::args::{BenchCommand, BootOptions, MicroOptions, Worker};
+use self::args::{BenchCommand, BootOptions, CommonOptions, MicroOptions, Worker};
 use crate::signals::watched;
 use crate::verdict::{OWN_FAILURE, say};
 
@@ -43,9 +43,7 @@ pub fn bench(command: BenchCommand) -> ExitCode {
 /// Why nothing was measured, or could be reported.
 fn measure_files(options: &MicroOptions) -> Result<u8, String> {
     let settings = settings(options)?;
-    supervise(options.json.as_deref(), options.charts.as_deref(), |processes| {
-        micro(&settings, processes, &mut std::io::stderr())
-    })
+    supervise(&options.common, |processes| micro(&settings, processes, &mut std::io::stderr()))
 }
 
 /// # Errors
@@ -56,15 +54,13 @@ fn measure_starts(options: &BootOptions) -> Result<u8, String> {
         diolkos: this_program()?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         command: this_command(),
-        folder: options.dir.clone(),
+        folder: options.common.dir.clone(),
         systems,
         programs,
         rounds: options.repeat,
-        peers: Peers { virtiofsd: options.virtiofsd.clone(), linux: options.linux.clone() },
+        peers: options.common.peers(),
     };
-    supervise(options.json.as_deref(), options.charts.as_deref(), |processes| {
-        boot(&settings, processes, &mut std::io::stderr())
-    })
+    supervise(&options.common, |processes| boot(&settings, processes, &mut std::io::stderr()))
 }
 
 /// What a measurement found, and the ways to show it.
@@ -81,7 +77,7 @@ impl Findings for Report {
         table(self)
     }
     fn is_interrupted(&self) -> bool {
-        self.interrupted
+        self.head.interrupted
     }
     fn has_failures(&self) -> bool {
         self.has_failures()
@@ -99,7 +95,7 @@ impl Findings for BootReport {
         boot_table(self)
     }
     fn is_interrupted(&self) -> bool {
-        self.interrupted
+        self.head.interrupted
     }
     fn has_failures(&self) -> bool {
         self.has_failures()
@@ -117,15 +113,14 @@ impl Findings for BootReport {
 /// # Errors
 /// Why nothing was measured, or could be reported.
 fn supervise<F: Findings>(
-    json: Option<&Path>,
-    charts: Option<&Path>,
+    options: &CommonOptions,
     measure: impl FnOnce(&mut Processes) -> Result<F, diolkos_bench::Error>,
 ) -> Result<u8, String> {
     // Before the first measurement: it would be a pity to find out afterwards.
-    if let Some(path) = json {
+    if let Some(path) = &options.json {
         std::fs::write(path, "").map_err(|error| format!("--json {}: {error}", path.display()))?;
     }
-    if let Some(folder) = charts {
+    if let Some(folder) = &options.charts {
         std::fs::create_dir_all(folder).map_err(|error| format!("--charts {}: {error}", folder.display()))?;
     }
     let signal = Arc::new(AtomicUsize::new(0));
@@ -144,10 +139,10 @@ fn supervise<F: Findings>(
         Err(error) => return Err(error.to_string()),
     };
     print(&found.text())?;
-    if let Some(path) = json {
+    if let Some(path) = &options.json {
         found.write_json(path).map_err(|error| format!("--json {}: {error}", path.display()))?;
     }
-    if let Some(folder) = charts {
+    if let Some(folder) = &options.charts {
         found.draw(folder).map_err(|error| format!("--charts: {error}"))?;
     }
     Ok(match (found.is_interrupted(), found.has_failures()) {
@@ -183,10 +178,10 @@ fn settings(options: &MicroOptions) -> Result<Settings, String> {
         diolkos: this_program()?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         command: this_command(),
-        folder: PathBuf::clone(&options.dir),
+        folder: PathBuf::clone(&options.common.dir),
         selection: Selection::of(&options.only)?,
         amounts,
-        peers: Peers { virtiofsd: options.virtiofsd.clone(), linux: options.linux.clone() },
+        peers: options.common.peers(),
     })
 }
 
