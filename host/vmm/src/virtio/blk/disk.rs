@@ -180,7 +180,7 @@ impl Disk {
     /// Fills `to` from byte `at` on. The caller has checked that the disk has as much.
     ///
     /// # Errors
-    /// [`DiskError::Short`], or the host's.
+    /// That it is short (`DiskError::Short`), or the host's.
     pub fn read(&self, at: u64, to: &Segments<'_>) -> Result<(), DiskError> {
         count(&self.counters.reads, 1);
         count(&self.counters.read_bytes, to.len() as u64);
@@ -198,7 +198,7 @@ impl Disk {
     /// Writes all of `from` at byte `at`. The caller has checked that the disk has as much.
     ///
     /// # Errors
-    /// [`DiskError::ReadOnly`], or the host's.
+    /// That it may not be written to (`DiskError::ReadOnly`), or the host's.
     pub fn write(&self, at: u64, from: &Segments<'_>) -> Result<(), DiskError> {
         self.check_writable()?;
         count(&self.counters.writes, 1);
