@@ -45,7 +45,7 @@ pub(crate) fn write(root: &Path, entries: &[Entry], out: &mut dyn Write, progres
         }
         let host = root.join(&entry.path);
         let (ino, first) = numbers.of(entry);
-        let content = first.then(|| Body::of(&host, entry)).transpose()?.unwrap_or(Body::Nothing);
+        let content = first.then(|| Body::of(root, &host, entry)).transpose()?.unwrap_or(Body::Nothing);
         let header = Header { ino, ..header(&host, entry, content.len())? };
         let name = if entry.path.as_os_str().is_empty() { b"." } else { entry.path.as_os_str().as_bytes() };
         if name.len() >= NAME_MAX {
@@ -67,12 +67,12 @@ enum Body {
 }
 
 impl Body {
-    fn of(host: &Path, entry: &Entry) -> Result<Self> {
+    fn of(root: &Path, host: &Path, entry: &Entry) -> Result<Self> {
         let kind = entry.metadata.file_type();
         Ok(if kind.is_symlink() {
             Self::Target(fs::read_link(host).map_err(at(host))?.into_os_string().into_encoded_bytes())
         } else if kind.is_file() {
-            Self::Content(File::open(host).map_err(at(host))?, entry.metadata.len())
+            Self::Content(entry.open(root)?, entry.metadata.len())
         } else {
             Self::Nothing
         })

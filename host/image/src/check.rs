@@ -91,7 +91,7 @@ impl Check<'_> {
                 return Err(differs("its device number".to_string()));
             }
         } else if first {
-            compare(&host, metadata.len(), node, reader)?;
+            compare(entry.open(self.root)?, &host, node, reader)?;
         }
         Ok(())
     }
@@ -113,11 +113,12 @@ impl Check<'_> {
     }
 }
 
-fn compare(host: &Path, len: u64, node: &Node, reader: &mut Reader<'_>) -> Result<()> {
+/// Compares the content of a file of the host, at `host`, with that of the image's.
+fn compare(mut file: File, host: &Path, node: &Node, reader: &mut Reader<'_>) -> Result<()> {
+    let len = file.metadata().map_err(at(host))?.len();
     if node.size != len {
         return Err(differs(&node.path, format!("it has {} bytes", node.size)));
     }
-    let mut file = File::open(host).map_err(at(host))?;
     let (mut here, mut there) = (vec![0; PIECE], vec![0; PIECE]);
     let mut done = 0;
     while done < len {
