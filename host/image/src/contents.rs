@@ -5,6 +5,7 @@ use diolkos_cpio::Input;
 use diolkos_erofs::{Erofs, Inode};
 use diolkos_vfs::FileType;
 use diolkos_vfs::block::Block;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -84,6 +85,7 @@ pub fn visit(file: &File, path: &Path, each: &mut Visitor<'_>) -> Result<()> {
 fn visit_erofs(fs: &Erofs, image: &dyn Fn(String) -> Error, each: &mut Visitor<'_>) -> Result<()> {
     let bad = |error: diolkos_erofs::Error| image(error.to_string());
     let mut left = vec![(fs.root(), Vec::new())];
+    let mut directories = HashSet::new();
     while let Some((nid, path)) = left.pop() {
         let inode = fs.inode(nid).map_err(bad)?;
         let node = erofs_node(fs, &inode, path).map_err(bad)?;
@@ -97,6 +99,15 @@ fn visit_erofs(fs: &Erofs, image: &dyn Fn(String) -> Error, each: &mut Visitor<'
         if inode.file_type() != FileType::Directory {
             continue;
         }
+        // Otherwise a damaged image could have directories in themselves, and paths without end.
+        if !directories.insert(nid) {
+            let path = String::from_utf8_lossy(&node.path);
+            return Err(image(format!("its directory '{path}' has another name, too")));
+        }
+        // A path is kept for every file that is left, so none may be long.
+        if node.path.len() >= diolkos_cpio::NAME_MAX {
+            return Err(image("its directories are too deep".to_string()));
+        }
         let before = left.len();
         fs.list(&inode, 0, &mut |entry, _| {
             if entry.name != b"." && entry.name != b".." {
@@ -106,10 +117,6 @@ fn visit_erofs(fs: &Erofs, image: &dyn Fn(String) -> Error, each: &mut Visitor<'
             true
         })
         .map_err(bad)?;
-        // A damaged image may have a directory in itself.
-        if node.path.len() >= diolkos_cpio::NAME_MAX {
-            return Err(image("its directories are too deep".to_string()));
-        }
         left[before..].reverse();
     }
     Ok(())

@@ -16,7 +16,7 @@ mod output;
 mod tree;
 
 pub use build::{Compression, Format, Order, build};
-pub use contents::{Node, visit};
+pub use contents::{Node, Reader, visit};
 pub use error::{Error, Result};
 
 /// Told now and then how far the work is.

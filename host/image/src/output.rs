@@ -1,7 +1,9 @@
 //! A file that has no name until it is whole.
 
-use crate::Result;
 use crate::error::at;
+use crate::{Error, Result};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, fchmod, linkat, open};
+use rustix::io::Errno;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -15,11 +17,24 @@ pub(crate) struct Output {
 
 impl Output {
     /// A file that will be called `path`.
+    ///
+    /// # Errors
+    /// There can be no such file; or something has the name that is none, such as a device, whose place an image must not take.
     pub(crate) fn new(path: &Path) -> Result<Self> {
+        let unfit = |what| Error::Unfit { path: path.into(), what };
+        if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(unfit("it is there and not a file, so an image cannot take its place"));
+        }
         let path = std::path::absolute(path).map_err(at(path))?;
         let directory = path.parent().unwrap_or(Path::new("/"));
-        let file = tempfile::tempfile_in(directory).map_err(at(directory))?;
-        Ok(Self { file, path })
+        match open(directory, OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => Ok(Self { file: file.into(), path }),
+            // Both mean that (open(2)).
+            Err(Errno::OPNOTSUPP | Errno::ISDIR) => {
+                Err(unfit("its file system knows no files without a name (O_TMPFILE): make the image on another"))
+            }
+            Err(errno) => Err(at(directory)(errno.into())),
+        }
     }
 
     /// A name under which other processes can open it.
@@ -29,9 +44,8 @@ impl Output {
 
     /// It is whole and gets its name, in place of what may have it.
     pub(crate) fn finish(self) -> Result<()> {
-        use rustix::fs::{AtFlags, CWD, Mode, fchmod, linkat};
         use rustix::process::umask;
-        let named = |error: rustix::io::Errno| at(&self.path)(error.into());
+        let named = |error: Errno| at(&self.path)(error.into());
         let mask = umask(Mode::empty());
         umask(mask);
         fchmod(&self.file, Mode::from_raw_mode(0o666) & !mask).map_err(named)?;

@@ -97,6 +97,48 @@ fn what_cannot_be_made_leaves_what_was_there() {
 }
 
 #[test]
+fn what_an_image_cannot_replace_is_left_alone() {
+    let (dir, tree) = tree();
+    let refused = |output: &Path| build(&order(&tree, output, Format::Cpio), &mut |_| ()).unwrap_err().to_string();
+    assert!(refused(dir.path()).contains("not a file"));
+    // By another name, too; were it replaced, a device would be gone.
+    let link = dir.path().join("null");
+    symlink("/dev/null", &link).unwrap();
+    assert!(refused(&link).contains("null: it is there and not a file"));
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(refused(Path::new("/proc/image")).contains("/proc/image: its file system knows no files without a name"));
+}
+
+#[test]
+fn directories_in_themselves_are_no_end() {
+    let (dir, _) = tree();
+    let tree = dir.path().join("nest");
+    for i in 0..20 {
+        fs::create_dir_all(tree.join(format!("directory {i}"))).unwrap();
+    }
+    let image = dir.path().join("image");
+    let mkfs = |words: &[&Path]| std::process::Command::new("mkfs.erofs").args(words).output().unwrap();
+    assert!(mkfs(&[Path::new("-Enosbcrc"), &image, &tree]).status.success());
+    // Every one of them becomes the root.
+    let mut bytes = fs::read(&image).unwrap();
+    let nodes = list(&image);
+    let root = nodes[0].id.to_le_bytes();
+    for node in &nodes[1..] {
+        let place = bytes.windows(8).position(|window| window == node.id.to_le_bytes()).unwrap();
+        bytes[place..place + 8].copy_from_slice(&root);
+    }
+    fs::write(&image, bytes).unwrap();
+    let mut seen = 0;
+    let mut count = |_: &Node, _: &mut diolkos_image::Reader<'_>| {
+        seen += 1;
+        assert!(seen < 1000, "it has no end");
+        Ok(())
+    };
+    let error = visit(&File::open(&image).unwrap(), &image, &mut count).unwrap_err().to_string();
+    assert!(error.contains("its directory 'directory 0' has another name"), "{error}");
+}
+
+#[test]
 fn what_is_no_image_says_so() {
     let file = File::open("/proc/self/exe").unwrap();
     let error = visit(&file, Path::new("exe"), &mut |_, _| Ok(())).unwrap_err().to_string();
