@@ -1,5 +1,7 @@
-//! What every report begins with: who measured, where, and when.
+//! What all reports have in common: what they begin with (who measured, where, and when), and the ways to show them.
 
+use std::io;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -28,6 +30,32 @@ pub struct Head {
     pub load: [Option<f64>; 2],
     /// Who took part, and who is missing.
     pub systems: Vec<Member>,
+}
+
+/// What a measurement found, and the ways to show it.
+pub trait Findings: Serialize {
+    /// Who measured, where and when.
+    fn head(&self) -> &Head;
+
+    /// Whether a run failed.
+    fn has_failures(&self) -> bool;
+
+    /// All of it as text for a terminal.
+    fn table(&self) -> String;
+
+    /// Draws its charts into `folder`, as SVG and as PNG.
+    ///
+    /// # Errors
+    /// A file that cannot be written, and why.
+    fn draw(&self, folder: &Path) -> Result<(), String>;
+
+    /// Writes the JSON to `path`.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn write_json(&self, path: &Path) -> io::Result<()> {
+        std::fs::write(path, serde_json::to_string_pretty(self)? + "\n")
+    }
 }
 
 /// A system that was asked for.

@@ -38,12 +38,11 @@ mod system;
 mod table;
 pub mod worker;
 
-pub use boot::{BootReport, BootSettings, Program, boot, select as select_boot, table as boot_table};
-pub use charts::{draw, draw_boot};
+pub use boot::{BootReport, BootSettings, Program, boot, select as select_boot};
+pub use head::Findings;
 pub use machine::Machine;
 pub use micro::{Error, micro};
 pub use report::Report;
 pub use runner::Processes;
 pub use selection::Selection;
 pub use settings::{Amounts, Peers, Settings};
-pub use table::table;

@@ -2,17 +2,18 @@
 //!
 //! The layout is versioned ([`SCHEMA`]) and described in docs/benchmarks.md: whoever changes a field changes both.
 
-use std::io;
 use std::path::Path;
 
 use serde::Serialize;
 
+use crate::charts;
 use crate::counters::Counters;
 use crate::figures::{Figures, Spread};
-use crate::head::Head;
+use crate::head::{Findings, Head};
 use crate::job::{Group, Job};
 use crate::settings::Amounts;
 use crate::system::Kind;
+use crate::table::table;
 
 /// Name and version of the layout of the JSON.
 pub const SCHEMA: &str = "diolkos-bench-micro/1";
@@ -97,22 +98,25 @@ fn title<S: serde::Serializer>(group: &Group, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_str(group.title())
 }
 
-impl Report {
-    /// Writes the JSON to `path`.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub fn write_json(&self, path: &Path) -> io::Result<()> {
-        let mut text = serde_json::to_string_pretty(self)?;
-        text.push('\n');
-        std::fs::write(path, text)
+impl Findings for Report {
+    fn head(&self) -> &Head {
+        &self.head
     }
 
-    /// Whether a run failed.
-    pub fn has_failures(&self) -> bool {
+    fn has_failures(&self) -> bool {
         self.runs.iter().any(|run| run.error.is_some())
     }
 
+    fn table(&self) -> String {
+        table(self)
+    }
+
+    fn draw(&self, folder: &Path) -> Result<(), String> {
+        charts::draw(self, folder)
+    }
+}
+
+impl Report {
     /// Whether something was measured while others kept the processors busy.
     pub fn is_disturbed(&self) -> bool {
         self.runs.iter().any(|run| run.disturbed)

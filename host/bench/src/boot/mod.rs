@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use programs::Program;
-pub use report::{BootReport, BootRow, table};
+pub use report::{BootReport, BootRow};
 
 use crate::counters::Counters;
 use crate::data::Data;

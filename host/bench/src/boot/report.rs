@@ -3,15 +3,15 @@
 //! The layout is versioned ([`SCHEMA`]) and described in docs/boot-time.md: whoever changes a field changes both.
 
 use std::fmt::Write;
-use std::io;
 use std::path::Path;
 
 use serde::Serialize;
 
 use super::Program;
+use crate::charts;
 use crate::counters::Counters;
 use crate::figures::Spread;
-use crate::head::Head;
+use crate::head::{Findings, Head};
 use crate::number::{rough, short};
 use crate::system::{Kind, Missing};
 use crate::table::{align, computer, members};
@@ -92,18 +92,21 @@ pub struct BootRow {
     pub to_host: Option<Spread>,
 }
 
-impl BootReport {
-    /// Writes the JSON to `path`.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub fn write_json(&self, path: &Path) -> io::Result<()> {
-        std::fs::write(path, serde_json::to_string_pretty(self)? + "\n")
+impl Findings for BootReport {
+    fn head(&self) -> &Head {
+        &self.head
     }
 
-    /// Whether a start failed.
-    pub fn has_failures(&self) -> bool {
+    fn has_failures(&self) -> bool {
         self.runs.iter().any(|run| run.error.is_some())
+    }
+
+    fn table(&self) -> String {
+        table(self)
+    }
+
+    fn draw(&self, folder: &Path) -> Result<(), String> {
+        charts::draw_boot(self, folder)
     }
 }
 
@@ -134,7 +137,7 @@ pub fn rows(runs: &[Start]) -> Vec<BootRow> {
 }
 
 /// The whole report as text for a terminal.
-pub fn table(report: &BootReport) -> String {
+fn table(report: &BootReport) -> String {
     let load = report.head.load.map(|load| load.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.2}")));
     let mut out = computer(&report.head);
     let _ = writeln!(

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::head::Findings;
 use crate::runner::{Invocation, Output};
 
 /// Programs that start, each faster than the one before, but for those with `failing` in their command.
@@ -75,7 +76,7 @@ fn systems_take_turns_at_every_program_of_every_round() {
     assert_eq!((row.runs, row.ms.unwrap().median, row.to_host.unwrap().median), (2, 40.0, 4.0));
     assert_eq!(row.first_instruction_ms.unwrap().median, 12.5);
     assert!(progress.contains("round 2, python, nodax: 40.0 ms"), "{progress}");
-    let text = table(&report);
+    let text = report.table();
     assert!(text.contains("Python prints a word") && text.contains("12.5"), "{text}");
     assert!(serde_json::to_string(&report).unwrap().contains(r#""schema":"diolkos-bench-boot/1""#));
 }
@@ -86,7 +87,7 @@ fn what_is_missing_and_what_fails_is_told() {
     let (report, progress) = run(&["host", "dax", "python", "web", "java"], &ALL[..4], &mut runner).unwrap();
     assert!(progress.contains("dax is missing: ") && progress.contains("web is missing: "), "{progress}");
     assert!(report.has_failures());
-    let text = table(&report);
+    let text = report.table();
     assert!(text.contains("MISSING: ") && text.contains("apt install libspring-core-java"), "{text}");
     assert!(text.contains("failed: python on host, round 1: it printed 'no'"), "{text}");
     assert!(runner.commands[0].contains("javac --release 8"), "{:?}", runner.commands);

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::head::Findings;
 use crate::runner::{Invocation, Output};
 use crate::selection::Selection;
 use crate::settings::{Amounts, Peers};
 use crate::system::Missing;
-use crate::table::table;
 
 const FIO: &str = include_str!("../../recorded/randread-4k.json");
 const STATS: &str = include_str!("../../recorded/stats.txt");
@@ -147,7 +147,7 @@ fn figures_are_compared_with_the_hosts_own() {
     assert!(ratio < 0.5 && dax.to_host.unwrap().median == ratio, "{ratio}");
     assert_eq!(dax.way.as_deref(), Some("window 221.0 MiB, messages 35.0 MiB"));
     assert_eq!(row("stat-files", Kind::Host).bytes_per_s, None);
-    let text = table(&report);
+    let text = report.table();
     for line in ["one file, warm", "names and attributes", "window 221.0 MiB", "a program 1.2"] {
         assert!(text.contains(line), "{line}: {text}");
     }
@@ -239,7 +239,7 @@ fn what_is_missing_is_told_with_what_to_do() {
     let (report, progress) = run(&["bin/fio"], &["read-4k"], 1, &mut Recorded::default()).unwrap();
     let missing: Vec<_> = report.head.systems.iter().filter(|member| member.missing.is_some()).collect();
     assert_eq!(missing.len(), Kind::ALL.len() - 1, "all but the host: {missing:?}");
-    let text = table(&report);
+    let text = report.table();
     for member in missing {
         let Missing { why, remedy } = member.missing.as_ref().unwrap();
         assert!(!why.is_empty() && !remedy.is_empty());
@@ -271,7 +271,7 @@ fn a_system_that_fails_does_not_end_the_others() {
     let row = report.rows.iter().find(|row| row.system == Kind::Nodax).unwrap();
     assert_eq!((row.runs, row.failed, row.operations_per_s), (0, 2, None));
     assert!(progress.contains("nodax: failed: status 125: diolkos: it broke"), "{progress}");
-    assert!(table(&report).contains("read-4k on nodax, round 2: status 125: diolkos: it broke"));
+    assert!(report.table().contains("read-4k on nodax, round 2: status 125: diolkos: it broke"));
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn the_user_may_stop_it_and_keeps_what_there_is() {
     let mut runner = Recorded { patience: 4, ..Recorded::default() };
     let (report, _) = run(&EVERYTHING, &["host", "dax", "read-*"], 1, &mut runner).unwrap();
     assert!(report.head.interrupted && report.runs.len() == 3);
-    assert!(table(&report).contains("stopped before the end"));
+    assert!(report.table().contains("stopped before the end"));
     let mut runner = Recorded { patience: 1, ..Recorded::default() };
     assert!(matches!(run(&EVERYTHING, &["host", "read-4k"], 1, &mut runner), Err(Error::Stopped)));
 }
@@ -308,6 +308,6 @@ fn what_was_measured_on_a_busy_computer_is_marked() {
         report.runs[0].disturbed = disturbed;
         report.rows[0].disturbed = usize::from(disturbed);
         // In the row and in the note.
-        assert_eq!(table(&report).matches('*').count(), marks, "{}", table(&report));
+        assert_eq!(report.table().matches('*').count(), marks, "{}", report.table());
     }
 }

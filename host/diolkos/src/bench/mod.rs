@@ -3,17 +3,14 @@
 pub mod args;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use diolkos_bench::worker::{self, Work};
-use diolkos_bench::{
-    Amounts, BootReport, BootSettings, Processes, Report, Selection, Settings, boot, boot_table, draw, draw_boot,
-    micro, select_boot, table,
-};
+use diolkos_bench::{Amounts, BootSettings, Findings, Processes, Selection, Settings, boot, micro, select_boot};
 use signal_hook::flag;
 
 use self::args::{BenchCommand, BootOptions, CommonOptions, MicroOptions, Worker};
@@ -63,51 +60,6 @@ fn measure_starts(options: &BootOptions) -> Result<u8, String> {
     supervise(&options.common, |processes| boot(&settings, processes, &mut std::io::stderr()))
 }
 
-/// What a measurement found, and the ways to show it.
-trait Findings {
-    fn text(&self) -> String;
-    fn is_interrupted(&self) -> bool;
-    fn has_failures(&self) -> bool;
-    fn write_json(&self, path: &Path) -> std::io::Result<()>;
-    fn draw(&self, folder: &Path) -> Result<(), String>;
-}
-
-impl Findings for Report {
-    fn text(&self) -> String {
-        table(self)
-    }
-    fn is_interrupted(&self) -> bool {
-        self.head.interrupted
-    }
-    fn has_failures(&self) -> bool {
-        self.has_failures()
-    }
-    fn write_json(&self, path: &Path) -> std::io::Result<()> {
-        self.write_json(path)
-    }
-    fn draw(&self, folder: &Path) -> Result<(), String> {
-        draw(self, folder)
-    }
-}
-
-impl Findings for BootReport {
-    fn text(&self) -> String {
-        boot_table(self)
-    }
-    fn is_interrupted(&self) -> bool {
-        self.head.interrupted
-    }
-    fn has_failures(&self) -> bool {
-        self.has_failures()
-    }
-    fn write_json(&self, path: &Path) -> std::io::Result<()> {
-        self.write_json(path)
-    }
-    fn draw(&self, folder: &Path) -> Result<(), String> {
-        draw_boot(self, folder)
-    }
-}
-
 /// Has `measure` done, which a signal stops, and shows what came of it.
 ///
 /// # Errors
@@ -138,14 +90,14 @@ fn supervise<F: Findings>(
         Err(diolkos_bench::Error::Stopped) => return Ok(status),
         Err(error) => return Err(error.to_string()),
     };
-    print(&found.text())?;
+    print(&found.table())?;
     if let Some(path) = &options.json {
         found.write_json(path).map_err(|error| format!("--json {}: {error}", path.display()))?;
     }
     if let Some(folder) = &options.charts {
         found.draw(folder).map_err(|error| format!("--charts: {error}"))?;
     }
-    Ok(match (found.is_interrupted(), found.has_failures()) {
+    Ok(match (found.head().interrupted, found.has_failures()) {
         (true, _) => status,
         (false, true) => FAILED,
         (false, false) => 0,
