@@ -227,7 +227,8 @@ impl Disk {
         count(&self.counters.discards, 1);
         match fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len) {
             // It is a hint (section 5.2.6.2).
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Ok(()) => Ok(()),
+            Err(errno) if cannot(errno) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -243,7 +244,7 @@ impl Disk {
         let how = if unmap { FallocateFlags::PUNCH_HOLE } else { FallocateFlags::ZERO_RANGE };
         match fallocate(&self.file, how | FallocateFlags::KEEP_SIZE, at, len) {
             Ok(()) => Ok(()),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.write_zeroes_by_hand(at, len),
+            Err(errno) if cannot(errno) => self.write_zeroes_by_hand(at, len),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -287,6 +288,12 @@ impl Disk {
             advance(rest, moved);
         }
     }
+}
+
+/// Whether fallocate(2) failed because the host has no such thing for this range: a file system may not know it, and a block
+/// device with sectors larger than ours does it to whole ones only (`EINVAL`; Linux, `blkdev_fallocate`).
+fn cannot(errno: Errno) -> bool {
+    matches!(errno, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)
 }
 
 /// Takes the first `moved` bytes off the vectors.

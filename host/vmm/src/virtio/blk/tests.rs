@@ -6,6 +6,8 @@ use crate::layout::MIB;
 use crate::virtio::testing::{Driver, Part};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use tempfile::NamedTempFile;
 
 const IN: u32 = 0;
@@ -32,7 +34,13 @@ fn pattern(len: usize) -> Vec<u8> {
 fn bench_of(len: usize, writable: bool) -> Bench {
     let file = NamedTempFile::new().unwrap();
     fs::write(file.path(), pattern(len)).unwrap();
-    let disk = Arc::new(Disk::open(file.path(), writable).unwrap());
+    let path = file.path().to_owned();
+    bench_at(&path, file, writable)
+}
+
+/// The disk at `path`, whose bytes are those of `file`.
+fn bench_at(path: &Path, file: NamedTempFile, writable: bool) -> Bench {
+    let disk = Arc::new(Disk::open(path, writable).unwrap());
     let mut driver = Driver::new(Blk::new(disk.clone(), 2), None);
     let wanted = driver_features(&mut driver);
     driver.start(wanted);
@@ -166,6 +174,44 @@ fn ranges_are_discarded_and_zeroed() {
     }
     assert_eq!(bench.content(), expected);
     assert_eq!((bench.disk.stats().discards, bench.disk.stats().writes), (2, 2));
+}
+
+/// A block device of the host before a file, with sectors of 4 KiB; it goes when this does.
+struct Loop(PathBuf);
+
+impl Loop {
+    /// None where there can be none: it takes root, and a kernel that has them.
+    fn before(file: &Path) -> Option<Self> {
+        let made = Command::new("losetup").args(["-f", "--show", "-b", "4096"]).arg(file).output().ok()?;
+        made.status.success().then(|| Self(String::from_utf8(made.stdout).unwrap().trim().into()))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("-d").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn parts_of_a_block_devices_larger_sectors_are_zeroed_too() {
+    let file = NamedTempFile::new().unwrap();
+    fs::write(file.path(), pattern(64 << 10)).unwrap();
+    let Some(device) = Loop::before(file.path()) else {
+        println!("SKIPPED: no loop device can be made here");
+        return;
+    };
+    let mut bench = bench_at(&device.0, file, true);
+    // One of its sectors and a part of another: the host does neither by itself.
+    assert_eq!(bench.send(WRITE_ZEROES, 0, &range(9, 10, 0)), OK);
+    assert_eq!(bench.send(WRITE_ZEROES, 0, &range(33, 1, 1)), OK);
+    assert_eq!(bench.send(DISCARD, 0, &range(65, 1, 0)), OK);
+    assert_eq!(bench.send(FLUSH, 0, &[]), OK);
+    let mut expected = pattern(64 << 10);
+    expected[9 * 512..19 * 512].fill(0);
+    expected[33 * 512..34 * 512].fill(0);
+    assert!(bench.content() == expected);
+    drop(bench);
 }
 
 #[test]
