@@ -77,6 +77,9 @@ impl Plan {
         let image = root::look(&options.root)?;
         let (shares, mounts) = check_shares(options, image.is_none())?;
         let (mut disks, mut initrd) = (options.disk.clone(), options.initrd.clone());
+        if let Some(path) = &initrd {
+            root::check_initrd(path)?;
+        }
         match image {
             None => {}
             Some(Image::Cpio) => {

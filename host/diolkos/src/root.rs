@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use diolkos_common::image::{HEAD, Image, recognise};
@@ -11,10 +12,14 @@ use diolkos_common::image::{HEAD, Image, recognise};
 /// # Errors
 /// It is a file, and none that can be a root.
 pub fn look(path: &Path) -> Result<Option<Image>, String> {
-    if fs::metadata(path).map_or(true, |metadata| metadata.is_dir()) {
+    let Some(kind) = fs::metadata(path).ok().map(|metadata| metadata.file_type()).filter(|kind| !kind.is_dir()) else {
         return Ok(None);
-    }
+    };
     let shown = path.display();
+    // To open a pipe would be to wait for its other end, and what was read of it would be gone.
+    if !kind.is_file() && !kind.is_block_device() {
+        return Err(format!("{shown}: neither a directory, nor a file or block device with an image"));
+    }
     let head = head(path).map_err(|error| format!("{shown}: {error}"))?;
     let image = recognise(&head).ok_or_else(|| {
         format!(
@@ -23,6 +28,18 @@ pub fn look(path: &Path) -> Result<Option<Image>, String> {
         )
     })?;
     Ok(Some(image))
+}
+
+/// Refuses what is there and not a file as an initrd, which is measured before it is read: a pipe cannot be.
+///
+/// # Errors
+/// It is something else.
+pub fn check_initrd(path: &Path) -> Result<(), String> {
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => Err(format!("--initrd {}: not a file", path.display())),
+        // Whoever opens it says best what is wrong with it.
+        _ => Ok(()),
+    }
 }
 
 fn head(path: &Path) -> io::Result<Vec<u8>> {
@@ -63,5 +80,10 @@ mod tests {
         let error = look(&file("text", b"hello")).unwrap_err();
         assert!(error.contains("text: not a directory") && error.contains("68 65 6c 6c 6f"), "{error}");
         assert!(look(&file("empty", b"")).unwrap_err().contains("it is empty"));
+        let fifo = folder.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        assert!(look(&fifo).unwrap_err().contains("fifo: neither a directory, nor a file"));
+        assert!(check_initrd(&fifo).unwrap_err().contains("fifo: not a file"));
+        assert_eq!(check_initrd(&folder.path().join("cpio")), Ok(()));
     }
 }
