@@ -36,7 +36,8 @@ pub enum Command {
     ///
     /// ROOT becomes the root directory of the machine; PROGRAM and every file it opens are looked up there. There is no
     /// disk image to build: ROOT is a directory, and files are read from it as they are needed. (It can be an image, too:
-    /// an EROFS file system or a cpio archive.) ROOT is read-only unless --rw is given; /tmp and /run are the machine's own memory and vanish with it.
+    /// an EROFS file system or a cpio archive.) ROOT is read-only unless --rw is given; /tmp and /run are the machine's
+    /// own memory and vanish with it.
     #[command(after_long_help = RUN_NOTES, after_help = "The longer help, 'diolkos run --help', has examples.")]
     Run(RunOptions),
 
@@ -89,17 +90,18 @@ pub struct RunOptions {
 
     /// Which file system is the root directory of the machine [default: what ROOT is]
     ///
-    /// 'virtiofs' is the directory ROOT, 'virtiofs:TAG' another share: 'volume1' is the first --volume, and so on. 'rofs' is the EROFS image,
-    /// and 'ext4' the ext4 file system, on the first --disk that holds one. 'auto' takes the first that is there, of
-    /// virtiofs, rofs and ramfs, and --verbose and --stats say which and why. Any other kind that is not there is an error.
+    /// 'virtiofs' is the directory ROOT, 'virtiofs:TAG' another share: 'volume1' is the first --volume, and so on. 'rofs' is
+    /// the EROFS image on the first --disk that holds one, 'ramfs' the archive of --initrd. 'auto' takes the first that is
+    /// there, of virtiofs, rofs and ramfs, and --verbose and --stats say which and why. Any other kind that is not there is
+    /// an error. ('ext4' always is: the kernel cannot mount it yet.)
     #[arg(long, value_name = "KIND", value_parser = mount::parse_root)]
     pub rootfs: Option<Root>,
 
     /// Mount one more file system
     ///
-    /// TYPE is 'virtiofs' (SOURCE is the tag of a share), 'erofs' or 'ext4' (SOURCE is a disk, such as /dev/vda), or 'tmpfs'
-    /// (memory; SOURCE is any word or none). TARGET need not exist. OPTIONS are separated by commas: 'ro', 'mode=755'. May be
-    /// given several times; mounts follow those of /etc/fstab.
+    /// TYPE is 'virtiofs' (SOURCE is the tag of a share), 'erofs' (SOURCE is a disk, such as /dev/vda), or 'tmpfs'
+    /// (memory; SOURCE is any word or none). TARGET need not exist. OPTIONS are separated by commas: 'ro', 'mode=755'. May
+    /// be given several times; mounts follow those of /etc/fstab.
     #[arg(long, value_name = "TYPE:SOURCE:TARGET[:OPTIONS]",
           value_parser = OsStringValueParser::new().try_map(|text| mount::parse(&text)))]
     pub mount: Vec<MountRequest>,

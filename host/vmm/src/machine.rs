@@ -101,8 +101,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Builds the machine on `hypervisor`. No thread is started and no guest instruction run yet, so the caller may still confine the
-    /// process; every file the machine needs from outside is open, `/proc/self/fd` apart.
+    /// Builds the machine on `hypervisor`. No thread is started and no guest instruction run yet, so the caller may still
+    /// confine the process; every file the machine needs from outside is open, `/proc/self/fd` apart.
     ///
     /// # Errors
     /// [`enum@Error`] names the option or file at fault.
