@@ -8,7 +8,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use diolkos_vfs::{Errno, FileType, Inode, Name, OpenFlags, SetMetadata, SetTime, SliceSource, Timespec};
+use diolkos_vfs::{Errno, FileType, Inode, InodeId, Name, OpenFlags, SetMetadata, SetTime, SliceSource, Timespec};
 
 /// Bytes copied at once.
 const PIECE: usize = 64 << 10;
@@ -25,8 +25,9 @@ struct Tree {
     last: (Vec<u8>, Arc<dyn Inode>),
     /// Files with several names, by what they were where they came from.
     linked: BTreeMap<Origin, Arc<dyn Inode>>,
-    /// Directories and their times, which making entries in them changes.
-    directories: Vec<(Arc<dyn Inode>, SetMetadata)>,
+    /// Directories and their times, which making entries in them changes. No list: of many directories that would be more
+    /// in one piece than the guest's heap has.
+    directories: BTreeMap<InodeId, (Arc<dyn Inode>, SetMetadata)>,
     buffer: Box<[u8]>,
 }
 
@@ -40,7 +41,7 @@ pub fn unpack(archive: &mut dyn Input, root: &Arc<dyn Inode>) -> Result<Summary>
         root: root.clone(),
         last: (Vec::new(), root.clone()),
         linked: BTreeMap::new(),
-        directories: Vec::new(),
+        directories: BTreeMap::new(),
         buffer: vec![0; PIECE].into(),
     };
     let summary = read(archive, &mut |header, path, content| {
@@ -48,7 +49,7 @@ pub fn unpack(archive: &mut dyn Input, root: &Arc<dyn Inode>) -> Result<Summary>
         tree.add(header, path, content)
             .map_err(|failure| failure.unwrap_or_else(|errno| Error::Make { name: name(), errno }))
     })?;
-    for (directory, times) in tree.directories.iter().rev() {
+    for (directory, times) in tree.directories.values() {
         directory.set_metadata(times).map_err(|errno| Error::Make { name: "a directory".to_string(), errno })?;
     }
     Ok(summary)
@@ -168,7 +169,8 @@ impl Tree {
     fn keep(&mut self, inode: Arc<dyn Inode>, header: &Header) -> core::result::Result<(), Failure> {
         let all = attributes(header, FileType::Directory);
         made(inode.set_metadata(&all))?;
-        self.directories.push((inode, SetMetadata { atime: all.atime, mtime: all.mtime, ..SetMetadata::default() }));
+        let times = SetMetadata { atime: all.atime, mtime: all.mtime, ..SetMetadata::default() };
+        self.directories.insert(inode.id(), (inode, times));
         Ok(())
     }
 }
