@@ -3,11 +3,10 @@
 //! Both are direct-mapped: a line has one place where it may be, and whoever comes there next takes it. That costs a few
 //! more misses than keeping account of use would, and no account.
 
+use crate::pieces::{Pieces, zeros};
 use crate::{Error, Result};
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
-use diolkos_vfs::Errno;
 use diolkos_vfs::block::Block;
 use spin::Mutex;
 
@@ -21,25 +20,21 @@ const CLUSTERS: usize = 64;
 /// Of clusters longer than this one is kept, the last: so all others together are no more than 8 MiB.
 const CLUSTER_MOST: usize = 128 << 10;
 
-/// Bytes that do not change.
-type Bytes = Arc<Vec<u8>>;
+/// The longest image: 2^32 blocks of 64 KiB. What a longer device has behind is none of it, and sums of addresses that lie
+/// in the image stay far from the end of 64 bits.
+const LEN_MAX: u64 = 1 << 48;
 
-/// Memory for `len` bytes, which are zeros.
-pub(crate) fn zeros(len: usize) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(len).map_err(|_| Error::Device(Errno::ENOMEM))?;
-    bytes.resize(len, 0);
-    Ok(bytes)
+/// A key, and what it stands for, which does not change.
+type Entry<T> = (u64, Arc<T>);
+
+/// Entries, each in the one place it may be.
+struct DirectMapped<T> {
+    slots: Mutex<Vec<Option<Entry<T>>>>,
 }
 
-/// Keys and what they stand for, each in the one place it may be.
-struct DirectMapped {
-    slots: Mutex<Vec<Option<(u64, Bytes)>>>,
-}
-
-impl DirectMapped {
+impl<T> DirectMapped<T> {
     fn new(slots: usize) -> Self {
-        Self { slots: Mutex::new(vec![None; slots]) }
+        Self { slots: Mutex::new((0..slots).map(|_| None).collect()) }
     }
 
     fn place(slots: usize, key: u64) -> usize {
@@ -47,18 +42,18 @@ impl DirectMapped {
         (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % slots
     }
 
-    fn get(&self, key: u64) -> Option<Bytes> {
+    fn get(&self, key: u64) -> Option<Arc<T>> {
         let slots = self.slots.lock();
-        let (there, bytes) = slots[Self::place(slots.len(), key)].as_ref()?;
-        (*there == key).then(|| bytes.clone())
+        let (there, value) = slots[Self::place(slots.len(), key)].as_ref()?;
+        (*there == key).then(|| value.clone())
     }
 
-    fn insert(&self, key: u64, bytes: Bytes) {
+    fn insert(&self, key: u64, value: Arc<T>) {
         // What was there is dropped without the lock.
         let _before = {
             let mut slots = self.slots.lock();
             let place = Self::place(slots.len(), key);
-            slots[place].replace((key, bytes))
+            slots[place].replace((key, value))
         };
     }
 }
@@ -66,20 +61,20 @@ impl DirectMapped {
 /// The image, with what was read of it lately.
 pub(crate) struct Image {
     device: Arc<dyn Block>,
-    lines: DirectMapped,
-    clusters: DirectMapped,
-    long: DirectMapped,
+    lines: DirectMapped<Vec<u8>>,
+    clusters: DirectMapped<Pieces>,
+    long: DirectMapped<Pieces>,
 }
 
 impl Image {
     pub(crate) fn new(device: Arc<dyn Block>) -> Self {
-        let [lines, clusters, long] = [LINES, CLUSTERS, 1].map(DirectMapped::new);
-        Self { device, lines, clusters, long }
+        let (clusters, long) = (DirectMapped::new(CLUSTERS), DirectMapped::new(1));
+        Self { device, lines: DirectMapped::new(LINES), clusters, long }
     }
 
     /// Length in bytes.
     pub(crate) fn len(&self) -> u64 {
-        self.device.len()
+        self.device.len().min(LEN_MAX)
     }
 
     /// Fills `buffer` from byte `at` on, past the cache: content of files.
@@ -108,25 +103,25 @@ impl Image {
         if end > self.len() { Err(Error::Corrupt("an address past the end of the image")) } else { Ok(()) }
     }
 
-    fn line(&self, number: u64) -> Result<Bytes> {
+    fn line(&self, number: u64) -> Result<Arc<Vec<u8>>> {
         if let Some(line) = self.lines.get(number) {
             return Ok(line);
         }
         let start = number * LINE;
         let mut bytes = zeros(LINE.min(self.len() - start) as usize)?;
         self.device.read(start, &mut bytes).map_err(Error::Device)?;
-        let line = Bytes::new(bytes);
+        let line = Arc::new(bytes);
         self.lines.insert(number, line.clone());
         Ok(line)
     }
 
     /// What the cluster at byte `at` decompresses to, `len` bytes, made by `make` unless it is there.
-    pub(crate) fn cluster(&self, at: u64, len: usize, make: impl FnOnce() -> Result<Vec<u8>>) -> Result<Bytes> {
+    pub(crate) fn cluster(&self, at: u64, len: usize, make: impl FnOnce() -> Result<Pieces>) -> Result<Arc<Pieces>> {
         let kept = if len <= CLUSTER_MOST { &self.clusters } else { &self.long };
         if let Some(cluster) = kept.get(at).filter(|cluster| cluster.len() == len) {
             return Ok(cluster);
         }
-        let cluster = Bytes::new(make()?);
+        let cluster = Arc::new(make()?);
         kept.insert(at, cluster.clone());
         Ok(cluster)
     }

@@ -5,7 +5,8 @@
 //! need beyond that (fragments, other compressors, further devices) is refused by name when the image is opened.
 //!
 //! The image is the word of a stranger: every address, length and count in it is checked before it is used, and no length
-//! in it makes more memory be taken than [`compressed::EXTENT_MAX`] and a block.
+//! in it makes more memory be taken than [`compressed::EXTENT_MAX`] and a physical cluster of 1 MiB, or more than 1 MiB in
+//! one piece.
 //!
 //! [`Erofs`] is the format, by which the host's tools read images, too; [`Mount`] makes a file system of the guest of it, whose
 //! content goes through a page cache.
@@ -25,6 +26,7 @@ mod directory;
 mod error;
 mod inode;
 mod mount;
+mod pieces;
 mod superblock;
 mod xattr;
 

@@ -1,8 +1,10 @@
 //! Images that the standard mkfs.erofs makes, read back and compared with the tree they were made of.
 
+mod heap;
 mod tree;
 
 use diolkos_erofs::{Erofs, Error, Feature};
+use diolkos_vfs::block::Block;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -102,6 +104,25 @@ fn large_sparse_files_take_nothing() {
     assert_eq!(fs.read(&inode, SIZE, &mut bytes), Err(Error::Corrupt("content past the end of a file")));
 }
 
+#[test]
+fn long_extents_need_no_memory_in_one_piece() {
+    const LEN: usize = 1 << 20;
+    let scene = Scene::new();
+    // Of zeros mkfs.erofs makes extents of some six million bytes, where clusters may be of several blocks.
+    let content = [text(1, 100_000), vec![0; 20 << 20], text(2, 100_000)].concat();
+    scene.write("file", &content);
+    for options in [&["-zlz4hc", "-C65536"][..], &["-zlz4hc", "-C65536", "-Elegacy-compress"]] {
+        let fs = open(&scene.image("image", options));
+        let file = fs.inode(fs.lookup(&fs.inode(fs.root()).unwrap(), b"file").unwrap().unwrap()).unwrap();
+        let mut buffer = vec![1; LEN];
+        for (i, part) in content.chunks(LEN).enumerate() {
+            let read = &mut buffer[..part.len()];
+            heap::limited(|| fs.read(&file, (i * LEN) as u64, read)).unwrap();
+            assert!(read == part, "{options:?}, MiB {i}");
+        }
+    }
+}
+
 /// mkfs.erofs 1.5 stores a chunk of zeros where newer ones leave a hole: made by hand out of the former.
 #[test]
 fn holes_read_as_zeros_and_are_found() {
@@ -147,6 +168,39 @@ fn what_is_not_supported_is_refused_by_name() {
     for short in [0, 1024, 1151] {
         assert_eq!(Erofs::open(Arc::new(bytes[..short].to_vec())).map(|_| ()), Err(Error::NotErofs));
     }
+}
+
+/// A device as long as can be said, with an image at the beginning and inodes of many attributes everywhere else.
+struct Endless(Vec<u8>);
+
+impl Block for Endless {
+    fn len(&self) -> u64 {
+        u64::MAX / 512 * 512
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> diolkos_vfs::Result<()> {
+        // Long, with 0xffff of the attributes' units, a regular file of a byte.
+        let inode = [&[1, 0, 0xff, 0xff, 0xa4, 0x81, 0, 0, 1][..], &[0; 55]].concat();
+        for (at, byte) in (offset..).zip(buffer) {
+            *byte = self.0.get(at as usize).copied().unwrap_or(inode[at as usize % 64]);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn nothing_lies_at_the_end_of_all_addresses() {
+    let scene = Scene::new();
+    scene.write("file", b"content");
+    let bytes = fs::read(scene.image("image", &[])).unwrap();
+    let meta = u64::from(u32::from_le_bytes(bytes[1024 + 40..][..4].try_into().unwrap())) << 12;
+    let device = Endless(bytes);
+    let last = (device.len() - 64 - meta) / 32;
+    let fs = Erofs::open(Arc::new(device)).unwrap();
+    let looked = fs.inode(last).and_then(|inode| fs.xattrs(&inode));
+    assert_eq!(looked, Err(Error::Corrupt("the number of an inode")));
+    let near = fs.inode((1 << 40) / 32).unwrap();
+    assert_eq!(near.size, 1);
 }
 
 /// Looks at everything that an image claims to have, as far as it lets itself be looked at.

@@ -11,9 +11,8 @@
 mod index;
 mod prefix;
 
-use crate::cache::zeros;
+use crate::pieces::{Pieces, zeros};
 use crate::{Erofs, Error, Feature, Inode, Result};
-use alloc::vec::Vec;
 use index::{Entry, Index, Kind};
 
 /// The longest extent, decompressed: what `mkfs.erofs` makes at most, and Linux takes (`Z_EROFS_PCLUSTER_MAX_DSIZE`).
@@ -58,23 +57,24 @@ impl Erofs {
         }
         let len = (extent.end - extent.start) as usize;
         let whole = self.image.cluster(extent.at, len, || self.decompress(extent, len))?;
-        buffer.copy_from_slice(&whole[from as usize..from as usize + buffer.len()]);
+        whole.copy_to(from as usize, buffer);
         Ok(())
     }
 
-    fn decompress(&self, extent: &Extent, len: usize) -> Result<Vec<u8>> {
+    fn decompress(&self, extent: &Extent, len: usize) -> Result<Pieces> {
         // LZ4 makes no more than 255 bytes of one: so the content is no reason to take more memory than that.
         if len as u64 > extent.len.saturating_mul(256) {
             return Err(Error::Corrupt("the length of a compressed extent"));
         }
         let mut raw = zeros(extent.len as usize)?;
         self.image.read(extent.at, &mut raw)?;
-        let mut content = zeros(len)?;
-        let whole = if self.superblock.zero_padding {
-            let padding = raw.iter().position(|byte| *byte != 0).unwrap_or(raw.len());
-            lz4_flex::block::decompress_into(&raw[padding..], &mut content).is_ok_and(|n| n == len)
-        } else {
-            prefix::decompress(&raw, &mut content).is_some()
+        let mut content = Pieces::zeros(len)?;
+        let padded = self.superblock.zero_padding;
+        let padding = if padded { raw.iter().position(|byte| *byte != 0).unwrap_or(raw.len()) } else { 0 };
+        let block = &raw[padding..];
+        let whole = match content.as_one() {
+            Some(one) if padded => lz4_flex::block::decompress_into(block, one).is_ok_and(|n| n == len),
+            _ => prefix::decompress(block, &mut content).is_some(),
         };
         if whole { Ok(content) } else { Err(Error::Corrupt("compressed data")) }
     }

@@ -1,20 +1,22 @@
-//! LZ4 blocks of which only the beginning is wanted.
+//! LZ4 blocks of which only the beginning is wanted, or whose content is in pieces.
 //!
 //! Old images (`mkfs.erofs -Elegacy-compress`) have compressed data at the beginning of its cluster and do not tell where
 //! it ends; nor does the block have to end where the extent does. Decoders of whole blocks, as `lz4_flex` has, take what
-//! follows for a part of the block. The format: `lz4_Block_format.md` of the LZ4 project.
+//! follows for a part of the block. They also want all content in one piece, of which extents can be too long. The format: `lz4_Block_format.md` of the LZ4 project.
+
+use crate::pieces::Pieces;
 
 /// The shortest match.
 const MATCH_MIN: usize = 4;
 
 /// Fills `output` with the first bytes of what `input` begins with; `None` if that is no LZ4 block or too short a one.
-pub(super) fn decompress(input: &[u8], output: &mut [u8]) -> Option<()> {
+pub(super) fn decompress(input: &[u8], output: &mut Pieces) -> Option<()> {
     let (mut at, mut made) = (0, 0);
     while made < output.len() {
         let token = *input.get(at)?;
         let (literals, start) = length(input, at + 1, token >> 4)?;
         let n = literals.min(output.len() - made);
-        output[made..made + n].copy_from_slice(input.get(start..start + n)?);
+        output.copy_from(made, input.get(start..start + n)?);
         made += n;
         at = start + literals;
         if made == output.len() {
@@ -23,11 +25,9 @@ pub(super) fn decompress(input: &[u8], output: &mut [u8]) -> Option<()> {
         let distance = usize::from(u16::from_le_bytes(input.get(at..at + 2)?.try_into().ok()?));
         let (matched, next) = length(input, at + 2, token & 15)?;
         let n = (matched + MATCH_MIN).min(output.len() - made);
-        // A match may reach into itself: it is copied from its beginning on, byte by byte.
+        // A match may reach into itself.
         let from = made.checked_sub(distance).filter(|_| distance > 0)?;
-        for i in 0..n {
-            output[made + i] = output[from + i];
-        }
+        output.repeat(from, made, n);
         made += n;
         at = next;
     }
@@ -57,18 +57,25 @@ mod tests {
     use alloc::vec;
     use alloc::vec::Vec;
 
+    fn beginning(input: &[u8], len: usize) -> Option<Vec<u8>> {
+        let mut output = Pieces::zeros(len).unwrap();
+        decompress(input, &mut output)?;
+        let mut bytes = vec![0; len];
+        output.copy_to(0, &mut bytes);
+        Some(bytes)
+    }
+
     #[test]
     fn any_beginning_is_had_whatever_follows() {
         let content: Vec<u8> = (0..5000u32).map(|i| (i * i / 3000) as u8).collect();
         let block = lz4_flex::block::compress(&content);
         for len in [0, 1, 14, 15, 16, 270, 4999, 5000] {
-            let mut output = vec![0; len];
-            decompress(&[&block[..], &[0xff; 100]].concat(), &mut output).unwrap();
-            assert_eq!(output, content[..len]);
+            let read = beginning(&[&block[..], &[0xff; 100]].concat(), len);
+            assert_eq!(read.as_deref(), Some(&content[..len]));
         }
-        assert_eq!(decompress(&block[..block.len() - 1], &mut vec![0; 5000]), None);
-        assert_eq!(decompress(&[], &mut [0]), None);
-        assert_eq!(decompress(&[0x10, b'a', 0, 0], &mut [0; 9]), None, "a distance of nothing");
-        assert_eq!(decompress(&[0x10, b'a', 2, 0], &mut [0; 9]), None, "a distance past the beginning");
+        assert_eq!(beginning(&block[..block.len() - 1], 5000), None);
+        assert_eq!(beginning(&[], 1), None);
+        assert_eq!(beginning(&[0x10, b'a', 0, 0], 9), None, "a distance of nothing");
+        assert_eq!(beginning(&[0x10, b'a', 2, 0], 9), None, "a distance past the beginning");
     }
 }
