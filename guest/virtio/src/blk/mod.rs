@@ -244,7 +244,12 @@ impl<H: Hal, T> VirtioBlk<H, T> {
     /// # Errors
     /// [`Error::ResetTimeout`]: the device may still write to the buffers, so their owners stay where they are.
     pub fn abort(&mut self) -> Result<Vec<T>, Error> {
-        Ok(self.live.stop()?.into_iter().map(|in_flight| in_flight.owner).collect())
+        let in_flight = self.live.stop()?;
+        // Who waits for room is to hear that there will be no answers.
+        for (free, queue) in self.free.iter_mut().zip(&self.live.queues) {
+            *free = (0..queue.size()).collect();
+        }
+        Ok(in_flight.into_iter().map(|in_flight| in_flight.owner).collect())
     }
 }
 

@@ -181,6 +181,19 @@ fn a_device_that_claims_too_much_is_broken_and_its_requests_come_back() {
 }
 
 #[test]
+fn who_waits_for_room_in_a_broken_queue_hears_of_it() {
+    let (machine, mut blk) = rig();
+    for owner in 0..64 {
+        submit(&mut blk, Request::Flush, owner).unwrap();
+    }
+    machine.claim(0, 0, 2);
+    let broken = blk.take_done(0).unwrap_err();
+    assert_eq!(blk.abort().unwrap().len(), 64);
+    assert!(blk.has_room(0));
+    assert_eq!(submit(&mut blk, Request::Flush, 64), Err(broken));
+}
+
+#[test]
 fn too_many_buffers_are_refused() {
     let (machine, mut blk) = rig();
     let buffers = vec![machine.buffer(&[0; 512]); MAX_SEGMENTS as usize + 1];
