@@ -32,7 +32,9 @@ impl Input for &[u8] {
 const PIECE: usize = 64 << 10;
 
 /// The largest window of Zstandard (RFC 8878, section 3.1.1.1.2), which `zstd` uses up to level 8. The decoder keeps it in
-/// one piece, and the guest has pieces of 4 MiB at most.
+/// one piece, and the guest has pieces of 4 MiB at most. That is enough for blocks of 128 KiB, the most that the format
+/// allows; but `ruzstd` 0.9 looks only after a sequence, and at literals not at all, so a stream that breaks the rule makes
+/// it ask for more, and panic in the guest.
 const WINDOW_MAX: u64 = 2 << 20;
 
 /// An input of which some bytes were read ahead.
