@@ -272,14 +272,6 @@ impl File for Directory {
         &self.inode
     }
 
-    fn read_at(&self, _offset: u64, _sink: &mut dyn Sink) -> Result<usize> {
-        Err(Errno::EISDIR)
-    }
-
-    fn write_at(&self, _offset: u64, _source: &mut dyn Source) -> Result<usize> {
-        Err(Errno::EBADF)
-    }
-
     fn readdir(&self, cookie: u64, entries: &mut DirSink<'_>) -> Result<()> {
         let mount = &self.node.mount;
         let mut any = false;

@@ -1,8 +1,8 @@
 //! Mounts beside the root: those that `/etc/fstab` lists, and those that the machine is told of (`--mount`).
 //!
 //! A list that lies in a root was often written for another machine, with devices that are not here. What cannot be ours
-//! (other file systems, other kinds of sources) is passed over without a word, what could be but is not here is told of,
-//! unless the list says `nofail`. What the machine itself is told of must be there.
+//! (other file systems, other kinds of sources) is passed over, which `--verbose` tells; what could be but is not here is
+//! told of, unless the list says `nofail`. What the machine itself is told of must be there.
 
 use super::images;
 use super::root::{Found, share_found};
