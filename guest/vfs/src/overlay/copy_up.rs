@@ -35,7 +35,7 @@ impl Node {
             FileType::Symlink => Body::Symlink(lower.readlink()?),
             _ => Body::Special,
         };
-        let node = ramfs::Node::taking_over(&self.fs.memory, &metadata, metadata.nlink, body);
+        let node = ramfs::Node::taking_over(&self.fs.memory, &metadata, metadata.nlink, body)?;
         copy_xattrs(&*lower, &node)?;
         self.keep()?;
         let upper = {

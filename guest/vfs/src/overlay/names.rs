@@ -176,7 +176,7 @@ impl Node {
         let (gid, inherits) = self.raise()?.group_for_new();
         let is_dir = matches!(body, Body::Directory(_));
         let mode = if inherits && is_dir { mode | SGID } else { mode };
-        let upper = ramfs::Node::new(&self.fs.memory, mode, gid, rdev, body);
+        let upper = ramfs::Node::new(&self.fs.memory, mode, gid, rdev, body)?;
         if !is_dir {
             // Its name is counted when it is entered.
             upper.unname(false);
@@ -196,7 +196,7 @@ impl Node {
             Some(upper) => upper.group_for_new(),
             None => self.raise()?.group_for_new(),
         };
-        let upper = ramfs::Node::new(&self.fs.memory, mode, gid, 0, Body::Regular(ramfs::Content::default()));
+        let upper = ramfs::Node::new(&self.fs.memory, mode, gid, 0, Body::Regular(ramfs::Content::default()))?;
         upper.unname(!flags.contains(OpenFlags::EXCL));
         Ok(Node::fresh(&self.fs, upper, self.this.clone()))
     }

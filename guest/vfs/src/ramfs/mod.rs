@@ -19,7 +19,7 @@ pub(crate) use content::{Content, Page, split};
 pub(crate) use file::in_steps;
 pub(crate) use node::{Body, Node, SGID};
 
-use crate::{Clock, FileType, Inode, StatFs};
+use crate::{Clock, Errno, FileType, Inode, Result, StatFs};
 use alloc::sync::Arc;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +27,9 @@ use spin::Mutex;
 
 /// `TMPFS_MAGIC` of statfs(2).
 const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// Inodes beside those that pages are counted for: a small file system has its directories, too.
+const FEW: u64 = 64;
 
 /// Bytes of a page, the unit of storage.
 pub(crate) const PAGE: usize = 4096;
@@ -36,7 +39,7 @@ pub(crate) const PAGE: usize = 4096;
 pub struct RamfsConfig {
     /// Its device number, which no other file system shares.
     pub dev: u64,
-    /// Bytes of content it may hold, in whole pages; more fails with `ENOSPC`.
+    /// Bytes of content it may hold, in whole pages; more fails with `ENOSPC`. There are as many inodes as pages, and a few.
     pub limit: u64,
     /// Stamps the inodes.
     pub clock: Arc<dyn Clock>,
@@ -88,6 +91,8 @@ pub(crate) struct Shared {
     config: RamfsConfig,
     /// Pages in use, which a page gives back when the last reader and mapping let go of it.
     pages: AtomicU64,
+    /// Nodes there are.
+    nodes: AtomicU64,
     /// Inode numbers are never used again.
     next_ino: AtomicU64,
     tree: Mutex<()>,
@@ -99,7 +104,8 @@ impl Ramfs {
         let mode = FileType::Directory.mode_bits() | config.root_mode & 0o7777;
         let shared = Shared::new(config);
         let gid = shared.config.owner.1;
-        Self { root: Node::new(&shared, mode, gid, 0, node::Body::directory()) }
+        let root = Node::new(&shared, mode, gid, 0, node::Body::directory()).expect("there is room for one");
+        Self { root }
     }
 
     /// Its root directory.
@@ -115,7 +121,13 @@ impl Ramfs {
 
 impl Shared {
     pub(crate) fn new(config: RamfsConfig) -> Arc<Self> {
-        Arc::new(Self { config, pages: AtomicU64::new(0), next_ino: AtomicU64::new(1), tree: Mutex::new(()) })
+        Arc::new(Self {
+            config,
+            pages: AtomicU64::new(0),
+            nodes: AtomicU64::new(0),
+            next_ino: AtomicU64::new(1),
+            tree: Mutex::new(()),
+        })
     }
 
     pub(crate) fn config(&self) -> &RamfsConfig {
@@ -135,6 +147,26 @@ impl Shared {
         self.limit_pages().saturating_sub(self.pages.load(Ordering::Relaxed))
     }
 
+    /// Inodes it may hold. What they and their names take is no content and comes from the heap, which must not run dry; as
+    /// with Linux' tmpfs there is one for each page.
+    fn limit_nodes(&self) -> u64 {
+        self.limit_pages().saturating_add(FEW)
+    }
+
+    /// Counts a new node.
+    ///
+    /// # Errors
+    /// `ENOSPC`.
+    fn take_node(&self) -> Result<()> {
+        let more = |nodes| Some(nodes + 1).filter(|nodes| *nodes <= self.limit_nodes());
+        let taken = self.nodes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.map(drop).map_err(|_| Errno::ENOSPC)
+    }
+
+    fn give_node_back(&self) {
+        self.nodes.fetch_sub(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn statfs(&self) -> StatFs {
         let blocks = self.limit_pages();
         let free = self.free_pages();
@@ -145,8 +177,9 @@ impl Shared {
             blocks,
             bfree: free,
             bavail: free,
+            files: self.limit_nodes(),
+            ffree: self.limit_nodes().saturating_sub(self.nodes.load(Ordering::Relaxed)),
             namelen: crate::Name::MAX as u32,
-            ..StatFs::default()
         }
     }
 }

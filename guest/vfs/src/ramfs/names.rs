@@ -20,7 +20,7 @@ impl Node {
         let (gid, inherits) = self.group_for_new();
         let is_dir = matches!(body, Body::Directory(_));
         let mode = if inherits && is_dir { mode | SGID } else { mode };
-        let node = Node::new(&self.shared, mode, gid, rdev, body);
+        let node = Node::new(&self.shared, mode, gid, rdev, body)?;
         if is_dir {
             node.directory(|directory| directory.parent = self.this.clone())?;
         }

@@ -9,6 +9,7 @@ use crate::{
     Errno, File, FileType, Inode, InodeId, Metadata, Name, OpenFlags, RenameFlags, Result, SetMetadata, SetTime,
     StatFs, Timespec, XattrFlags, XattrName,
 };
+use alloc::collections::LinkedList;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
@@ -87,7 +88,11 @@ pub(super) fn maker(shared: &Shared) -> (u32, u32) {
 
 impl Node {
     /// A node with one name (a directory: two, its own `.` being one).
-    pub(crate) fn new(shared: &Arc<Shared>, mode: u32, gid: u32, rdev: u64, body: Body) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// `ENOSPC`.
+    pub(crate) fn new(shared: &Arc<Shared>, mode: u32, gid: u32, rdev: u64, body: Body) -> Result<Arc<Self>> {
+        shared.take_node()?;
         let now = shared.config.clock.now();
         let kind = FileType::from_mode(mode).unwrap_or(FileType::Regular);
         let inner = Inner {
@@ -102,25 +107,28 @@ impl Node {
             xattrs: Xattrs::default(),
             body,
         };
-        Arc::new_cyclic(|this| Self {
+        Ok(Arc::new_cyclic(|this| Self {
             shared: shared.clone(),
             this: this.clone(),
             ino: shared.next_ino.fetch_add(1, Ordering::Relaxed),
             kind,
             rdev,
             inner: Mutex::new(inner),
-        })
+        }))
     }
 
     /// A node without a name that takes over the attributes of `from`, an inode of another file system.
-    pub(crate) fn taking_over(shared: &Arc<Shared>, from: &Metadata, nlink: u32, body: Body) -> Arc<Self> {
-        let node = Self::new(shared, from.mode, from.gid, from.rdev, body);
+    ///
+    /// # Errors
+    /// `ENOSPC`.
+    pub(crate) fn taking_over(shared: &Arc<Shared>, from: &Metadata, nlink: u32, body: Body) -> Result<Arc<Self>> {
+        let node = Self::new(shared, from.mode, from.gid, from.rdev, body)?;
         {
             let mut inner = node.inner.lock();
             (inner.uid, inner.nlink) = (from.uid, nlink);
             (inner.atime, inner.mtime, inner.ctime) = (from.atime, from.mtime, from.ctime);
         }
-        node
+        Ok(node)
     }
 
     /// Takes the name a new node has. It may get one later if it is `linkable`.
@@ -356,7 +364,7 @@ impl Inode for Node {
         }
         let mode = FileType::Regular.mode_bits() | mode & 0o7777;
         let (gid, _) = self.group_for_new();
-        let node = Node::new(&self.shared, mode, gid, 0, Body::Regular(Content::default()));
+        let node = Node::new(&self.shared, mode, gid, 0, Body::Regular(Content::default()))?;
         node.unname(!flags.contains(OpenFlags::EXCL));
         Ok((node.clone(), RegularFile::new(node, flags)))
     }
@@ -414,16 +422,17 @@ impl Inode for Node {
 }
 
 impl Drop for Node {
-    /// Takes the tree below apart by hand: it may be deeper than the stack.
+    /// Takes the tree below apart by hand: it may be deeper than the stack, and longer than what the heap has in one piece.
     fn drop(&mut self) {
+        self.shared.give_node_back();
         let children = |node: &mut Node| match &mut node.inner.get_mut().body {
             Body::Directory(directory) => directory.drain().collect(),
-            _ => Vec::new(),
+            _ => LinkedList::new(),
         };
         let mut left = children(self);
-        while let Some(node) = left.pop() {
+        while let Some(node) = left.pop_back() {
             if let Some(mut last) = Arc::into_inner(node) {
-                left.extend(children(&mut last));
+                left.append(&mut children(&mut last));
             }
         }
     }

@@ -3,8 +3,8 @@
 use super::{PAGE, PageSource, Ramfs, RamfsConfig};
 use crate::testing::{read_file, ticking};
 use crate::{
-    Access, Allocation, Errno, File, Inode, MemBytes, Name, OpenFlags, RenameFlags, Result, SetMetadata, SliceSource,
-    Sought, Source, XattrFlags, XattrName,
+    Access, Allocation, Errno, File, FileType, Inode, MemBytes, Name, OpenFlags, RenameFlags, Result, SetMetadata,
+    SliceSource, Sought, Source, XattrFlags, XattrName,
 };
 use alloc::format;
 use alloc::string::String;
@@ -36,6 +36,25 @@ fn write(file: &Arc<dyn File>, offset: u64, bytes: &[u8]) -> Result<usize> {
 fn resize(file: &Arc<dyn File>, size: u64) -> Result<u64> {
     let change = SetMetadata { size: Some(size), ..SetMetadata::default() };
     file.inode().set_metadata(&change).map(|metadata| metadata.size)
+}
+
+#[test]
+fn there_are_not_many_more_inodes_than_pages() {
+    let (_fs, root) = limited(100 * PAGE as u64);
+    let most = root.statfs().unwrap().files;
+    assert!((100..200).contains(&most), "{most}");
+    let directory = FileType::Directory.mode_bits() | 0o755;
+    let mut made = 0;
+    let refused = loop {
+        match root.mknod(name(&format!("{made}")), directory, 0) {
+            Ok(_) => made += 1,
+            Err(errno) => break errno,
+        }
+    };
+    // The root is one, too.
+    assert_eq!((refused, made, root.statfs().unwrap().ffree), (Errno::ENOSPC, most - 1, 0));
+    root.rmdir(name("8")).unwrap();
+    assert_eq!(root.statfs().unwrap().ffree, 1);
 }
 
 #[test]
