@@ -56,7 +56,8 @@ __asm__(".macro SURVIVES name:req, load:vararg\n"
         /* No room behind, as far as a short jump reaches. */
         ".p2align 4\n.globl between\nbetween: mov $110, %eax; mov %rdi, %rsi; lea 8(%rsp), %rdx; xor %r10d, %r10d; syscall; ret\n"
         ".rept 160\n cmc\n.endr\n"
-        ".p2align 4\n.globl moved\nmoved: mov $110, %eax; syscall; ret\n"
+        /* In one page with what follows. */
+        ".p2align 6\n.globl moved\nmoved: mov $110, %eax; syscall; ret\n"
         ".p2align 4\n.globl gap\ngap: mov %rdi, %rax; mov %rsi, %rdi; mov %rdx, %rsi; mov %rcx, %rdx; syscall\n"
         "ret\n.p2align 4\n nop\n"
         /* The number comes from memory: there is only the room behind, which is near enough for a short jump. */
@@ -173,6 +174,41 @@ static char *mapped_copy(void) {
     return copy;
 }
 
+/* Where single steps stop in the 32 bytes from `code` on. */
+struct steps {
+    const char *code;
+    int number;
+    unsigned char at[64];
+};
+static struct steps steps;
+static void note_step(int signal, siginfo_t *info, void *context) {
+    static int all;
+    (void)signal, (void)info;
+    uint64_t at = ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP] - (uint64_t)steps.code;
+    if (at < 32 && steps.number < 64) steps.at[steps.number++] = at;
+    if (++all > 10000) abort();
+}
+
+/* Calls code of `moved` or `gap` with the trap flag set. */
+static struct steps step_through(const char *code) {
+    struct sigaction action = {.sa_sigaction = note_step, .sa_flags = SA_SIGINFO};
+    sigaction(SIGTRAP, &action, NULL);
+    steps = (struct steps){.code = code};
+    __asm__ volatile("lea -128(%%rsp), %%rsp; pushf; orl $0x100, (%%rsp); popf; call *%0\n"
+                     "pushf; andl $~0x100, (%%rsp); popf; lea 128(%%rsp), %%rsp"
+                     : : "b"(code), "D"((long)SYS_getppid)
+                     : "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "memory", "cc");
+    return steps;
+}
+
+/* Steps stop where they did before calls became jumps, and once each. */
+static void stepped(const char *code) {
+    struct steps before = step_through(code);
+    for (int i = 0; i < OFTEN; i++) ((long (*)(long, long, long, long))code)(SYS_getppid, 0, 0, 0);
+    struct steps after = step_through(code);
+    CHECK(before.number > 1 && !memcmp(&before, &after, sizeof before));
+}
+
 static void unmap_named(const char *wanted) {
     char line[512], name[256];
     uint64_t start, end;
@@ -230,6 +266,12 @@ int main(void) {
     CHECK(madvise(elsewhere, PAGE, MADV_DONTNEED) == 0 && often((Call)(elsewhere + in_page), parent));
     CHECK(mprotect(elsewhere, PAGE, PROT_NONE) == 0 && mprotect(elsewhere, PAGE, PROT_READ | PROT_EXEC) == 0);
     CHECK(often((Call)(elsewhere + in_page), parent));
+
+    /* Each in a copy of its own: what has been stepped through is left alone. */
+    for (int i = 0; i < 2; i++) {
+        copy = mapped_copy();
+        stepped(copy + in_page + (i ? (char *)gap - (char *)moved : 0));
+    }
 
     /* Who may change the code sees what the file has, and what it writes counts. */
     CHECK(mprotect(elsewhere, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC) == 0);

@@ -145,6 +145,15 @@ pub fn unpatched(rip: u64) -> u64 {
     space.and_then(|space| space.patches.lock().start_of(rip)).unwrap_or(rip)
 }
 
+/// Undoes what was changed in the page of the current thread's code that holds `rip`. A call that has been changed once stays
+/// as it is from then on.
+pub fn undo_around(rip: u64) {
+    let page = page_down(rip);
+    if let Some(space) = task::try_current().and_then(|thread| thread.space.lock().clone()) {
+        space.inner.lock().unpatch(page, page + PAGE_SIZE);
+    }
+}
+
 impl Patches {
     fn start_of(&self, rip: u64) -> Option<u64> {
         let (jump, offset) = if self.stubs.iter().any(|stubs| stubs.holds(rip)) {

@@ -18,6 +18,7 @@ unsafe extern "C" {
     fn system_call();
 }
 
+const DEBUG: u64 = 1;
 const PAGE_FAULT: u64 = 14;
 /// The vector of a system call that came by a jump (entry.s).
 const DIRECT_CALL: u64 = 0x101;
@@ -184,8 +185,9 @@ extern "C" fn trap_entry(frame: &mut Frame) {
         // The kernel's own fault.
         return lock::with(|| exception(frame));
     }
+    let stopped_at = frame.rip;
     if program {
-        frame.rip = patch::unpatched(frame.rip);
+        frame.rip = patch::unpatched(stopped_at);
     }
     if interrupted {
         // Ended before waiting for the lock: a processor that halts meanwhile is woken by the next one.
@@ -200,7 +202,13 @@ extern "C" fn trap_entry(frame: &mut Frame) {
         }
     } else {
         lock::acquire();
-        exception(frame);
+        if frame.vector == DEBUG && frame.rip != stopped_at {
+            // A program that steps through its own code came over a jump of ours. Put back, it would come over it for ever;
+            // and it has not done the step yet.
+            patch::undo_around(frame.rip);
+        } else {
+            exception(frame);
+        }
     }
     if program { leave_to_program(frame) } else { leave_to_threshold() }
 }
@@ -274,16 +282,17 @@ pub fn init_syscall() {
     const SFMASK: u32 = 0xc000_0084;
     /// More than this function's own frame, in bytes, and less than what the stack has left.
     const BELOW: u64 = 8192;
+    const INTERRUPT_FLAG: u64 = 0x200;
     /// Trap, interrupt, direction, nested task and alignment flags.
-    const FLAGS_CLEARED: u64 = 0x100 | 0x200 | 0x400 | 0x4000 | 0x4_0000;
+    const FLAGS_CLEARED: u64 = 0x100 | INTERRUPT_FLAG | 0x400 | 0x4000 | 0x4_0000;
     // SAFETY: STAR's selectors are the GDT's, LSTAR is the entry code.
     unsafe {
         monitor::wrmsr(STAR, 0x23 << 48 | 0x10 << 32);
         monitor::wrmsr(LSTAR, system_call as *const () as u64);
         monitor::wrmsr(SFMASK, FLAGS_CLEARED);
     }
-    // Where `syscall` stays at ring 3, a cleared IF could never be set again by our iretq: keep it. The entry code
-    // clears the direction flag itself.
+    // Where `syscall` stays at ring 3, a cleared IF could never be set again by our iretq: keep it. A trap flag that was
+    // kept would stop us at our first instruction.
     // The entry code takes the kernel stack for empty; ours is not, so it gets the part well below us.
     let (thread, (low, top)) = (percpu::current(), percpu::stack());
     let here = &raw const low as u64;
@@ -293,7 +302,7 @@ pub fn init_syscall() {
     percpu::set_current(thread, low, top);
     if RING_OF_SYSCALL.load(Ordering::Relaxed) & 3 == 3 {
         // SAFETY: as above.
-        unsafe { monitor::wrmsr(SFMASK, 0) };
+        unsafe { monitor::wrmsr(SFMASK, FLAGS_CLEARED & !INTERRUPT_FLAG) };
         monitor::set_if();
     }
     percpu::set_mask(true);
