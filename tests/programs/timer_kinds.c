@@ -210,6 +210,17 @@ static void descriptors(void) {
     REFUSED(write(timer, &count, sizeof count), EINVAL);
 }
 
+/* An interval that is shorter than it takes to notice: the program goes on, and what was missed is counted. */
+static void no_interval_is_too_short(void) {
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN};
+    struct itimerspec each = {{0, 1}, {0, 1}};
+    timer_t timer;
+    CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0 && timer_settime(timer, 0, &each, NULL) == 0);
+    usleep(20 * 1000);
+    CHECK(sigwaitinfo(&realtime, NULL) == SIGRTMIN && timer_getoverrun(timer) > 1000 * 1000);
+    CHECK(timer_delete(timer) == 0);
+}
+
 int main(void) {
     sigemptyset(&realtime);
     sigaddset(&realtime, SIGRTMIN);
@@ -219,5 +230,6 @@ int main(void) {
     ways_to_tell();
     intervals();
     descriptors();
+    no_interval_is_too_short();
     return verdict();
 }
