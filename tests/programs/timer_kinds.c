@@ -219,6 +219,11 @@ static void no_interval_is_too_short(void) {
     usleep(20 * 1000);
     CHECK(sigwaitinfo(&realtime, NULL) == SIGRTMIN && timer_getoverrun(timer) > 1000 * 1000);
     CHECK(timer_delete(timer) == 0);
+    uint64_t count, all = 0;
+    int descriptor = timerfd_create(CLOCK_MONOTONIC, 0);
+    CHECK(timerfd_settime(descriptor, 0, &each, NULL) == 0);
+    for (int i = 0; i < 20; i++) all += read(descriptor, &count, sizeof count) == 8 ? count : 0;
+    CHECK(all >= 20 && close(descriptor) == 0);
 }
 
 int main(void) {

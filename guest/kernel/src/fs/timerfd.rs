@@ -15,6 +15,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use diolkos_vfs::{Errno, File, Inode, Poll, Result, Sink};
 use spin::Mutex;
 
+/// The shortest wait for an expiration, in nanoseconds. What is missed meanwhile is counted.
+const SHORTEST: u64 = 20_000;
+
 /// When a timer expires, in monotonic nanoseconds.
 #[derive(Debug, Clone, Copy, Default)]
 struct Schedule {
@@ -126,7 +129,8 @@ fn serve() {
     loop {
         let timers: Vec<_> = TIMERS.lock().iter().filter_map(Weak::upgrade).collect();
         let now = time::monotonic_ns();
-        let next = timers.iter().filter_map(|timer| timer.alarm(now)).min();
+        // An interval that is shorter than a look takes would leave the processor to nobody else.
+        let next = timers.iter().filter_map(|timer| timer.alarm(now)).min().map(|next| next.max(now + SHORTEST));
         drop(timers);
         let woken = RESCHEDULED.wait_until(&mut || CHANGED.swap(false, Ordering::SeqCst), next, false);
         if woken == Ok(false) {
