@@ -7,10 +7,13 @@
 //! at most twice what somebody who knew the future would have paid, and content that is used again and again ends up
 //! in the window, whatever a first scan did.
 //!
-//! A large message is hardly slower than a copy out of the window: the host copies straight to the program, too. What is to be
-//! gained there is little and the price of it is many pages, so while it is paid the program would go at a fraction of its
-//! speed. Such ranges move only as fast as an *allowance* lets them, a twelfth of the time that messages take: never
-//! much slower than by message, and in the window in the end.
+//! The tickets of a file that is read over and over are all due at about the same time, and large ranges have many pages: were
+//! they paid at once, the program would go at a fraction of its speed for as long as that takes. So what first uses cost
+//! beyond the message that they replace comes out of an *allowance*: a sixth of what messages cost beyond a copy goes in,
+//! and all that uses of the window save. So the more has moved the faster the rest follows, and meanwhile reads are
+//! never slower than by message by more than about that sixth; where a message is hardly slower than a copy, as large
+//! ones are, by much less. Only first uses that cost no more than two messages are paid at once. The allowance holds no more than the price of one chunk: what
+//! was saved long ago is no reason to stand still now.
 //!
 //! That holds as long as what is bought is kept. In a full window each chunk pushes out another, which may be wanted back at
 //! once, and buying could go on for ever. So there it is paid from a *purse*: part of what uses of the window save, and a
@@ -54,11 +57,13 @@ const START: Prices = Prices { message: 18_000, message_page: 250, touch: 4_000,
 const RANGE: u64 = 16;
 
 impl Prices {
-    /// A message that carried so many pages took so long.
+    /// A message that carried so many pages took so long. It tells of whichever is thought to be the larger part of that:
+    /// so if small messages had to wait for a server that was asleep, large ones that did not put it right.
     pub(crate) fn message_took(&mut self, pages: u64, ns: u64) {
-        if pages <= 4 {
-            learn(&mut self.message, START.message, ns, pages * self.message_page, 1);
-        } else if pages >= 32 {
+        let carried = pages.saturating_mul(self.message_page);
+        if carried <= self.message {
+            learn(&mut self.message, START.message, ns, carried, 1);
+        } else {
             learn(&mut self.message_page, START.message_page, ns, self.message, pages);
         }
     }
@@ -134,10 +139,10 @@ const OF_SAVINGS: u64 = 16;
 /// And this part of what a message costs beyond the copy: a window full of what nobody uses saves nothing.
 const OF_FARES: u64 = 32;
 
-/// The part of what messages cost that goes into the allowance.
-const OF_MESSAGES: u64 = 12;
-/// A range that takes less than so many times as long by message has little to gain in the window.
-const MUCH: u64 = 3;
+/// The part of what messages cost beyond the copy that goes into the allowance.
+const OF_MISSED: u64 = 6;
+/// First uses that cost no more than so many messages are paid as soon as they are worth it: it is over in a moment.
+const AT_ONCE: u64 = 2;
 
 /// Pieces of a chunk that are accounted for apart.
 const PIECES: u64 = 32;
@@ -163,7 +168,7 @@ pub(crate) struct Costs {
     piece: u64,
     /// Nanoseconds that may be spent on chunks that take the place of others.
     purse: u64,
-    /// Nanoseconds that may be spent on ranges that are not much faster in the window.
+    /// Nanoseconds that first uses may cost beyond the messages that they replace. Never more than the price of a chunk.
     allowance: u64,
     /// Chunks the window has room for. There is never more in the purse than it costs to replace them all.
     slots: u64,
@@ -194,11 +199,16 @@ impl Costs {
         // What it cost to bring the range by message as often as that was done, and now once more.
         let fares = fare * (1 + account.times(piece, range.start, range.end));
         let pages_price = range.first * touch;
-        let little = by_message < MUCH * through_window;
-        if fares >= pages_price && (!little || self.allowance >= pages_price) {
+        // What comes out of the allowance: as much as the window would take longer than a message, this time.
+        let longer = match pages_price {
+            few if few <= AT_ONCE * fare => 0,
+            many if range.presence == Presence::Mapped => many - fare,
+            many => many - fare + map,
+        };
+        if fares >= pages_price && self.allowance >= longer {
             if range.presence == Presence::Mapped {
-                self.spend(if little { pages_price } else { 0 });
-                self.earn(fare.saturating_sub(pages_price) / OF_SAVINGS);
+                self.allowance -= longer;
+                self.saved(fare.saturating_sub(pages_price));
                 return Way::Window;
             }
             account.saved += fares - pages_price;
@@ -207,7 +217,7 @@ impl Costs {
             let payable = range.presence == Presence::Placed || self.purse >= whole;
             if account.saved >= map && payable {
                 (account.saved, account.mapped) = (0, true);
-                self.spend(if little { pages_price + map } else { 0 });
+                self.allowance -= longer;
                 if range.presence == Presence::Absent {
                     self.purse -= whole;
                 }
@@ -216,29 +226,33 @@ impl Costs {
         }
         account.moved_by_message(piece, range.start, range.end);
         self.earn(fare / OF_FARES);
-        self.allowance = (self.allowance + by_message / OF_MESSAGES).min(self.most());
+        self.allow(fare / OF_MISSED);
         Way::Message
     }
 
-    /// What it costs to replace all chunks.
-    fn most(&self) -> u64 {
-        self.slots * (self.prices.map + self.prices.touch * (self.piece * PIECES / PAGE))
+    /// What it costs to map a chunk and to use all of its pages.
+    fn chunk(&self) -> u64 {
+        self.prices.map + self.prices.touch * (self.piece * PIECES / PAGE)
     }
 
     /// Pages that were there and had been used before were used so often again, without [`Costs::choose`] being asked.
     pub(super) fn hit(&mut self, hits: Hits) {
         let Prices { message, message_page, copy, .. } = self.prices;
-        let saved = hits.times * message + hits.pages * message_page.saturating_sub(copy);
-        self.earn(saved / OF_SAVINGS);
+        self.saved(hits.times * message + hits.pages * message_page.saturating_sub(copy));
+    }
+
+    /// A use of the window took so much less than a message.
+    fn saved(&mut self, ns: u64) {
+        self.earn(ns / OF_SAVINGS);
+        self.allow(ns);
     }
 
     fn earn(&mut self, ns: u64) {
-        self.purse = (self.purse + ns).min(self.most());
+        self.purse = (self.purse + ns).min(self.slots * self.chunk());
     }
 
-    /// Takes from the allowance, as far as it goes.
-    fn spend(&mut self, ns: u64) {
-        self.allowance = self.allowance.saturating_sub(ns);
+    fn allow(&mut self, ns: u64) {
+        self.allowance = (self.allowance + ns).min(self.chunk());
     }
 }
 

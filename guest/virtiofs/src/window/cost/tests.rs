@@ -93,6 +93,38 @@ fn large_reads_are_never_much_slower_than_by_message_and_end_up_in_the_window() 
     }
 }
 
+/// Whatever the prices say: a program that goes through a file again and again must not stand still while it moves in.
+#[test]
+fn no_stretch_of_reads_is_much_slower_than_by_message_and_all_end_up_in_the_window() {
+    let chunks = SLOTS as u64 / 2;
+    for (dearer, cheaper) in [(1, 1), (1, 4), (2, 2), (6, 1), (6, 4), (16, 16)] {
+        for len in (13..=21).map(|shift| 1 << shift) {
+            let mut model = Model::new(DaxPolicy::Clock);
+            let prices = Prices { message: START.message * dearer, copy: START.copy / cheaper, ..START };
+            model.costs.prices = prices;
+            let message = prices.message + len / PAGE * prices.message_page;
+            let chunk = prices.map + CHUNK / PAGE * prices.touch;
+            // What costs no more than some messages may be paid at once.
+            let at_once = len / PAGE * prices.touch <= AT_ONCE * (message - len / PAGE * prices.copy);
+            let times = if at_once { 10 * AT_ONCE } else { 11 };
+            let per_pass = chunks * CHUNK / len;
+            let mut last = 0;
+            for pass in 0..1500 {
+                let (mut paid, mut through) = (0, 0);
+                for step in 0..per_pass {
+                    let (way, cost) = model.spend(step * len, len, None);
+                    paid += cost;
+                    through += u64::from(way == Way::Window);
+                }
+                let most = per_pass * message * times / 10 + chunk + chunks * prices.map;
+                assert!(paid <= most, "{prices:?}, {len}, pass {pass}: {paid}, by message {}", per_pass * message);
+                last = through;
+            }
+            assert_eq!(last, per_pass, "{prices:?}, {len}");
+        }
+    }
+}
+
 #[test]
 fn the_end_of_a_file_makes_a_message_worth_more() {
     let mut costs = costs();
@@ -133,6 +165,17 @@ fn prices_are_learned_and_a_wild_clock_is_not_believed() {
         let within = |price: u64, start: u64| (start / RANGE..=start * RANGE).contains(&price);
         assert!(within(prices.message, START.message) && within(prices.touch, START.touch), "{prices:?}");
         assert!(within(prices.map, START.map) && within(prices.copy, START.copy), "{prices:?}");
+    }
+}
+
+#[test]
+fn large_messages_are_not_thought_dear_because_small_ones_had_to_wait() {
+    for (pages, took) in [(32, 26_000), (256, 75_000)] {
+        let mut prices = START;
+        (0..100).for_each(|_| prices.message_took(1, 150_000));
+        (0..100).for_each(|_| prices.message_took(pages, took));
+        let thought = prices.message + pages * prices.message_page;
+        assert!(thought.abs_diff(took) <= took / 5, "{thought} for {pages} pages: {prices:?}");
     }
 }
 
@@ -181,8 +224,9 @@ impl Model {
         };
         let first = self.touched.get(&key).map_or(count, |touched| touched.missing(start, end, false));
         let way = forced.unwrap_or_else(|| self.costs.choose(&Range { key, start, end, first, presence, news: false }));
+        let Prices { message, message_page, touch, copy, map } = self.costs.prices;
         if way == Way::Message {
-            return (way, START.message + count * START.message_page);
+            return (way, message + count * message_page);
         }
         let slot = slot.unwrap_or_else(|| {
             let placed = self.policy.place(key, &|_| false).unwrap();
@@ -193,7 +237,7 @@ impl Model {
         });
         self.policy.used(slot, start, end);
         self.touched.entry(key).or_default().touch(start, end, false);
-        (way, u64::from(presence != Presence::Mapped) * START.map + first * START.touch + count * START.copy)
+        (way, u64::from(presence != Presence::Mapped) * map + first * touch + count * copy)
     }
 }
 
