@@ -13,7 +13,7 @@ use crate::{Lent, Transport};
 use core::ptr::NonNull;
 use diolkos_common::cmdline::DaxPolicy;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::vec::Vec;
 
@@ -33,6 +33,8 @@ struct Stub {
     shows: Mutex<BTreeMap<u64, (u64, u64, bool)>>,
     /// Answers to the next calls of map and unmap; success when there is none.
     answers: Mutex<VecDeque<Result<()>>>,
+    /// The next mapping is refused, whatever is unmapped before.
+    refuses_map: AtomicBool,
     pauses: AtomicU64,
     /// When set, mapping waits until somebody else has paused.
     slow: Mutex<Option<mpsc::Receiver<()>>>,
@@ -63,7 +65,7 @@ impl Backing for Shared {
         if let Some(slow) = slow {
             slow.recv_timeout(core::time::Duration::from_secs(20)).expect("a second thread waits for this chunk");
         }
-        let answer = self.0.answer();
+        let answer = if self.0.refuses_map.swap(false, SeqCst) { Err(Errno::ENOMEM) } else { self.0.answer() };
         match answer {
             Ok(()) => self.0.shows.lock().insert(slot, (node.0, file_offset, writable)),
             // The worst a host can do: the old mapping is gone, or is not.
