@@ -58,6 +58,8 @@ tallies! {
     PagesWritten => "cache.pages_written_back",
     /// Times that the host had no descriptor left and got back all we held without need.
     LetGo => "fuse.times_out_of_descriptors",
+    /// Entries of directories listed because names beside them were looked up.
+    NamesAhead => "fuse.names_ahead",
     /// Bytes that came in READ replies.
     MessageRead => "fuse.bytes_read",
     /// Bytes that left in WRITE messages.

@@ -14,7 +14,6 @@ use crate::ops::name::Entry;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::Ordering::Relaxed;
-use diolkos_common::cmdline::CacheMode;
 use diolkos_vfs::{DirEntry, DirSink, Errno, File, FileType, ForeignLock, Inode, InodeId, LockRequest, Name, Result};
 
 /// The cookies after `.` and after `..`. A host's cookie could be anything, but these lie where ext4's hashes,
@@ -70,60 +69,23 @@ impl OpenDir {
     /// names listed so far were looked up.
     fn wants_plus(&self, from: u64) -> bool {
         let fs = &self.node.fs;
-        let features = fs.agreement.features;
         let advised = self.node.looked_up.swap(false, Relaxed);
-        features.contains(Features::DO_READDIRPLUS)
-            && fs.session.has(Opcode::FUSE_READDIRPLUS)
-            && fs.cache != CacheMode::None
-            && fs.limits.listings_are_remembered()
-            && (!features.contains(Features::READDIRPLUS_AUTO) || from == 0 || advised)
+        fs.lists_with_attributes()
+            && (!fs.agreement.features.contains(Features::READDIRPLUS_AUTO) || from == 0 || advised)
     }
 
     /// Asks for a piece of the listing and offers what is in it. `Ok(false)` at the end.
     fn piece<const PLUS: bool>(&self, progress: &mut Progress<'_, '_>) -> Result<bool> {
-        let fs = &self.node.fs;
-        let (changes, stamp) = (self.node.changes.load(Relaxed), fs.session.stamp());
-        let mut buffer = fs.buffers.take();
-        let size = fs.limits.listing;
-        let request = ReadDir::<PLUS> { dir: self.open, cookie: progress.cookie, size: size as u32 };
-        let n = fs.session.fetch(&request, &mut buffer[..size])?;
-        if n == 0 {
-            return Ok(false);
-        }
-        for listed in Listing::new(&buffer[..n], PLUS) {
-            let nonsense = |what| fs.session.nonsense(Opcode::FUSE_READDIR, what);
-            let listed = listed.map_err(|_| nonsense(format_args!("malformed entry")))?;
-            // Every entry that names a node counts a lookup, offered or not.
-            let id = self.adopt(&listed, changes, stamp)?;
-            if matches!(listed.next, 0 | AFTER_DOT | AFTER_DOTS) {
-                return Err(nonsense(format_args!("cookie {:#x}", listed.next)));
-            }
+        list_piece::<PLUS>(&self.node, self.open, progress.cookie, self.node.fs.limits.listing, |listed, id| {
             if progress.declined {
-                continue;
+                return;
             }
             progress.cookie = listed.next;
             if !listed.is_dot() {
-                let Listed { ino, next, kind, name, .. } = listed;
+                let Listed { ino, next, kind, name, .. } = *listed;
                 progress.offer(&DirEntry { ino, next, file_type: kind, name, id });
             }
-        }
-        Ok(true)
-    }
-
-    /// Takes in the node that READDIRPLUS gives with an entry, and its name.
-    fn adopt(&self, listed: &Listed<'_>, changes: u64, stamp: u64) -> Result<Option<InodeId>> {
-        let fs = &self.node.fs;
-        let Some(out) = listed.entry.filter(|out| out.nodeid != 0 && !listed.is_dot()) else {
-            return Ok(None);
-        };
-        let nonsense = || fs.session.nonsense(Opcode::FUSE_READDIRPLUS, format_args!("impossible entry"));
-        let entry = Entry::parse(&out).ok_or_else(nonsense)?;
-        let name = Name::new(listed.name).map_err(|_| nonsense())?;
-        let node = fs.adopt(&self.node, &entry, stamp)?;
-        let id = node.id();
-        let until = deadline(fs.cache, fs.platform.now_ns(), entry.valid);
-        fs.remember(&self.node, name, Target::Node(node), until, changes);
-        Ok(Some(id))
+        })
     }
 
     fn list(&self, from: u64, progress: &mut Progress<'_, '_>) -> Result<()> {
@@ -141,6 +103,49 @@ impl OpenDir {
         }
         Ok(())
     }
+}
+
+/// Asks for up to `size` bytes of the listing of `dir`, open as `open`, from a cookie on, takes in the nodes that come with
+/// them, and tells `each` of every entry. `Ok(false)` at the end.
+pub(crate) fn list_piece<const PLUS: bool>(
+    dir: &Node,
+    open: OpenNode,
+    cookie: u64,
+    size: usize,
+    mut each: impl FnMut(&Listed<'_>, Option<InodeId>),
+) -> Result<bool> {
+    let fs = &dir.fs;
+    let (changes, stamp) = (dir.changes.load(Relaxed), fs.session.stamp());
+    let mut buffer = fs.buffers.take();
+    let request = ReadDir::<PLUS> { dir: open, cookie, size: size as u32 };
+    let n = fs.session.fetch(&request, &mut buffer[..size])?;
+    for listed in Listing::new(&buffer[..n], PLUS) {
+        let nonsense = |what| fs.session.nonsense(Opcode::FUSE_READDIR, what);
+        let listed = listed.map_err(|_| nonsense(format_args!("malformed entry")))?;
+        // Every entry that names a node counts a lookup, whether anybody wants it or not.
+        let id = adopt(dir, &listed, changes, stamp)?;
+        if matches!(listed.next, 0 | AFTER_DOT | AFTER_DOTS) {
+            return Err(nonsense(format_args!("cookie {:#x}", listed.next)));
+        }
+        each(&listed, id);
+    }
+    Ok(n != 0)
+}
+
+/// Takes in the node that READDIRPLUS gives with an entry, and its name.
+fn adopt(dir: &Node, listed: &Listed<'_>, changes: u64, stamp: u64) -> Result<Option<InodeId>> {
+    let fs = &dir.fs;
+    let Some(out) = listed.entry.filter(|out| out.nodeid != 0 && !listed.is_dot()) else {
+        return Ok(None);
+    };
+    let nonsense = || fs.session.nonsense(Opcode::FUSE_READDIRPLUS, format_args!("impossible entry"));
+    let entry = Entry::parse(&out).ok_or_else(nonsense)?;
+    let name = Name::new(listed.name).map_err(|_| nonsense())?;
+    let node = fs.adopt(dir, &entry, stamp)?;
+    let id = node.id();
+    let until = deadline(fs.cache, fs.platform.now_ns(), entry.valid);
+    fs.remember(dir, name, Target::Node(node), until, changes);
+    Ok(Some(id))
 }
 
 impl File for OpenDir {

@@ -8,7 +8,8 @@ use crate::dentry::{Dentries, Target};
 use crate::file::Recent;
 use crate::limits::Limits;
 use crate::node::{Node, Table};
-use crate::ops::init::Agreement;
+use crate::ops::Opcode;
+use crate::ops::init::{Agreement, Features};
 use crate::ops::name::{Entry, Found, Lookup};
 use crate::session::Session;
 use crate::window::Manager;
@@ -127,6 +128,7 @@ impl Fs {
                 let node = self.adopt(dir, &entry, stamp)?;
                 let until = deadline(self.cache, now, entry.valid);
                 self.remember(dir, name, Target::Node(node.clone()), until, changes);
+                self.bring_neighbours(dir, until);
                 Ok(node)
             }
             Ok(Found::Nothing(valid)) => nothing(deadline(self.cache, now, valid)),
@@ -134,6 +136,14 @@ impl Fs {
             Err(Errno::ENOENT) if self.cache == CacheMode::Always => nothing(u64::MAX),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// Whether the server gives attributes with listings, and they are still there when somebody looks at them.
+    pub(crate) fn lists_with_attributes(&self) -> bool {
+        self.agreement.features.contains(Features::DO_READDIRPLUS)
+            && self.session.has(Opcode::FUSE_READDIRPLUS)
+            && self.cache != CacheMode::None
+            && self.limits.listings_are_remembered()
     }
 
     /// Makes a request that takes a descriptor of the host's. When it has none left, everything that we hold without

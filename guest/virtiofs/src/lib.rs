@@ -40,6 +40,7 @@ mod fs;
 mod inode;
 mod limits;
 mod mount;
+mod neighbours;
 mod node;
 mod ops;
 mod pages;

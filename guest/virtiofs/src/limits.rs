@@ -14,6 +14,9 @@ const FEWEST: usize = 32;
 /// Bytes an entry of a READDIRPLUS takes at least: `struct fuse_direntplus` and a name of up to 8 bytes.
 const ENTRY: usize = 160;
 
+/// Bytes of a listing. One that is too short for a name of 255 bytes would look like the end of the directory.
+const SHORTEST_LISTING: usize = 4096;
+
 /// The shares of the bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -36,10 +39,14 @@ impl Limits {
         Self {
             names: inodes - 2 * eighth - 2 * open,
             open,
-            // A listing that is too short for a name of 255 bytes would look like the end of the directory.
-            listing: (eighth * ENTRY).clamp(4096, 64 << 10),
+            listing: (eighth * ENTRY).clamp(SHORTEST_LISTING, 64 << 10),
             forgets: eighth.min(64),
         }
+    }
+
+    /// Bytes to ask for in a listing of about so many entries.
+    pub(crate) fn listing_of(&self, entries: usize) -> usize {
+        entries.saturating_mul(ENTRY).clamp(SHORTEST_LISTING, self.listing)
     }
 
     /// Whether the names of a listing are still there when the program looks at them. It reads some 32 KiB of them first,

@@ -10,6 +10,7 @@
 use crate::PAGE;
 use crate::attrs::{AttrCache, Update, deadline};
 use crate::fs::Fs;
+use crate::neighbours::Neighbours;
 use crate::ops::NodeId;
 use crate::ops::attr::{GetAttr, TimedAttributes};
 use crate::ops::data::OpenNode;
@@ -49,6 +50,8 @@ pub(crate) struct Node {
     pub(crate) changes: AtomicU64,
     /// Directories: names were looked up since the last listing, so attributes with the next one are worth it.
     pub(crate) looked_up: AtomicBool,
+    /// Directories: what was listed because names were looked up.
+    pub(crate) neighbours: Mutex<Neighbours>,
 }
 
 impl Node {
@@ -78,6 +81,7 @@ impl Node {
             parent_ino: AtomicU64::new(first.attributes.metadata.ino),
             changes: AtomicU64::new(0),
             looked_up: AtomicBool::new(false),
+            neighbours: Mutex::default(),
         }
     }
 

@@ -150,3 +150,38 @@ fn read_only_mounts_refuse_before_the_host_is_asked() {
     let sent: u64 = ["fuse.CREATE", "fuse.WRITE", "fuse.SETATTR", "fuse.UNLINK"].iter().map(|c| rig.count(c)).sum();
     assert_eq!(sent, 0);
 }
+
+#[test]
+fn who_looks_up_many_names_of_a_directory_gets_the_others_with_them() {
+    let rig = Setup::default().build();
+    std::fs::create_dir(rig.path("d")).unwrap();
+    let names: Vec<String> = (0..1000).map(|i| format!("d/file number {i}")).collect();
+    for name in &names {
+        rig.put(name, b"abc");
+    }
+    for name in &names[..5] {
+        assert_eq!(rig.find(name).unwrap().metadata().unwrap().size, 3);
+    }
+    assert_eq!((rig.count("fuse.LOOKUP"), rig.count("fuse.READDIRPLUS")), (6, 0), "five are too few");
+    for name in &names {
+        assert_eq!(rig.find(name).unwrap().metadata().unwrap().size, 3);
+    }
+    assert!(rig.find("d/file number 1000").is_err(), "what is not there is asked for");
+    let (lookups, brought) = (rig.count("fuse.LOOKUP"), rig.tally(Tally::NamesAhead));
+    assert!(lookups < 200, "{lookups} messages for a thousand names");
+    assert!((900..1100).contains(&brought), "{brought} entries listed");
+    assert_eq!(rig.count("fuse.OPENDIR"), rig.count("fuse.RELEASEDIR"));
+    assert!(rig.count("fuse.GETATTR") <= 1, "attributes came with the names");
+    drop(rig.mount);
+    assert_eq!(rig.server.lookups_held(), 0);
+}
+
+#[test]
+fn names_beside_those_looked_up_are_not_listed_where_nobody_may_keep_them() {
+    let rig = Setup { cache: CacheMode::None, ..Setup::default() }.build();
+    for i in 0..100 {
+        rig.put(&format!("f{i}"), b"");
+    }
+    (0..100).for_each(|i| drop(rig.find(&format!("f{i}")).unwrap()));
+    assert_eq!((rig.count("fuse.LOOKUP"), rig.count("fuse.OPENDIR")), (100, 0));
+}

@@ -1,0 +1,158 @@
+//! Names that are likely to be looked up next: those that stand beside names that were.
+//!
+//! A program that looks at every file of a directory without listing it (`git status`, `make`, a loader of modules) costs
+//! a LOOKUP for each. READDIRPLUS brings names with all that LOOKUP tells at about a third of the price each, but in the
+//! host's order, and whether they are wanted too, nobody knows. So they are bought as skis are by somebody who rents them:
+//! for each name that was found by a message of its own, [`RATE`] entries more may be listed. Who looks at everything soon
+//! finds it here; who looks at some names of a huge directory has paid for them twice, and a bit.
+
+use crate::attrs::believed;
+use crate::counters::Tally;
+use crate::dir::list_piece;
+use crate::fs::Fs;
+use crate::node::Node;
+use crate::ops::data::{DIRECTORY, Open, OpenNode, Release};
+use alloc::sync::Arc;
+use diolkos_vfs::{OpenFlags, Result};
+
+/// Entries that one name looked up is worth.
+const RATE: usize = 8;
+/// Fewest entries that are worth the three messages of a listing.
+const FEWEST: usize = 64;
+
+/// How far a directory was listed for names that were looked up in it.
+#[derive(Debug, Default)]
+pub(crate) struct Neighbours {
+    /// Names found by LOOKUP.
+    found: usize,
+    /// Entries listed.
+    listed: usize,
+    /// The host's cookie to go on from.
+    cookie: u64,
+    /// Until when nothing is to be listed: somebody does it, or has done all.
+    rests_until: u64,
+}
+
+/// What is to be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Piece {
+    cookie: u64,
+    entries: usize,
+}
+
+/// What was listed.
+#[derive(Debug, Clone, Copy)]
+struct Brought {
+    cookie: u64,
+    entries: usize,
+    /// The directory has more.
+    more: bool,
+    /// Until when all that is believed.
+    until: u64,
+}
+
+impl Neighbours {
+    /// Notes that a name was found by LOOKUP. When it is time to list, says what; the caller does it, and tells
+    /// [`Neighbours::brought`].
+    fn found(&mut self, now: u64) -> Option<Piece> {
+        if believed(self.rests_until, now) {
+            return None;
+        }
+        if self.rests_until != 0 {
+            *self = Self::default();
+        }
+        self.found += 1;
+        let entries = (self.found * RATE).saturating_sub(self.listed);
+        if entries < FEWEST.max(self.listed / 2) {
+            return None;
+        }
+        self.rests_until = u64::MAX;
+        Some(Piece { cookie: self.cookie, entries })
+    }
+
+    /// Takes in what was listed. No more than `most` entries of a directory are: they would push each other out.
+    fn brought(&mut self, piece: Brought, most: usize) {
+        self.cookie = piece.cookie;
+        self.listed += piece.entries;
+        self.rests_until = if piece.more && self.listed < most { 0 } else { piece.until };
+    }
+}
+
+impl Fs {
+    /// Has a name of `dir` been found by LOOKUP, its neighbours may be worth a listing: does that.
+    pub(crate) fn bring_neighbours(self: &Arc<Self>, dir: &Node, until: u64) {
+        // A server that was out of descriptors once needs those it has for what is asked for.
+        if !self.lists_with_attributes() || self.session.counters.get(Tally::LetGo) != 0 {
+            return;
+        }
+        let piece = dir.neighbours.lock().found(self.platform.now_ns());
+        let Some(piece) = piece else { return };
+        // Whatever is wrong, nobody has asked for it: it says nothing but that there is no more.
+        let nothing = Brought { cookie: piece.cookie, entries: 0, more: false, until };
+        let brought = self.list_neighbours(dir, piece, until).unwrap_or(nothing);
+        dir.neighbours.lock().brought(brought, self.limits.names / 2);
+    }
+
+    fn list_neighbours(self: &Arc<Self>, dir: &Node, piece: Piece, until: u64) -> Result<Brought> {
+        let flags = OpenFlags::DIRECTORY.bits();
+        let opened = self.session.call(&Open::<DIRECTORY> { node: dir.id, flags })?;
+        let open = OpenNode { node: dir.id, handle: opened.handle, flags };
+        let mut brought = Brought { cookie: piece.cookie, entries: 0, more: true, until };
+        let size = self.limits.listing_of(piece.entries);
+        let result = list_piece::<true>(dir, open, piece.cookie, size, |listed, _| {
+            brought.cookie = listed.next;
+            brought.entries += 1;
+        });
+        // There is nothing to be done about an error of closing.
+        let _ = self.session.call(&Release::<DIRECTORY> { file: open });
+        brought.more = result?;
+        self.session.counters.add(Tally::NamesAhead, brought.entries as u64);
+        Ok(brought)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks up `names` names of a directory with `all`, none of which was brought; returns how many were brought.
+    fn look(neighbours: &mut Neighbours, names: usize, all: usize, most: usize) -> usize {
+        let mut listed = 0;
+        for _ in 0..names {
+            if let Some(Piece { cookie, entries }) = neighbours.found(5) {
+                assert_eq!(cookie, listed as u64);
+                assert!(neighbours.found(5).is_none(), "somebody is listing");
+                let entries = entries.min(all - listed);
+                listed += entries;
+                let piece = Brought { cookie: listed as u64, entries, more: listed < all, until: 100 };
+                neighbours.brought(piece, most);
+            }
+        }
+        listed
+    }
+
+    #[test]
+    fn a_few_names_bring_nothing_and_many_bring_all() {
+        assert_eq!(look(&mut Neighbours::default(), FEWEST / RATE - 1, 1000, 9999), 0);
+        for names in [20, 50, 100, 200] {
+            let listed = look(&mut Neighbours::default(), names, 1_000_000, 9999);
+            assert!(listed <= RATE * names && listed * 2 >= RATE * names, "{listed} for {names}");
+        }
+        assert_eq!(look(&mut Neighbours::default(), 1000, 1000, 9999), 1000);
+    }
+
+    #[test]
+    fn no_more_is_brought_than_can_be_kept() {
+        let listed = look(&mut Neighbours::default(), 100_000, 1_000_000, 3000);
+        assert!((3000..5000).contains(&listed), "{listed}");
+    }
+
+    #[test]
+    fn what_was_brought_is_brought_again_when_it_is_no_longer_believed() {
+        let mut neighbours = Neighbours::default();
+        assert_eq!(look(&mut neighbours, 100, 60, 9999), 60);
+        assert!((0..100).all(|_| neighbours.found(99).is_none()));
+        let again = (0..100).find_map(|_| neighbours.found(100));
+        assert_eq!(again, Some(Piece { cookie: 0, entries: FEWEST }));
+    }
+}
