@@ -44,19 +44,23 @@ fn left(folder: &Path) -> usize {
 fn it_tells_how_fast_files_are_and_which_way_they_came() {
     let Some(folder) = folder() else { return };
     let jobs = "randread-4k,many-read-1m-cold,mmap-read-4k,write-4k,open-fstat-close,stat-files";
-    let outcome = Outcome::of(start(folder.path(), &format!("host,dax,nodax,{jobs}")), PATIENCE).expect_status(0);
+    let outcome = Outcome::of(start(folder.path(), &format!("host,dax,nodax,rofs,{jobs}")), PATIENCE).expect_status(0);
     let (table, progress) = (outcome.out(), outcome.err());
-    assert_eq!(progress.lines().filter(|line| line.starts_with('[')).count(), 18, "{progress}");
+    assert_eq!(progress.lines().filter(|line| line.starts_with('[')).count(), 23, "{progress}");
     let row = |job: &str, system: &str| {
         let lines = table.lines().skip_while(|line| line.split_whitespace().next() != Some(job));
         let named = |line: &&str| line.split_whitespace().take(2).any(|word| word == system);
-        lines.take(3).find(named).unwrap_or_else(|| panic!("no {job} by {system}: {table}"))
+        lines.take(4).find(named).unwrap_or_else(|| panic!("no {job} by {system}: {table}"))
     };
     for job in jobs.split(',') {
         for system in ["host", "dax", "nodax"] {
             assert!(!row(job, system).contains("failed"), "{table}");
         }
     }
+    for job in jobs.split(',').filter(|job| *job != "write-4k") {
+        assert!(!row(job, "rofs").contains("failed"), "{table}");
+    }
+    assert!(row("many-read-1m-cold", "rofs").contains("disk "), "{table}");
     assert!(row("randread-4k", "dax").contains("window "), "{table}");
     assert!(row("mmap-read-4k", "dax").contains("mapped pages "), "{table}");
     assert!(row("write-4k", "dax").contains("window "), "{table}");
@@ -79,13 +83,13 @@ fn it_tells_how_long_programs_take_to_start() {
     // Not below /tmp, as a build may be: that is memory in a guest.
     let folder = tempfile::tempdir_in("/var/tmp").unwrap();
     let mut command = diolkos();
-    command.args(["bench", "boot", "--only", "host,dax,nodax", "--repeat", "1", "--dir"]).arg(folder.path());
+    command.args(["bench", "boot", "--only", "host,dax,nodax,rofs,ramfs", "--repeat", "1", "--dir"]).arg(folder.path());
     command.arg("--json").arg(json(folder.path())).arg("--charts").arg(folder.path().join("charts"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let outcome = Outcome::of(command.spawn().unwrap(), PATIENCE).expect_status(0);
     let (table, progress) = (outcome.out(), outcome.err());
     for program in ["true", "python", "java", "web"] {
-        for system in ["host", "dax", "nodax"] {
+        for system in ["host", "dax", "nodax", "rofs", "ramfs"] {
             let start = format!("round 1, {program}, {system}: ");
             assert!(progress.lines().any(|line| line.starts_with(&start) && line.ends_with(" ms")), "{progress}");
         }

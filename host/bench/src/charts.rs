@@ -198,6 +198,7 @@ fn colour(system: Kind) -> RGBColor {
         Kind::Host => RGBColor(110, 110, 110),
         Kind::Dax => RGBColor(31, 94, 168),
         Kind::Nodax => RGBColor(112, 173, 220),
+        Kind::Rofs => RGBColor(150, 190, 90),
         Kind::Ramfs => RGBColor(64, 145, 108),
         Kind::Qemu => RGBColor(140, 110, 190),
         Kind::QemuLinux => RGBColor(214, 96, 77),

@@ -40,18 +40,21 @@ impl Counters {
         group.get("program's first instruction")?.split(" ms").next()?.parse().ok()
     }
 
-    /// How the bytes of the share with the files came, in words: what is not zero of bytes through the window, bytes by
+    /// How the bytes of the share or the disk with the files came, in words: what is not zero of bytes through the window, bytes by
     /// message, and pages that the guest's own cache had; of `mapped` files also the pages that were mapped, which include
     /// the program's own.
     pub fn way(&self, mapped: bool) -> String {
         // The files are the machine's one volume.
         let share = |label: &str| self.value("share 'volume1', as used", label);
+        let disk = self.0.iter().find(|(title, _)| title.starts_with("disk "));
+        let disk = |label: &str| disk.and_then(|(_, rows)| rows.get(label)).map(String::as_str);
         let named = [
             (share("window bytes read"), "window"),
             (share("window bytes written"), "window"),
             (share("message bytes read"), "messages"),
             (share("message bytes written"), "messages"),
-            (share("cache hits"), "cached pages"),
+            (disk("read"), "disk"),
+            (share("cache hits").or_else(|| disk("read").and(self.value("page cache", "hits"))), "cached pages"),
             (self.value("memory", "window pages").filter(|_| mapped), "mapped pages"),
         ];
         let words: Vec<_> = named.iter().filter_map(|(value, name)| Some(format!("{name} {}", (*value)?))).collect();

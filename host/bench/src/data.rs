@@ -51,6 +51,11 @@ impl Place {
         self.0.join("names")
     }
 
+    /// Images of them, and of programs.
+    pub fn images(&self) -> PathBuf {
+        self.0.join("images")
+    }
+
     /// Our own executable, where every system finds it.
     pub fn worker(&self) -> PathBuf {
         self.0.join("worker")

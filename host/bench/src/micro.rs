@@ -16,9 +16,9 @@ use crate::machine;
 use crate::number::{rough, short};
 use crate::progress::Progress;
 use crate::report::{Report, Run, SCHEMA, rows};
-use crate::runner::{Failure, Runner};
+use crate::runner::Runner;
 use crate::settings::Settings;
-use crate::system::{self, Context, Finder, Kind, System, Task};
+use crate::system::{self, Context, Finder, Kind, System, Task, perform};
 
 /// Why nothing was measured.
 #[derive(Debug, Error)]
@@ -200,15 +200,11 @@ impl Bench<'_> {
             way: None,
             stats: None,
         };
-        let invocation = match system.invocation(&task) {
-            Ok(invocation) => invocation,
-            Err(error) => return Ok(Some(Run { error: Some(error), ..run })),
-        };
-        run.command = invocation.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-        let output = match runner.run(&invocation) {
+        let Some(done) = perform(system, &task, runner) else { return Ok(None) };
+        run.command = done.command;
+        let output = match done.output {
             Ok(output) => output,
-            Err(Failure::Stopped) => return Ok(None),
-            Err(error) => return Ok(Some(Run { error: Some(error.to_string()), ..run })),
+            Err(error) => return Ok(Some(Run { error: Some(error), ..run })),
         };
         run.stats = Counters::find(&output.stderr);
         // What stages files before it measures uses the share for nothing else.

@@ -77,6 +77,9 @@ pub enum Failure {
         /// The end of what it wrote to stderr.
         words: String,
     },
+    /// What it needs could not be made.
+    #[error("{0}")]
+    Preparation(String),
     /// A daemon was not ready in time.
     #[error("{program} does not listen at {}; its last words: {words}", socket.display())]
     NotReady {

@@ -22,9 +22,9 @@ use crate::job::{Group, Job, Work};
 use crate::machine;
 use crate::micro::{Error, find_systems};
 use crate::number::short;
-use crate::runner::{Failure, Runner};
+use crate::runner::Runner;
 use crate::settings::{Amounts, Peers};
-use crate::system::{Context, Finder, Kind, System, Task};
+use crate::system::{Context, Finder, Kind, System, Task, perform};
 use report::{Choice, SCHEMA, Start, rows};
 
 /// What a run was asked to do.
@@ -206,15 +206,11 @@ impl Bench {
             error: None,
             stats: None,
         };
-        let invocation = match system.invocation(&task) {
-            Ok(invocation) => invocation,
-            Err(error) => return Ok(Some(Start { error: Some(error), ..run })),
-        };
-        run.command = invocation.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-        let output = match runner.run(&invocation) {
+        let Some(done) = perform(system, &task, runner) else { return Ok(None) };
+        run.command = done.command;
+        let output = match done.output {
             Ok(output) => output,
-            Err(Failure::Stopped) => return Ok(None),
-            Err(error) => return Ok(Some(Start { error: Some(error.to_string()), ..run })),
+            Err(error) => return Ok(Some(Start { error: Some(error), ..run })),
         };
         run.stats = Counters::find(&output.stderr);
         run.first_instruction_ms = run.stats.as_ref().and_then(Counters::first_instruction_ms);

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::*;
 use crate::head::Findings;
-use crate::runner::{Invocation, Output};
+use crate::runner::{Failure, Invocation, Output};
 
 /// Programs that start, each faster than the one before, but for those with `failing` in their command.
 struct Invented {
@@ -19,6 +19,10 @@ impl Runner for Invented {
         self.commands.push(words.join(" "));
         if self.commands.len() > self.stop_after {
             return Err(Failure::Stopped);
+        }
+        if words.get(1).is_some_and(|word| word == "image") {
+            let at = words.iter().position(|word| word == "-o").unwrap() + 1;
+            fs::write(&*words[at], "").unwrap();
         }
         let machine = words.get(1).is_some_and(|word| word == "run");
         let took = if machine { 40 } else { 10 };
@@ -62,13 +66,13 @@ fn invented() -> Invented {
     Invented { commands: Vec::new(), failing: "nothing fails", stop_after: usize::MAX }
 }
 
-const ALL: [&str; 5] = ["bin/true", "usr/bin/python3", "bin/java", "bin/javac", "dev/kvm"];
+const ALL: [&str; 6] = ["bin/true", "usr/bin/python3", "bin/java", "bin/javac", "bin/mkfs.erofs", "dev/kvm"];
 
 #[test]
 fn systems_take_turns_at_every_program_of_every_round() {
     let mut runner = invented();
-    let (report, progress) = run(&["host", "dax", "nodax", "ramfs", "true", "python"], &ALL, &mut runner).unwrap();
-    // One start of each program before, and of the machine's files no copy in its memory yet.
+    let (report, progress) = run(&["host", "dax", "nodax", "true", "python"], &ALL, &mut runner).unwrap();
+    // One start of each program before.
     assert_eq!(runner.commands.len(), 2 + 2 * 2 * 3, "{:?}", runner.commands);
     assert!(runner.commands[3].contains(" run ") && runner.commands[4].contains("--dax-window 0"));
     assert!(!runner.commands[3].contains("--volume"), "{:?}", runner.commands);
@@ -82,9 +86,25 @@ fn systems_take_turns_at_every_program_of_every_round() {
 }
 
 #[test]
+fn images_are_made_of_what_programs_use_before_the_clock_runs() {
+    let mut runner = invented();
+    let (report, _) = run(&["host", "rofs", "ramfs", "true"], &ALL, &mut runner).unwrap();
+    assert!(!report.has_failures(), "{:?}", report.runs);
+    // One start before, a trace and two images once, and then two rounds.
+    let short = |command: &String| command.split(' ').take(3).collect::<Vec<_>>()[1..].join(" ");
+    let order: Vec<_> = runner.commands.iter().filter(|command| command.contains(' ')).map(short).collect();
+    let (trace, build, start) = ("run --trace", "image build", "run --stats");
+    assert_eq!(order, [trace, build, start, build, start, start, start], "{:?}", runner.commands);
+    let command = |system| report.runs.iter().rfind(|run| run.system == system).unwrap().command.join(" ");
+    let (rofs, ramfs) = (command(Kind::Rofs), command(Kind::Ramfs));
+    assert!(rofs.contains("/images/true.erofs ") && rofs.ends_with("/bin/true"), "{rofs}");
+    assert!(ramfs.contains("/images/true.cpio "), "{ramfs}");
+}
+
+#[test]
 fn what_is_missing_and_what_fails_is_told() {
     let mut runner = Invented { failing: "print('started')", ..invented() };
-    let (report, progress) = run(&["host", "dax", "python", "web", "java"], &ALL[..4], &mut runner).unwrap();
+    let (report, progress) = run(&["host", "dax", "python", "web", "java"], &ALL[..5], &mut runner).unwrap();
     assert!(progress.contains("dax is missing: ") && progress.contains("web is missing: "), "{progress}");
     assert!(report.has_failures());
     let text = report.table();

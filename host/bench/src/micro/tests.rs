@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::head::Findings;
-use crate::runner::{Invocation, Output};
+use crate::runner::{Failure, Invocation, Output};
 use crate::selection::Selection;
 use crate::settings::{Amounts, Peers};
 use crate::system::Missing;
@@ -79,8 +79,9 @@ fn computer(programs: &[&str]) -> (tempfile::TempDir, Finder) {
     (root, finder)
 }
 
-const EVERYTHING: [&str; 15] = [
+const EVERYTHING: [&str; 16] = [
     "bin/fio",
+    "bin/mkfs.erofs",
     "dev/kvm",
     "bin/qemu-system-x86_64",
     "usr/lib/qemu/virtiofsd",
@@ -157,8 +158,18 @@ fn figures_are_compared_with_the_hosts_own() {
 #[test]
 fn each_variant_is_asked_for_by_its_options() {
     let mut runner = Recorded::default();
-    let only =
-        ["dax", "nodax", "ramfs", "qemu", "randread-4k", "randread-4k-x4", "write-1m", "read-1m-cold", "stat-files"];
+    let only = [
+        "dax",
+        "nodax",
+        "rofs",
+        "ramfs",
+        "qemu",
+        "randread-4k",
+        "randread-4k-x4",
+        "write-1m",
+        "read-1m-cold",
+        "stat-files",
+    ];
     let (report, _) = run(&EVERYTHING, &only, 1, &mut runner).unwrap();
     let command = |job: &str, system: Kind| {
         report.runs.iter().find(|run| run.job == job && run.system == system).map(|run| run.command.join(" "))
@@ -169,6 +180,11 @@ fn each_variant_is_asked_for_by_its_options() {
     assert!(!command("write-1m", Kind::Dax).unwrap().contains(":ro / "));
     assert!(command("randread-4k", Kind::Nodax).unwrap().contains("--dax-window 0"));
     assert!(command("randread-4k-x4", Kind::Dax).unwrap().contains("--cpus 2") && !dax.contains("--cpus"), "{dax}");
+    let rofs = command("read-1m-cold", Kind::Rofs).unwrap();
+    assert!(rofs.contains("/images/one.erofs:ro --mount erofs:/dev/vda:/") && rofs.contains("/one / "), "{rofs}");
+    assert!(runner.commands.iter().any(|command| command.contains("image build --format erofs -o ")));
+    // It cannot be written.
+    assert_eq!(command("write-1m", Kind::Rofs), None);
     let ramfs = command("write-1m", Kind::Ramfs).unwrap();
     assert!(ramfs.contains(" stage ") && ramfs.contains(":ro / "), "{ramfs}");
     assert!(ramfs.contains("--filename=/tmp/diolkos-bench/written/data"), "{ramfs}");
@@ -178,6 +194,16 @@ fn each_variant_is_asked_for_by_its_options() {
     assert_eq!(command("read-1m-cold", Kind::Ramfs), None);
     let qemu = command("read-1m-cold", Kind::Qemu).unwrap();
     assert!(qemu.contains("--platform qemu") && qemu.contains("/usr/lib/qemu/virtiofsd"), "{qemu}");
+}
+
+#[test]
+fn an_image_that_cannot_be_made_fails_its_runs_and_no_others() {
+    let mut runner = Recorded { failing: "image build", ..Recorded::default() };
+    let (report, _) = run(&EVERYTHING, &["dax", "rofs", "read-4k"], 1, &mut runner).unwrap();
+    let error = |kind| report.runs.iter().find(|run| run.system == kind).unwrap().error.clone();
+    assert_eq!(error(Kind::Dax), None);
+    let rofs = error(Kind::Rofs).unwrap();
+    assert!(rofs.contains("image build --format erofs") && rofs.ends_with("status 125: diolkos: it broke"), "{rofs}");
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! Diolkos itself, by its own command line.
 //!
 //! The machine's root is the host's, read-only, so that fio and its libraries are there; the files to measure are a
-//! volume, so that `--stats` counts them apart from the program's own.
+//! volume, so that `--stats` counts them apart from the program's own, or an image. A program that only starts has its files
+//! in the root; where the variant is about images (`rofs`, `ramfs`) that is an image of what the program needs.
 
 use std::path::{Path, PathBuf};
 
+use super::image::Format;
 use super::{Context, Kind, Missing, System, Task, program, version_of, words};
 use crate::data::Place;
 use crate::job::Work;
-use crate::runner::{Invocation, Runner};
+use crate::runner::{Failure, Invocation, Runner};
 use crate::worker;
 
 /// `diolkos run` with the options of a variant.
@@ -51,6 +53,9 @@ pub fn find(kind: Kind, context: &Context, runner: &mut dyn Runner) -> Result<Di
             why,
             remedy: "use a host with KVM, and be allowed to open /dev/kvm".to_owned(),
         })?;
+        if kind == Kind::Rofs {
+            context.finder.needed("mkfs.erofs", "erofs-utils")?;
+        }
     }
     Ok(Diolkos { kind, executable: context.diolkos.to_owned(), version, virtiofsd: daemon })
 }
@@ -74,13 +79,20 @@ impl System for Diolkos {
     }
 
     fn applies(&self, work: &Work) -> bool {
-        // Files that were just written to memory are not cold, and what only starts has none among them.
-        let staged = work.set().is_some() && (!work.is_cold() || matches!(work, Work::StatFiles));
-        !self.stages() || staged
+        match self.kind {
+            // Files that were just written to memory are not cold.
+            Kind::Ramfs => !work.is_cold() || matches!(work, Work::StatFiles),
+            Kind::Rofs => !work.writes(),
+            _ => true,
+        }
     }
 
     fn stages(&self) -> bool {
         self.kind == Kind::Ramfs
+    }
+
+    fn prepare(&self, task: &Task, runner: &mut dyn Runner) -> Result<(), Failure> {
+        self.image(&task.job.work).map_or(Ok(()), |format| format.make(task, &self.executable, runner))
     }
 
     fn invocation(&self, task: &Task) -> Result<Invocation, String> {
@@ -97,14 +109,23 @@ impl System for Diolkos {
         if let Some(daemon) = &self.virtiofsd {
             command.extend([words(["--fs-daemon"]), words([daemon])].concat());
         }
-        // What only starts has its files in the root, and the memory that a machine has.
-        if task.job.work.set().is_some() {
-            let writable = task.job.work.writes() && !self.stages();
-            command.extend(words(["--memory", &task.amounts.memory().to_string()]));
-            command.extend(words(["--volume".to_owned(), volume(task.place.folder(), writable)]));
+        let image = self.image(&task.job.work).map(|format| format.path(task));
+        let Some(set) = task.job.work.set() else {
+            // What only starts has its files in the root, and the memory that a machine has.
+            command.extend(words([image.unwrap_or_else(|| "/".into())]));
+            command.extend(words(task.program(task.place)));
+            return Ok(Invocation { command, helpers: Vec::new(), patience: task.patience(self.kind) });
+        };
+        command.extend(words(["--memory", &task.amounts.memory().to_string()]));
+        let writable = task.job.work.writes() && !self.stages();
+        command.extend(words(["--volume".to_owned(), volume(task.place.folder(), writable)]));
+        if let Some(image) = image {
+            let target = task.place.set(set);
+            command.extend(words(["--disk".to_owned(), format!("{}:ro", image.display())]));
+            command.extend(words(["--mount".to_owned(), format!("erofs:/dev/vda:{}", target.display())]));
         }
         command.extend(words(["/"]));
-        let program = if let Some(set) = task.job.work.set().filter(|_| self.stages()) {
+        let program = if self.stages() {
             let files = Place::new(Path::new(MEMORY));
             let from = task.place.set(set);
             task.worker(&worker::Work::Stage { from, to: files.set(set), command: task.program(&files) })
@@ -113,6 +134,17 @@ impl System for Diolkos {
         };
         command.extend(words(program));
         Ok(Invocation { command, helpers: Vec::new(), patience: task.patience(self.kind) })
+    }
+}
+
+impl Diolkos {
+    /// The image that it has the files of `work` from.
+    fn image(&self, work: &Work) -> Option<Format> {
+        match (self.kind, work) {
+            (Kind::Rofs, _) => Some(Format::Erofs),
+            (Kind::Ramfs, Work::Start(_)) => Some(Format::Cpio),
+            _ => None,
+        }
     }
 }
 

@@ -9,7 +9,9 @@ mod finder;
 mod guest;
 mod gvisor;
 mod host;
+mod image;
 mod linux;
+mod tree;
 mod uml;
 
 use std::ffi::OsString;
@@ -22,7 +24,7 @@ use crate::data::Place;
 use crate::figures::Figures;
 use crate::fio;
 use crate::job::{Job, Work};
-use crate::runner::{Invocation, Output, Runner, last_words};
+use crate::runner::{Failure, Invocation, Output, Runner, last_words};
 use crate::settings::{Amounts, Peers};
 use crate::worker;
 
@@ -38,6 +40,8 @@ pub enum Kind {
     Dax,
     /// Diolkos on KVM without a window.
     Nodax,
+    /// Diolkos on KVM, with the files in an image on a disk.
+    Rofs,
     /// Diolkos on KVM, with the files in the machine's memory.
     Ramfs,
     /// Diolkos in QEMU, with a virtiofsd.
@@ -52,8 +56,17 @@ pub enum Kind {
 
 impl Kind {
     /// In the order of the report.
-    pub const ALL: [Self; 8] =
-        [Self::Host, Self::Dax, Self::Nodax, Self::Ramfs, Self::Qemu, Self::QemuLinux, Self::Gvisor, Self::Uml];
+    pub const ALL: [Self; 9] = [
+        Self::Host,
+        Self::Dax,
+        Self::Nodax,
+        Self::Rofs,
+        Self::Ramfs,
+        Self::Qemu,
+        Self::QemuLinux,
+        Self::Gvisor,
+        Self::Uml,
+    ];
 
     /// As in the report and for `--only`.
     pub fn name(self) -> &'static str {
@@ -61,6 +74,7 @@ impl Kind {
             Self::Host => "host",
             Self::Dax => "dax",
             Self::Nodax => "nodax",
+            Self::Rofs => "rofs",
             Self::Ramfs => "ramfs",
             Self::Qemu => "qemu",
             Self::QemuLinux => "qemu-linux",
@@ -75,6 +89,7 @@ impl Kind {
             Self::Host => "the host itself",
             Self::Dax => "Diolkos on KVM, with a DAX window",
             Self::Nodax => "Diolkos on KVM, without a window",
+            Self::Rofs => "Diolkos on KVM, files in an EROFS image",
             Self::Ramfs => "Diolkos on KVM, files in its memory",
             Self::Qemu => "Diolkos in QEMU, with virtiofsd",
             Self::QemuLinux => "a Linux guest in QEMU, with virtiofsd",
@@ -87,7 +102,7 @@ impl Kind {
     pub fn overhead(self) -> f64 {
         match self {
             Self::Host => 0.5,
-            Self::Dax | Self::Nodax => 1.5,
+            Self::Dax | Self::Nodax | Self::Rofs => 1.5,
             Self::Ramfs => 2.5,
             Self::Qemu | Self::Gvisor | Self::Uml => 4.0,
             Self::QemuLinux => 8.0,
@@ -111,6 +126,14 @@ pub trait System {
     /// Whether it copies the files into its own memory first.
     fn stages(&self) -> bool {
         false
+    }
+
+    /// Makes what it needs for `task`, once; the clock does not run yet.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    fn prepare(&self, _task: &Task, _runner: &mut dyn Runner) -> Result<(), Failure> {
+        Ok(())
     }
 
     /// The command that does `task`.
@@ -159,7 +182,9 @@ pub struct Context<'a> {
 pub fn find(kind: Kind, context: &Context, runner: &mut dyn Runner) -> Result<Box<dyn System>, Missing> {
     match kind {
         Kind::Host => Ok(Box::new(host::Host)),
-        Kind::Dax | Kind::Nodax | Kind::Ramfs | Kind::Qemu => Ok(Box::new(diolkos::find(kind, context, runner)?)),
+        Kind::Dax | Kind::Nodax | Kind::Rofs | Kind::Ramfs | Kind::Qemu => {
+            Ok(Box::new(diolkos::find(kind, context, runner)?))
+        }
         Kind::QemuLinux => Ok(Box::new(linux::find(context, runner)?)),
         Kind::Gvisor => Ok(Box::new(gvisor::find(context, runner)?)),
         Kind::Uml => Ok(Box::new(uml::find(context, runner)?)),
@@ -217,14 +242,49 @@ impl Task<'_> {
             return START;
         }
         let least = (self.amounts.time + self.amounts.ramp * 3).as_secs_f64() + kind.overhead();
-        // Bringing files in, and asking for their attributes, at 10 MB/s and 1000 a second.
-        let files = self.amounts.size as f64 / 1e7 + f64::from(self.amounts.names) / 1e3;
-        Duration::from_secs_f64(least * 10.0 + files + 60.0)
+        Duration::from_secs_f64(least * 10.0 + 60.0) + self.copying()
+    }
+
+    /// How long what goes before it may take.
+    pub fn preparation(&self) -> Duration {
+        START + self.copying()
+    }
+
+    /// Bringing files in, and asking for their attributes, at 10 MB/s and 1000 a second.
+    fn copying(&self) -> Duration {
+        Duration::from_secs_f64(self.amounts.size as f64 / 1e7 + f64::from(self.amounts.names) / 1e3)
     }
 }
 
-/// How long a start may take, on a processor that is emulated.
+/// How long a start may take, on a processor that is emulated, and the copy of what a program uses.
 const START: Duration = Duration::from_secs(600);
+
+/// What came of a task.
+pub struct Done {
+    /// The command that did it; nothing if it never came to that.
+    pub command: Vec<String>,
+    /// What the command left, or why there is none.
+    pub output: Result<Output, String>,
+}
+
+/// Has `system` do `task`; nothing if the user stopped it.
+pub fn perform(system: &dyn System, task: &Task, runner: &mut dyn Runner) -> Option<Done> {
+    let failed = |error: String| Done { command: Vec::new(), output: Err(error) };
+    match system.prepare(task, runner) {
+        Ok(()) => (),
+        Err(Failure::Stopped) => return None,
+        Err(error) => return Some(failed(error.to_string())),
+    }
+    let invocation = match system.invocation(task) {
+        Ok(invocation) => invocation,
+        Err(error) => return Some(failed(error)),
+    };
+    let command = invocation.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    match runner.run(&invocation) {
+        Err(Failure::Stopped) => None,
+        output => Some(Done { command, output: output.map_err(|error| error.to_string()) }),
+    }
+}
 
 /// Words of a command.
 pub fn words<W: Into<OsString>>(words: impl IntoIterator<Item = W>) -> Vec<OsString> {
