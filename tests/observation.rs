@@ -49,7 +49,47 @@ fn a_window_smaller_than_the_program_is_enough() {
     }
 }
 
+/// Reads 4 KiB at a time by 2,000 messages in each of so many threads, each on a processor of its own; the statistics.
+fn read_by_messages(on: Platform, threads: usize) -> String {
+    const READ: &str = "\
+import os, sys, threading
+def read(cpu):
+    os.sched_setaffinity(0, {cpu})
+    file = os.open('big', os.O_RDONLY)
+    for i in range(2000):
+        assert len(os.pread(file, 4096, i * 4096)) == 4096
+threads = [threading.Thread(target=read, args=(cpu,)) for cpu in range(int(sys.argv[1]))]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+";
+    let threads = threads.to_string();
+    let folder = data::folder();
+    data::random_file(folder.path(), "big", 8 << 20);
+    let vm = on.run(&["/usr/bin/python3", "-c", READ, &threads]).data(folder.path());
+    let vm = vm.option(&["--stats", "--cache", "none", "--cpus", &threads]);
+    let window: &[&str] = if on == Platform::Kvm { &["--dax-window", "0"] } else { &[] };
+    vm.option(window).outcome().expect_status(0).err()
+}
+
 each_platform! {
+    fn a_reply_that_comes_soon_takes_neither_an_interrupt_nor_a_sleep(on) {
+        let block = read_by_messages(on, 1);
+        let (found, slept) = (figure(&block, "replies looked for"), figure(&block, "replies slept for"));
+        assert!(figure(&block, "READ") >= 2000 && found + slept >= 2000, "{block}");
+        assert_eq!(found + slept, figure(&block, "queue 1"), "{block}");
+        // How soon is soon is the host's affair, but most are.
+        assert!(found > slept, "{block}");
+        // The other interrupts are those of the time: few.
+        assert!(figure(&block, "interrupts") < slept + found / 4, "{block}");
+    }
+
+    fn every_processor_has_a_queue_for_its_requests(on) {
+        let block = read_by_messages(on, 2);
+        for queue in ["queue 1", "queue 2"] {
+            assert!(figure(&block, queue) >= 1500, "{queue}: {block}");
+        }
+    }
+
     fn bytes_come_by_messages_when_there_is_no_window(on) {
         let block = statistics(on, SIZE, if on == Platform::Kvm { &["--dax-window", "0"] } else { &[] });
         assert!(figure(&block, "READ") >= (SIZE >> 20) as u64, "{block}");

@@ -70,6 +70,14 @@ counters! {
     WINDOW_PAGES = "mm.window_pages";
     /// Page-table entries looked at to take chunks of a window, or cached pages, away.
     REVOKE_LOOKS = "mm.revoke_looks";
+    /// Replies of file systems' hosts that came while somebody looked for them.
+    REPLIES_FOUND = "messages.replies_looked_for";
+    /// Replies that were slept for.
+    REPLIES_SLEPT_FOR = "messages.replies_slept_for";
+    /// Of these, those that were looked for before.
+    LOOKS_IN_VAIN = "messages.looks_in_vain";
+    /// Times that such a host had to be told of requests.
+    DOORBELLS = "messages.doorbells";
     /// Interrupts.
     INTERRUPTS = "cpu.interrupts";
     /// Interrupts that were delivered twice and recognised (a host's fault).

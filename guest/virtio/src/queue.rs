@@ -352,11 +352,13 @@ impl<H: Hal, T> VirtQueue<H, T> {
         self.doorbell.registers.write16(self.doorbell.offset, self.index);
     }
 
-    /// Tells the device to look if it wants to be told. Interrupt-safe.
-    pub fn kick(&mut self) {
-        if self.should_notify() {
+    /// Tells the device to look if it wants to be told, and says whether it did. Interrupt-safe.
+    pub fn kick(&mut self) -> bool {
+        let wanted = self.should_notify();
+        if wanted {
             self.notify();
         }
+        wanted
     }
 
     fn fail(&mut self, fault: Fault) -> QueueError {

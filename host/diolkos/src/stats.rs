@@ -46,8 +46,13 @@ pub struct Summary<'a> {
 }
 
 /// Groups with a title, in the order they are shown; `time` and `window` are treated by themselves before these.
-const GROUPS: [(&str, &str); 4] =
-    [("fuse", "file requests to the host"), ("cache", "page cache"), ("mm", "memory"), ("syscalls", "system calls")];
+const GROUPS: [(&str, &str); 5] = [
+    ("fuse", "file requests to the host"),
+    ("messages", "their way"),
+    ("cache", "page cache"),
+    ("mm", "memory"),
+    ("syscalls", "system calls"),
+];
 
 /// Writes the block to stderr.
 pub fn print(summary: &Summary) {

@@ -18,11 +18,11 @@ use crate::stop::Stopper;
 use crate::virtio::blk::disk::{Disk, OpenError};
 use crate::virtio::blk::{Blk, MAX_QUEUES};
 use crate::virtio::console::{Console, Stdio};
-use crate::virtio::fs::Fs;
 use crate::virtio::fs::requests::Requests;
 use crate::virtio::fs::server::FileServer;
 use crate::virtio::fs::share::{Share, ShareError, check_tags};
 use crate::virtio::fs::window::{DaxWindow, MAX_RUNS, Window};
+use crate::virtio::fs::{Fs, MAX_REQUEST_QUEUES};
 use crate::virtio::interrupt::Interrupter;
 use crate::virtio::pci::{Attachment, VirtioPci};
 use crate::virtio::rng::Rng;
@@ -129,7 +129,7 @@ impl Machine {
         let mut parts = Parts { vm: vm.clone(), ram: ram.clone(), shadow: shadow.clone(), devices: Vec::new() };
         let mut shares = Vec::with_capacity(config.shares.len());
         for (share, place) in config.shares.iter().zip(&layout.windows) {
-            shares.push(parts.share(share, *place, config.shares.len())?);
+            shares.push(parts.share(share, *place, &config)?);
         }
         let disk = |disk| parts.disk(disk, config.cpus);
         let disks = config.disks.iter().map(disk).collect::<Result<_, _>>()?;
@@ -219,18 +219,27 @@ impl Parts {
         Ok(())
     }
 
-    fn share(&mut self, config: &ShareConfig, place: Option<WindowPlace>, of: usize) -> Result<ShareHandle, Error> {
+    fn share(
+        &mut self,
+        config: &ShareConfig,
+        place: Option<WindowPlace>,
+        machine: &MachineConfig,
+    ) -> Result<ShareHandle, Error> {
         let share = Share::open(&config.source)?;
         let directory = share.directory().map_err(|source| Error::Host { what: "share", source })?;
         let window = match place {
-            Some(place) => Some((place, Arc::new(Window::new(place.len, config.writable, MAX_RUNS / of)?))),
+            Some(place) => {
+                Some((place, Arc::new(Window::new(place.len, config.writable, MAX_RUNS / machine.shares.len())?)))
+            }
             None => None,
         };
         let served = window.as_ref().map(|(_, window)| window.clone() as Arc<dyn DaxWindow>);
         let server = FileServer::new(share, config.writable, config.cache, served)
             .map_err(|source| ShareError::Server { path: config.source.clone(), source })?;
         let requests = server.requests();
-        self.attach(Box::new(Fs::new(&config.tag, server)), place)?;
+        // A queue for each processor, as for disks.
+        let queues = machine.cpus.min(MAX_REQUEST_QUEUES.into()) as u16;
+        self.attach(Box::new(Fs::new(&config.tag, server, queues)), place)?;
         Ok(ShareHandle { tag: config.tag.clone(), directory, writable: config.writable, requests, window })
     }
 

@@ -111,6 +111,7 @@ pub fn finish(end: End) -> ! {
         stats::DUPLICATE_INTERRUPTS.set(percpu::duplicates());
         let mut lines = String::new();
         stats::write_to(&mut lines);
+        drivers::fs::write_counters(&mut lines);
         shares::write_counters(&mut lines);
         root::write_counters(&mut lines);
         stats::line(&mut lines, "time.now_tsc", rdtsc());

@@ -234,6 +234,11 @@ fn stop_if_ending() {
     }
 }
 
+/// Whether somebody is ready whom this processor could run instead.
+pub fn has_others() -> bool {
+    SCHEDULER.lock().has_for(percpu::cpu())
+}
+
 /// Lets others run first.
 pub fn yield_now() {
     let own = percpu::cpu();

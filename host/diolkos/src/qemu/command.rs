@@ -12,7 +12,7 @@ use super::tools::Accelerator;
 /// Longest single argument that Linux passes to a program, with its NUL (MAX_ARG_STRLEN, execve(2)); in bytes.
 const LONGEST_ARGUMENT: usize = 128 * 1024;
 
-/// Queues of a disk, one a processor up to this.
+/// Queues of a disk, or of a share for requests: one a processor up to this.
 const MOST_QUEUES: usize = 4;
 
 /// What QEMU is started with.
@@ -33,6 +33,8 @@ pub struct Parts<'a> {
     pub append: &'a str,
     /// Tag and daemon of each share.
     pub shares: Vec<(&'a str, &'a UnixStream)>,
+    /// Whether the daemons serve several queues for requests.
+    pub several_queues: bool,
     /// The file of each disk, and whether it may be written to.
     pub disks: Vec<(BorrowedFd<'a>, bool)>,
     /// The archive that the kernel finds in memory.
@@ -103,10 +105,11 @@ impl<'a> Parts<'a> {
     }
 
     fn file_systems(&self, line: &mut Line<'a>) {
+        let queues = if self.several_queues { self.cpus.min(MOST_QUEUES) } else { 1 };
         for (tag, client) in &self.shares {
             let id = format!("fs-{tag}");
             line.socket(&id, client);
-            line.add(&format!("-device vhost-user-fs-pci,chardev={id},tag={tag}"));
+            line.add(&format!("-device vhost-user-fs-pci,chardev={id},tag={tag},num-request-queues={queues}"));
         }
     }
 

@@ -94,6 +94,7 @@ impl Machine {
                 .map(|share| &*share.tag)
                 .zip(daemons.iter().map(|daemon| &daemon.client))
                 .collect(),
+            several_queues: tools.daemon.serves_several_queues(),
             disks: disks.iter().map(|disk| (disk.as_fd(), disk.is_writable())).collect(),
             initrd: initrd.as_ref().map(AsFd::as_fd),
             ports: [("stdin", &streams[0]), ("stdout", &streams[1]), ("stderr", &streams[2]), ("signals", &signals)],

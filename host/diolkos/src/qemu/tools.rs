@@ -46,6 +46,12 @@ impl Daemon {
         }
     }
 
+    /// Whether it serves more than one queue for requests. QEMU's ends when it is given a second; releases of the other one
+    /// differ, and do not say.
+    pub fn serves_several_queues(&self) -> bool {
+        *self == Self::Builtin
+    }
+
     /// Whether it can be held to reading only.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
-//! The file system device (section 5.11): a queue for urgent requests, one for the others, and the DAX window.
+//! The file system device (section 5.11): a queue for urgent requests, some for the others, and the DAX window.
 //!
-//! One thread serves both queues, urgent ones first; the server behind it is in this process ([`server`]).
+//! Each queue for requests has a thread; the first one's serves the urgent ones, too, and those first. The server behind
+//! them is in this process ([`server`]). Requests in different queues are served in any order: a driver that wants one waits
+//! for the reply to the first.
 
 pub mod descriptors;
 mod guard;
@@ -29,23 +31,30 @@ use std::time::Instant;
 
 const HIPRIO_SIZE: u16 = 128;
 const REQUEST_SIZE: u16 = 256;
+/// Most queues for requests, and so threads, of a device.
+pub const MAX_REQUEST_QUEUES: u16 = 4;
 
 /// The device.
 pub struct Fs {
     config: [u8; MAX_TAG + 4],
+    queues: Vec<u16>,
     server: Arc<FileServer>,
-    worker: Option<Worker>,
+    workers: Vec<Worker>,
 }
 
 impl Fs {
-    /// A device of this tag (at most 36 bytes, which [`share::check_tags`] has checked) before `server`.
-    pub fn new(tag: &str, server: FileServer) -> Self {
+    /// A device of this tag (at most 36 bytes, which [`share::check_tags`] has checked) and so many queues for requests (1 to
+    /// [`MAX_REQUEST_QUEUES`]) before `server`.
+    pub fn new(tag: &str, server: FileServer, request_queues: u16) -> Self {
+        let request_queues = request_queues.clamp(1, MAX_REQUEST_QUEUES);
         // struct virtio_fs_config: the tag, padded with zeros, and the number of request queues.
         let mut config = [0; MAX_TAG + 4];
         let len = tag.len().min(MAX_TAG);
         config[..len].copy_from_slice(&tag.as_bytes()[..len]);
-        config[MAX_TAG..].copy_from_slice(&1u32.to_le_bytes());
-        Self { config, server: Arc::new(server), worker: None }
+        config[MAX_TAG..].copy_from_slice(&u32::from(request_queues).to_le_bytes());
+        let mut queues = vec![HIPRIO_SIZE];
+        queues.resize(1 + usize::from(request_queues), REQUEST_SIZE);
+        Self { config, queues, server: Arc::new(server), workers: Vec::new() }
     }
 }
 
@@ -55,7 +64,7 @@ impl Device for Fs {
     }
 
     fn queues(&self) -> &[u16] {
-        &[HIPRIO_SIZE, REQUEST_SIZE]
+        &self.queues
     }
 
     fn config(&self) -> &[u8] {
@@ -63,25 +72,29 @@ impl Device for Fs {
     }
 
     fn activate(&mut self, mut activation: Activation) -> io::Result<()> {
-        let rings: Vec<Ring> = (0..2).filter_map(|i| activation.ring(i)).collect();
-        let server = self.server.clone();
-        self.worker = Some(Worker::spawn("virtio-fs", move |control| run(control, rings, &server))?);
+        let mut urgent = activation.ring(0);
+        for queue in 1..self.queues.len() {
+            let rings: Vec<Ring> = urgent.take().into_iter().chain(activation.ring(queue)).collect();
+            if rings.is_empty() {
+                continue;
+            }
+            let server = self.server.clone();
+            self.workers.push(Worker::spawn("virtio-fs", move |control| run(control, rings, &server))?);
+        }
         Ok(())
     }
 
     fn reset(&mut self) {
-        self.worker = None;
+        self.workers.clear();
         self.server.reset();
     }
 
     fn drain(&mut self) {
-        if let Some(worker) = &self.worker {
-            worker.drain();
-        }
+        self.workers.iter().for_each(Worker::drain);
     }
 
     fn drained(&mut self) -> bool {
-        self.worker.as_ref().is_none_or(Worker::is_finished)
+        self.workers.iter().all(Worker::is_finished)
     }
 }
 

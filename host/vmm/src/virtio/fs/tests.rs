@@ -3,6 +3,7 @@
 mod changes;
 mod hostile;
 mod listings;
+mod queues;
 mod ranges;
 mod unnamed;
 mod window;
@@ -57,7 +58,7 @@ fn bench_with(directory: TempDir, writable: bool, pool: Arc<Descriptors>) -> Ben
         pool,
     )
     .unwrap();
-    let mut driver = Driver::new(Fs::new("root", server), None);
+    let mut driver = Driver::new(Fs::new("root", server, 1), None);
     driver.start(0);
     Bench { driver, window, directory, unique: 0 }
 }

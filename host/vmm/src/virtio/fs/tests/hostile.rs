@@ -312,7 +312,7 @@ fn a_directory_moved_away_does_not_lead_up() {
 fn the_machine_s_own_memory_is_not_a_file_of_the_share() {
     let share = Share::open(Path::new("/proc/self")).unwrap();
     let server = FileServer::with_descriptors(share, true, CacheMode::Auto, None, Descriptors::new(100)).unwrap();
-    let mut driver = Driver::new(Fs::new("root", server), None);
+    let mut driver = Driver::new(Fs::new("root", server, 1), None);
     driver.start(0);
     let mut bench = Bench {
         driver,

@@ -5,29 +5,33 @@
 //! device cannot reach where they are (on a stack), or that are too small to be worth a descriptor, travel through a
 //! buffer of the request's own.
 //!
-//! A reply comes within tens of microseconds or not soon, so a caller first polls with interrupts off, then turns them
-//! on and sleeps.
+//! A processor uses the queue of its number, as far as there are so many. Queues need no order among each other: whoever
+//! does one thing after another waits for the reply to the first.
+//!
+//! A reply comes within tens of microseconds or not soon, so a caller first looks for it with interrupts off, for as long as
+//! that has paid lately, then turns them on and sleeps.
+
+mod gather;
+mod lane;
 
 use super::hal::{KernelHal, map_window};
-use crate::arch::trap::spin_until;
-use crate::task::{WaitQueue, lock};
+use crate::arch::{percpu, processors};
+use crate::{stats, time};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use diolkos_vfs::{Errno, MemBytes, Result};
 use diolkos_virtio::fs::{FsOptions, VirtioFs};
-use diolkos_virtio::{Device, DmaBuf, Error, Hal, PhysAddr, QueueError, Used};
+use diolkos_virtio::{Device, DmaBuf, Error, QueueError, Used};
 use diolkos_virtiofs::{Lent, Transport, WindowMemory};
+use gather::Gather;
+use lane::{Lane, Sleeper};
 use spin::Mutex;
 
-/// How long to poll for a reply before sleeping, and how much longer for each 8 bytes that it may carry: a host copies that
-/// much in a nanosecond.
-const POLL_NS: u64 = 60_000;
-const BYTES_PER_NS: u64 = 8;
-/// Parts up to this many bytes are copied into the request's own buffer.
-const SMALL: usize = 512;
+/// Queues to use of a device at most, one a processor: each takes a thread of the host, and a dozen exits at the start.
+const QUEUES: usize = 4;
 
 /// A request's state while the device has it: [`WAITING`], [`FAILED`], or the length of the reply.
 struct Pending(AtomicU64);
@@ -46,38 +50,43 @@ pub struct FsDevice {
     device: Mutex<VirtioFs<KernelHal, Owner>>,
     tag: String,
     window: Option<WindowMemory>,
-    replies: WaitQueue,
+    /// One for each queue for requests.
+    lanes: Vec<Lane>,
     /// Pieces of lent memory that fit into a request, beside the two that the rest of it takes, and the two that pieces too
     /// small for a descriptor may cut from it.
     most_pieces: usize,
-    /// Callers that wait for an interrupt.
-    sleepers: AtomicUsize,
 }
 
 static DEVICES: Mutex<Vec<Arc<FsDevice>>> = Mutex::new(Vec::new());
 
 /// Takes a device into service.
 pub(super) fn init(device: Device<KernelHal>) -> core::result::Result<(), Error> {
-    let mut device = VirtioFs::new(device, FsOptions::default())?;
+    let request_queues = processors::count().min(QUEUES) as u16;
+    let mut device = VirtioFs::new(device, FsOptions { request_queues, ..FsOptions::default() })?;
     let tag = device.tag().to_string();
-    device.requests()[0].disable_interrupts();
+    device.requests().iter_mut().for_each(|queue| queue.disable_interrupts());
     device.hiprio().disable_interrupts();
     let window = device.window().and_then(|range| {
         let start = map_window(range)?;
         // SAFETY: the direct map reaches the whole window for ever; it is no RAM, and a fault on it is recovered from.
         unsafe { WindowMemory::new(range.start().0, start, range.len()) }.ok()
     });
-    let most_pieces = usize::from(device.requests()[0].max_buffers()).saturating_sub(4).max(1);
+    let most = device.requests().iter().map(|queue| queue.max_buffers()).min().unwrap_or(0);
+    let most_pieces = usize::from(most).saturating_sub(4).max(1);
+    let lanes: Vec<_> = device.requests().iter().map(|_| Lane::new()).collect();
+    crate::verbose!("share '{tag}': queues: {}", lanes.len());
     let device = Mutex::new(device);
-    DEVICES.lock().push(Arc::new(FsDevice {
-        device,
-        tag,
-        window,
-        replies: WaitQueue::new(),
-        most_pieces,
-        sleepers: AtomicUsize::new(0),
-    }));
+    DEVICES.lock().push(Arc::new(FsDevice { device, tag, window, lanes, most_pieces }));
     Ok(())
+}
+
+/// Adds what each queue carried, of all devices together.
+pub fn write_counters(out: &mut String) {
+    for queue in 0..QUEUES {
+        let devices = DEVICES.lock();
+        let requests = devices.iter().filter_map(|device| device.lanes.get(queue)).map(Lane::requests).sum();
+        stats::line(out, &alloc::format!("messages.queue_{}", queue + 1), requests);
+    }
 }
 
 /// The device with a tag.
@@ -93,78 +102,12 @@ pub fn tags() -> Vec<String> {
 /// An interrupt, of whatever device.
 pub(super) fn interrupt() {
     for device in DEVICES.lock().iter() {
-        // Who polls has no use for more interrupts.
-        if device.sleepers.load(Ordering::Relaxed) > 0 {
-            device.collect(true);
+        for (number, lane) in device.lanes.iter().enumerate() {
+            // Who polls has no use for more interrupts.
+            if lane.has_sleepers() {
+                device.collect(number, true);
+            }
         }
-    }
-}
-
-/// A request's own buffer, and the list of what the device gets.
-struct Gather {
-    scratch: Vec<u8>,
-    buffers: Vec<DmaBuf>,
-}
-
-impl Gather {
-    fn new() -> Self {
-        Self { scratch: Vec::new(), buffers: Vec::new() }
-    }
-
-    /// Where each part goes: a place in the scratch buffer, or its own descriptor.
-    fn plan(parts: impl Iterator<Item = (NonNull<u8>, usize)>) -> (usize, Vec<Option<PhysAddr>>) {
-        let mut scratch = 0;
-        let direct = parts
-            .map(|(start, len)| {
-                let phys = if len > SMALL { KernelHal.phys_of(start, len) } else { None };
-                if phys.is_none() {
-                    scratch += len;
-                }
-                phys
-            })
-            .collect();
-        (scratch, direct)
-    }
-
-    /// Builds descriptors for parts whose bytes are copied into (`fill`) or left in the scratch buffer.
-    fn build(parts: &[(NonNull<u8>, usize)], fill: bool) -> Result<(Self, Vec<Option<PhysAddr>>)> {
-        let (bytes, direct) = Self::plan(parts.iter().copied());
-        let mut gather = Self::new();
-        gather.scratch.resize(bytes, 0);
-        let base = NonNull::new(gather.scratch.as_mut_ptr()).ok_or(Errno::EIO)?;
-        let base = KernelHal.phys_of(base, bytes).map_or(0, |phys| phys.0);
-        let mut at = 0;
-        for ((start, len), phys) in parts.iter().zip(&direct) {
-            let len32 = u32::try_from(*len).map_err(|_| Errno::EINVAL)?;
-            let addr = match phys {
-                Some(phys) => *phys,
-                None => {
-                    if fill {
-                        // SAFETY: the part is a live slice of `len` bytes, the scratch has as many at `at`.
-                        unsafe { start.copy_to_nonoverlapping(NonNull::from(&mut gather.scratch[at..]).cast(), *len) };
-                    }
-                    at += len;
-                    PhysAddr(base + (at - len) as u64)
-                }
-            };
-            gather.push(DmaBuf { addr, len: len32 });
-        }
-        Ok((gather, direct))
-    }
-
-    /// Adds a buffer, as part of the last one if it follows it in memory.
-    fn push(&mut self, buffer: DmaBuf) {
-        if buffer.len == 0 {
-            return;
-        }
-        if let Some(last) = self.buffers.last_mut()
-            && last.addr.0 + last.len as u64 == buffer.addr.0
-            && let Some(len) = last.len.checked_add(buffer.len)
-        {
-            last.len = len;
-            return;
-        }
-        self.buffers.push(buffer);
     }
 }
 
@@ -180,10 +123,10 @@ impl FsDevice {
         }
     }
 
-    /// Takes what the device is done with. `rearm`: ask for interrupts again.
-    fn collect(&self, rearm: bool) {
+    /// Takes what the device is done with of one queue. `rearm`: ask for interrupts again.
+    fn collect(&self, lane: usize, rearm: bool) {
         let mut device = self.device.lock();
-        let queue = &mut device.requests()[0];
+        let queue = &mut device.requests()[lane];
         let mut result = Ok(());
         if rearm {
             result = queue.drain(Self::complete);
@@ -201,9 +144,10 @@ impl FsDevice {
         }
         if let Err(error) = result {
             self.give_up(&mut device, error);
+            self.lanes.iter().for_each(|lane| lane.replies.wake_all());
         }
         drop(device);
-        self.replies.wake_all();
+        self.lanes[lane].replies.wake_all();
     }
 
     /// The device broke the rules: nothing it says counts any more, and every request fails.
@@ -216,72 +160,60 @@ impl FsDevice {
         }
     }
 
-    /// Puts a request into the queue, waiting for room if need be.
-    fn submit(&self, readable: &[DmaBuf], writable: &[DmaBuf], pending: &Arc<Pending>) -> Result<()> {
+    /// Puts a request into a queue, waiting for room if need be.
+    fn submit(&self, lane: usize, readable: &[DmaBuf], writable: &[DmaBuf], pending: &Arc<Pending>) -> Result<()> {
         loop {
             {
                 let mut device = self.device.lock();
-                let queue = &mut device.requests()[0];
+                let queue = &mut device.requests()[lane];
                 // SAFETY: all buffers are borrowed by `request`, which returns only when the chain came back or the
                 // device was reset.
                 match unsafe { queue.submit(readable, writable, Owner::Request(pending.clone())) } {
                     Ok(_) => {
-                        queue.kick();
+                        if queue.kick() {
+                            stats::DOORBELLS.count();
+                        }
+                        self.lanes[lane].count_request();
                         return Ok(());
                     }
                     Err(refused) if refused.reason == QueueError::Full => {}
                     Err(_) => return Err(Errno::EIO),
                 }
             }
-            let _sleeper = Sleeper::new(self);
-            let room = &mut || {
-                self.collect(true);
+            self.sleep_until(lane, || {
                 let mut device = self.device.lock();
-                let queue = &mut device.requests()[0];
+                let queue = &mut device.requests()[lane];
                 queue.outstanding() < queue.size()
-            };
-            self.replies.wait_until(room, None, false)?;
+            })?;
         }
     }
 
     /// Waits for the reply to a request that carries so many bytes, there and back.
-    fn wait(&self, pending: &Pending, bytes: u64) -> Result<usize> {
+    fn wait(&self, lane: usize, pending: &Pending, bytes: u64) -> Result<usize> {
+        let began = time::monotonic_ns();
         let done = || pending.0.load(Ordering::Acquire) != WAITING;
-        let polled = spin_until(POLL_NS + bytes / BYTES_PER_NS, || {
-            // Others may use the kernel meanwhile, as if this thread slept.
-            lock::relax();
-            if self.device.lock().requests()[0].has_used() {
-                self.collect(false);
+        let look = || {
+            if self.device.lock().requests()[lane].has_used() {
+                self.collect(lane, false);
             }
             done()
-        });
-        if !polled {
-            let _sleeper = Sleeper::new(self);
-            self.collect(true);
-            self.replies.wait_until(&mut || done(), None, false)?;
+        };
+        if !self.lanes[lane].look_for(bytes, look) {
+            stats::REPLIES_SLEPT_FOR.count();
+            self.sleep_until(lane, done)?;
         }
+        self.lanes[lane].took(bytes, time::monotonic_ns().saturating_sub(began));
         match pending.0.load(Ordering::Acquire) {
             FAILED => Err(Errno::EIO),
             len => Ok(len as usize),
         }
     }
-}
 
-/// A caller that waits for an interrupt; the last one to wake turns interrupts off.
-struct Sleeper<'a>(&'a FsDevice);
-
-impl<'a> Sleeper<'a> {
-    fn new(device: &'a FsDevice) -> Self {
-        device.sleepers.fetch_add(1, Ordering::Relaxed);
-        Self(device)
-    }
-}
-
-impl Drop for Sleeper<'_> {
-    fn drop(&mut self) {
-        if self.0.sleepers.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.device.lock().requests()[0].disable_interrupts();
-        }
+    /// Sleeps until replies of a queue have made `over` true.
+    fn sleep_until(&self, lane: usize, over: impl Fn() -> bool) -> Result<()> {
+        let _sleeper = Sleeper::new(self, lane);
+        self.collect(lane, true);
+        self.lanes[lane].replies.wait_until(&mut || over(), None, false).map(|_| ())
     }
 }
 
@@ -301,9 +233,10 @@ impl Transport for FsDevice {
         let (question, _) = Gather::build(&readable, true)?;
         let (answer, direct) = Gather::build(&writable, false)?;
         let pending = Arc::new(Pending(AtomicU64::new(WAITING)));
-        self.submit(&question.buffers, &answer.buffers, &pending)?;
+        let lane = percpu::cpu() % self.lanes.len();
+        self.submit(lane, &question.buffers, &answer.buffers, &pending)?;
         let bytes = readable.iter().chain(&writable).map(|(_, len)| *len as u64).sum();
-        let len = self.wait(&pending, bytes)?;
+        let len = self.wait(lane, &pending, bytes)?;
         let mut at = 0;
         for ((start, len), phys) in writable.iter().zip(direct) {
             if phys.is_none() {
@@ -333,7 +266,10 @@ impl Transport for FsDevice {
             while let Ok(Some(_)) = queue.pop_used() {}
             // SAFETY: the buffer belongs to the message, which the owner holds until the chain comes back.
             match unsafe { queue.submit(&[buffer], &[], owner) } {
-                Ok(_) => return queue.kick(),
+                Ok(_) => {
+                    queue.kick();
+                    return;
+                }
                 Err(refused) if refused.reason == QueueError::Full => owner = refused.owner,
                 Err(_) => return,
             }
