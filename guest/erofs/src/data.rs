@@ -1,10 +1,10 @@
 //! The content of files that is not compressed, and the way to what is.
 
-use crate::bytes::{le16, le32};
 use crate::inode::{Layout, NO_BLOCK};
 use crate::{Erofs, Error, Feature, Inode, Result};
 use alloc::vec;
 use alloc::vec::Vec;
+use diolkos_images::bytes::{le16, le32};
 use diolkos_vfs::FileType;
 
 /// The longest target of a symbolic link (`PATH_MAX`).

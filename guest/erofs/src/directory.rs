@@ -2,25 +2,15 @@
 //!
 //! A block begins with its entries, `struct erofs_dirent`, of which each says where its name begins; names fill the rest.
 
-use crate::bytes::{le16, le64};
 use crate::{Erofs, Error, Inode, Result};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
+use diolkos_images::Entry;
+use diolkos_images::bytes::{le16, le64};
 use diolkos_vfs::FileType;
 
 const DIRENT: usize = 12;
-
-/// An entry of a directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry<'a> {
-    /// Its inode.
-    pub nid: u64,
-    /// The type, if the entry tells.
-    pub file_type: Option<FileType>,
-    /// The name: `.` and `..` are among them.
-    pub name: &'a [u8],
-}
 
 /// A block of a directory.
 struct DirBlock {

@@ -1,7 +1,8 @@
 //! Inodes: `struct erofs_inode_compact` and `struct erofs_inode_extended` of `fs/erofs/erofs_fs.h`.
 
-use crate::bytes::{le16, le32, le64};
 use crate::{Erofs, Error, Feature, Result};
+use diolkos_images::bytes::{le16, le32, le64};
+use diolkos_images::device_number;
 use diolkos_vfs::{FileType, Timespec};
 
 /// Inodes lie at multiples of so many bytes; their number says at which.
@@ -110,7 +111,7 @@ impl Erofs {
             FileType::Regular | FileType::Directory | FileType::Symlink => {
                 inode.layout = self.layout(format >> 1, place)?;
             }
-            FileType::CharDevice | FileType::BlockDevice => inode.rdev = makedev(place),
+            FileType::CharDevice | FileType::BlockDevice => inode.rdev = device_number(place),
             FileType::Fifo | FileType::Socket => {}
         }
         Ok(inode)
@@ -137,24 +138,5 @@ impl Erofs {
             }
             _ => return Err(Error::Unsupported(Feature::Named("an unknown layout of files"))),
         })
-    }
-}
-
-/// `new_decode_dev` of Linux' `include/linux/kdev_t.h`, repacked as `makedev(3)` does.
-fn makedev(encoded: u32) -> u64 {
-    let (major, minor) = (u64::from(encoded >> 8 & 0xfff), u64::from(encoded & 0xff | encoded >> 12 & 0xf_ff00));
-    (major & 0xfff) << 8 | minor & 0xff | (minor & !0xff) << 12
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn device_numbers_are_repacked() {
-        assert_eq!(makedev(0x0103), 0x0103);
-        // Major 259, minor 65536 + 7.
-        let encoded = 259 << 8 | 7 | 0x10000 << 12;
-        assert_eq!(makedev(encoded), libc::makedev(259, 0x10007));
     }
 }

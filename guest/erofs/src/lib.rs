@@ -8,8 +8,8 @@
 //! in it makes more memory be taken than [`compressed::EXTENT_MAX`] and a physical cluster of 1 MiB, or more than 1 MiB in
 //! one piece.
 //!
-//! [`Erofs`] is the format, by which the host's tools read images, too; [`Mount`] makes a file system of the guest of it, whose
-//! content goes through a page cache.
+//! [`Erofs`] is the format, by which the host's tools read images, too; [`diolkos_images::Mount`] makes a file system of the
+//! guest of it.
 //!
 //! The one hard idea is the index of a compressed file: see [`compressed`].
 #![no_std]
@@ -18,32 +18,29 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-mod bytes;
 mod cache;
 pub mod compressed;
 mod data;
 mod directory;
-mod error;
+mod format;
 mod inode;
-mod mount;
 mod pieces;
 mod superblock;
 mod xattr;
 
-pub use directory::Entry;
-pub use error::{Error, Feature, Result};
+pub use diolkos_images::{Entry, Error, Feature, Result, Xattr};
 pub use inode::Inode;
-pub use mount::Mount;
-pub use xattr::Xattr;
 
 use alloc::sync::Arc;
-use cache::Image;
+use cache::Clusters;
+use diolkos_images::Device;
 use diolkos_vfs::block::Block;
 use superblock::Superblock;
 
 /// An image.
 pub struct Erofs {
-    image: Image,
+    image: Device,
+    clusters: Clusters,
     superblock: Superblock,
 }
 
@@ -54,7 +51,7 @@ impl Erofs {
     /// When there is none, or it needs something that is not supported.
     pub fn open(device: Arc<dyn Block>) -> Result<Self> {
         let superblock = Superblock::read(&*device)?;
-        Ok(Self { image: Image::new(device), superblock })
+        Ok(Self { image: Device::new(device), clusters: Clusters::new(), superblock })
     }
 
     /// The inode number of the root directory.

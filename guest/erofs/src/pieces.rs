@@ -1,22 +1,11 @@
 //! Bytes in pieces, for what may be longer than a heap has room for in one: the guest's has at most 4 MiB.
 
-use crate::{Error, Result};
+use crate::Result;
 use alloc::vec::Vec;
-use diolkos_vfs::Errno;
+use diolkos_images::zeros;
 
 /// Bytes of a piece, but for the last: 1 MiB, more than clusters of a block decompress to.
 const PIECE: usize = 1 << 20;
-
-/// Memory for `len` bytes, which are zeros.
-///
-/// # Errors
-/// There is not so much in one piece.
-pub(crate) fn zeros(len: usize) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(len).map_err(|_| Error::Device(Errno::ENOMEM))?;
-    bytes.resize(len, 0);
-    Ok(bytes)
-}
 
 /// Bytes in pieces.
 pub(crate) struct Pieces {

@@ -2,9 +2,10 @@
 //!
 //! The layout is that of `struct erofs_super_block` in Linux' `fs/erofs/erofs_fs.h`.
 
-use crate::bytes::{le16, le32, le64};
 use crate::{Error, Feature, Result};
 use alloc::vec;
+use diolkos_images::bytes::{le16, le32, le64};
+use diolkos_images::crc32c;
 use diolkos_vfs::block::Block;
 
 /// Where it lies.
@@ -70,12 +71,12 @@ impl Superblock {
     /// Reads and checks it.
     pub(crate) fn read(device: &dyn Block) -> Result<Self> {
         if device.len() < OFFSET + LEN as u64 {
-            return Err(Error::NotErofs);
+            return Err(Error::Absent);
         }
         let mut raw = [0; LEN];
         device.read(OFFSET, &mut raw).map_err(Error::Device)?;
         if le32(&raw, 0) != MAGIC {
-            return Err(Error::NotErofs);
+            return Err(Error::Absent);
         }
         let block_bits = raw[12];
         if !BLOCK_BITS.contains(&block_bits) {
@@ -132,24 +133,5 @@ fn check(device: &dyn Block, block_bits: u8) -> Result<()> {
     device.read(OFFSET, &mut bytes).map_err(Error::Device)?;
     let stored = le32(&bytes, 4);
     bytes[4..8].fill(0);
-    if crc32c(&bytes[..len]) == stored { Ok(()) } else { Err(Error::Checksum) }
-}
-
-/// CRC-32C, by the bit: it is used once, on a block.
-fn crc32c(bytes: &[u8]) -> u32 {
-    const POLYNOMIAL: u32 = 0x82f6_3b78;
-    bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (POLYNOMIAL & (crc & 1).wrapping_neg()))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_checksum_is_crc_32c_without_inversion() {
-        // The check value of CRC-32C, inverted.
-        assert_eq!(crc32c(b"123456789"), !0xe306_9283);
-    }
+    if crc32c(!0, &bytes[..len]) == stored { Ok(()) } else { Err(Error::Checksum("the superblock")) }
 }

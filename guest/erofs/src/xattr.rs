@@ -1,35 +1,18 @@
 //! Extended attributes: those of an inode, which follow it, and those that several share, which lie together.
 
-use crate::bytes::{le16, le32};
 use crate::{Erofs, Error, Inode, Result};
 use alloc::vec;
 use alloc::vec::Vec;
+use diolkos_images::bytes::{le16, le32};
+use diolkos_images::{XATTR_PREFIXES, Xattr};
 
 /// `struct erofs_xattr_ibody_header`.
 const HEADER: usize = 12;
 /// `struct erofs_xattr_entry` without name and value. Entries begin at multiples of its length, too.
 const ENTRY: u64 = 4;
 
-/// What the numbers of prefixes stand for (`EROFS_XATTR_INDEX_*`).
-const PREFIXES: [(u8, &[u8]); 5] = [
-    (1, b"user."),
-    (2, b"system.posix_acl_access"),
-    (3, b"system.posix_acl_default"),
-    (4, b"trusted."),
-    (6, b"security."),
-];
-
 /// All attributes of an inode together, in bytes: many times what Linux' other file systems have room for.
 const MOST: usize = 1 << 20;
-
-/// An attribute.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Xattr {
-    /// The whole name.
-    pub name: Vec<u8>,
-    /// The value.
-    pub value: Vec<u8>,
-}
 
 /// Bytes that attributes take behind their inode, by the inode's count of them.
 pub(crate) fn space(count: u16) -> u64 {
@@ -83,7 +66,7 @@ impl Erofs {
         if next > end {
             return Err(Error::Corrupt("the length of an attribute"));
         }
-        let Some((_, prefix)) = PREFIXES.iter().find(|(number, _)| *number == entry[1]) else {
+        let Some((_, prefix)) = XATTR_PREFIXES.iter().find(|(number, _)| *number == entry[1]) else {
             return Ok((None, next));
         };
         let mut bytes = vec![0; name_len + value_len];

@@ -157,16 +157,16 @@ fn what_is_not_supported_is_refused_by_name() {
         Erofs::open(Arc::new(bytes)).map(|_| ())
     };
     let incompat = u32::from_le_bytes(bytes[1024 + 80..][..4].try_into().unwrap());
-    assert_eq!(with(0, 7), Err(Error::NotErofs));
+    assert_eq!(with(0, 7), Err(Error::Absent));
     assert_eq!(with(80, incompat | 1 << 20), Err(Error::Unsupported(Feature::Bits(1 << 20))));
     let refused = with(80, incompat | 0x20).unwrap_err().to_string();
     assert!(refused.contains("fragments"), "{refused}");
     assert_eq!(with(4, 1).err(), None, "no checksum, no check");
     let mut summed = fs::read(scene.image("summed", &[])).unwrap();
     summed[1024 + 60] ^= 1;
-    assert_eq!(Erofs::open(Arc::new(summed)).map(|_| ()), Err(Error::Checksum));
+    assert_eq!(Erofs::open(Arc::new(summed)).map(|_| ()), Err(Error::Checksum("the superblock")));
     for short in [0, 1024, 1151] {
-        assert_eq!(Erofs::open(Arc::new(bytes[..short].to_vec())).map(|_| ()), Err(Error::NotErofs));
+        assert_eq!(Erofs::open(Arc::new(bytes[..short].to_vec())).map(|_| ()), Err(Error::Absent));
     }
 }
 

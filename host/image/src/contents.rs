@@ -77,7 +77,7 @@ pub fn visit(file: &File, path: &Path, each: &mut Visitor<'_>) -> Result<()> {
     let image = |why: String| Error::Image { path: path.into(), why };
     match Erofs::open(Arc::new(FileBlock(file.try_clone().map_err(io)?, len))) {
         Ok(fs) => visit_erofs(&fs, &image, each),
-        Err(diolkos_erofs::Error::NotErofs) => visit_cpio(FileInput(file, 0), &image, each),
+        Err(diolkos_erofs::Error::Absent) => visit_cpio(FileInput(file, 0), &image, each),
         Err(error) => Err(image(error.to_string())),
     }
 }

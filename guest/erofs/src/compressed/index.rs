@@ -5,8 +5,8 @@
 //! before it in the pack.
 
 use super::refused;
-use crate::bytes::{le16, le32};
 use crate::{Erofs, Error, Inode, Result};
+use diolkos_images::bytes::{le16, le32};
 
 /// `h_advise`: there are packs of 32 bytes.
 const COMPACTED_2B: u16 = 0x1;

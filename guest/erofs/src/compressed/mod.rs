@@ -11,8 +11,9 @@
 mod index;
 mod prefix;
 
-use crate::pieces::{Pieces, zeros};
+use crate::pieces::Pieces;
 use crate::{Erofs, Error, Feature, Inode, Result};
+use diolkos_images::zeros;
 use index::{Entry, Index, Kind};
 
 /// The longest extent, decompressed: what `mkfs.erofs` makes at most, and Linux takes (`Z_EROFS_PCLUSTER_MAX_DSIZE`).
@@ -56,7 +57,7 @@ impl Erofs {
             return self.image.read(extent.at + from, buffer);
         }
         let len = (extent.end - extent.start) as usize;
-        let whole = self.image.cluster(extent.at, len, || self.decompress(extent, len))?;
+        let whole = self.clusters.find(extent.at, len, || self.decompress(extent, len))?;
         whole.copy_to(from as usize, buffer);
         Ok(())
     }

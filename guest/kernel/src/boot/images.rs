@@ -5,27 +5,30 @@ use super::shares;
 use crate::drivers::blk::{self, Disk};
 use crate::fs::block_device;
 use crate::fs::stat::join_device;
+use crate::report;
 use crate::task;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use diolkos_common::image::{HEAD, Image, recognise};
-use diolkos_erofs::Mount;
-use diolkos_pages::{Frames, Surroundings};
-use diolkos_vfs::MountSpec;
+use diolkos_erofs::Erofs;
+use diolkos_images::{Format, Mount};
+use diolkos_pages::{Frames, Pages, Surroundings};
 use diolkos_vfs::block::Block;
+use diolkos_vfs::{Inode, MountSpec};
 use spin::Mutex;
 
-/// Every mounted image, so that each can give memory back.
-static MOUNTED: Mutex<Vec<Arc<Mount>>> = Mutex::new(Vec::new());
+/// The page cache of every mounted image, so that each can give memory back.
+static CACHES: Mutex<Vec<Arc<Pages>>> = Mutex::new(Vec::new());
 
-/// The first disk that holds a file system of this kind, `erofs` or `ext4`.
+/// The first disk that holds such an image.
 ///
 /// # Errors
 /// What each disk holds instead, or why that one cannot be mounted.
-pub fn first(fs_type: &str) -> Result<Found, String> {
+pub fn first(wanted: Image) -> Result<Found, String> {
     let disks = blk::all();
     if disks.is_empty() {
         return Err("there is no disk".to_string());
@@ -33,43 +36,45 @@ pub fn first(fs_type: &str) -> Result<Found, String> {
     let mut others = Vec::new();
     for disk in disks {
         match kind(&disk) {
-            Ok(found) if found == fs_type => return on_disk(disk, fs_type),
-            Ok(found) => others.push(format!("{} holds {found}", disk.name())),
+            Ok(Some(found)) if found == wanted => return on_disk(disk, wanted),
+            Ok(found) => others.push(format!("{} holds {}", disk.name(), named(found))),
             Err(why) => others.push(format!("{}: {why}", disk.name())),
         }
     }
     Err(others.join(", "))
 }
 
-/// What a disk holds, in a word.
+/// What a disk holds.
 ///
 /// # Errors
 /// It cannot be read.
-fn kind(disk: &Disk) -> Result<&'static str, String> {
+fn kind(disk: &Disk) -> Result<Option<Image>, String> {
     let mut head = vec![0; HEAD.min(disk.bytes() as usize)];
     disk.read(0, &mut head).map_err(|errno| format!("it cannot be read: {errno}"))?;
-    Ok(recognise(&head).map_or("nothing that is known", Image::name))
+    Ok(recognise(&head))
 }
 
-/// Mounts the file system that a disk is said to hold, `erofs` or `ext4`.
+/// The same in words.
+fn named(image: Option<Image>) -> &'static str {
+    image.map_or("nothing that is known", Image::name)
+}
+
+/// Mounts the file system that a disk is said to hold.
 ///
 /// # Errors
 /// It holds something else, or what is wrong with it.
-pub fn on_disk(disk: Arc<Disk>, fs_type: &str) -> Result<Found, String> {
+pub fn on_disk(disk: Arc<Disk>, wanted: Image) -> Result<Found, String> {
     let name = disk.name();
     let held = kind(&disk).map_err(|why| format!("{name}: {why}"))?;
-    if held != fs_type {
-        return Err(format!("{name} holds {held}"));
+    if held != Some(wanted) {
+        return Err(format!("{name} holds {}", named(held)));
     }
-    if fs_type != "erofs" {
-        return Err(format!("{name}: {fs_type} cannot be mounted by this kernel yet"));
-    }
-    // As on Linux it bears the disk's number.
-    let (major, minor) = block_device::number(&disk);
-    let mount = Mount::new(disk, Arc::new(Memory), join_device(major, minor));
-    let mount = mount.map_err(|error| format!("{name}: {error}"))?;
-    let root = mount.root().map_err(|errno| format!("{name}: its root directory cannot be read: {errno}"))?;
-    MOUNTED.lock().push(mount);
+    let fs_type = wanted.name();
+    let root = match wanted {
+        Image::Erofs => Erofs::open(disk.clone()).and_then(|fs| mount(fs, &disk, fs_type)),
+        Image::Ext4 | Image::Cpio => return Err(format!("{name}: {fs_type} cannot be mounted by this kernel yet")),
+    };
+    let root = root.map_err(|error| format!("{name}, {fs_type}: {error}"))?;
     let spec = MountSpec {
         source: format!("/dev/{name}"),
         fs_type: fs_type.to_string(),
@@ -77,6 +82,17 @@ pub fn on_disk(disk: Arc<Disk>, fs_type: &str) -> Result<Found, String> {
         read_only: true,
     };
     Ok(Found { root, spec })
+}
+
+/// Mounts a file system, and gives its root directory.
+fn mount<F: Format>(fs: F, disk: &Disk, fs_type: &'static str) -> diolkos_images::Result<Arc<dyn Inode>> {
+    // As on Linux it bears the disk's number.
+    let (major, minor) = block_device::number(disk);
+    let name = disk.name();
+    let tell = Box::new(move |what: &str| report::warning(format_args!("{name}, {fs_type}: {what}")));
+    let mount = Mount::new(fs, Arc::new(Memory), join_device(major, minor), tell)?;
+    CACHES.lock().push(mount.pages().clone());
+    mount.root()
 }
 
 /// What is around an image's page cache.
@@ -94,13 +110,13 @@ impl Surroundings for Memory {
 
 /// Has the images give back up to `pages` pages, and says how many they gave.
 pub fn give_back(pages: usize) -> usize {
-    let mounted = MOUNTED.lock().clone();
+    let caches = CACHES.lock().clone();
     let mut given = 0;
-    for mount in mounted {
+    for cache in caches {
         if given >= pages {
             break;
         }
-        given += mount.reclaim(pages - given);
+        given += cache.reclaim(pages - given, false);
     }
     given
 }

@@ -16,6 +16,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use diolkos_common::cmdline::BootOptions;
+use diolkos_common::image::Image;
 use diolkos_common::root::MountRequest;
 use diolkos_vfs::{Errno, FileType, Lookup, MountSpec, Namespace, OpenFlags, Result, SliceSink};
 
@@ -114,7 +115,8 @@ fn find(boot: &BootOptions, request: &MountRequest, options: &Options) -> core::
             };
             let disk = blk::all().into_iter().find(|disk| disk.name().strip_prefix("vd") == Some(name));
             let disk = disk.ok_or_else(|| Refusal::Failed("there is no such disk".into()))?;
-            images::on_disk(disk, fs_type).map_err(Refusal::Failed)
+            let image = if fs_type == "erofs" { Image::Erofs } else { Image::Ext4 };
+            images::on_disk(disk, image).map_err(Refusal::Failed)
         }
         _ => Err(Refusal::NotOurs("the file systems are virtiofs, erofs, ext4 and tmpfs".into())),
     }

@@ -10,6 +10,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use diolkos_common::cmdline::{Access, BootOptions, Share};
+use diolkos_common::image::Image;
 use diolkos_common::root::Root;
 use diolkos_vfs::{Inode, MountSpec, Namespace, NamespaceConfig};
 use spin::Mutex;
@@ -104,8 +105,8 @@ fn attempt(options: &BootOptions, kind: &Root) -> Result<Found, String> {
             };
             share_found(options, share.ok_or("there is no share to mount at /")?)
         }
-        Root::Rofs => images::first("erofs").map_err(|why| format!("no EROFS image to be the root: {why}")),
-        Root::Ext4 => images::first("ext4").map_err(|why| format!("no ext4 image to be the root: {why}")),
+        Root::Rofs => images::first(Image::Erofs).map_err(|why| format!("no EROFS image to be the root: {why}")),
+        Root::Ext4 => images::first(Image::Ext4).map_err(|why| format!("no ext4 image to be the root: {why}")),
         Root::Ramfs => {
             let root = initrd::unpack(options.ids)?;
             let memory_options = "relatime".to_string();

@@ -1,106 +1,115 @@
 //! An image as a file system of the guest: its inodes and open files.
 
-use crate::{Entry, Erofs, Error, Inode};
+use crate::{Entry, Error, Format};
+use alloc::boxed::Box;
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use core::sync::atomic::{AtomicU32, Ordering};
 use diolkos_pages::constant::{Constant, Reader};
 use diolkos_pages::{Pages, Surroundings};
-use diolkos_vfs::block::Block;
 use diolkos_vfs::{
     Access, DirEntry, DirSink, Errno, File, FileType, InodeId, MappedRun, Metadata, Name, OpenFlags, Result,
     SetMetadata, Sink, Sought, Source, StatFs, XATTR_SIZE_MAX, XattrFlags, XattrName,
 };
 
-/// `EROFS_SUPER_MAGIC_V1` of statfs(2).
-const MAGIC: u64 = 0xe0f5_e1e2;
+/// How often damage is told of. Programs are told each time.
+const TOLD_MOST: u32 = 10;
+
+/// Tells people of damage: which inode, and what is wrong with it.
+pub type Teller = Box<dyn Fn(&str) + Send + Sync>;
 
 /// A mounted image.
-pub struct Mount {
-    fs: Erofs,
+pub struct Mount<F> {
+    fs: F,
     pages: Arc<Pages>,
     /// Its device number, which no other file system shares.
     dev: u64,
+    tell: Teller,
+    told: AtomicU32,
 }
 
-impl Mount {
-    /// Mounts the image on `device` as the file system of number `dev`.
+impl<F: Format> Mount<F> {
+    /// Mounts an image as the file system of number `dev`. What turns out to be wrong with it is told by `tell`, which may not
+    /// wait, in one line.
     ///
     /// # Errors
-    /// When there is no image that can be read, or its root is no directory.
-    pub fn new(device: Arc<dyn Block>, around: Arc<dyn Surroundings>, dev: u64) -> crate::Result<Arc<Self>> {
-        let fs = Erofs::open(device)?;
-        if fs.inode(fs.root())?.file_type() != FileType::Directory {
+    /// Its root cannot be read, or is no directory.
+    pub fn new(fs: F, around: Arc<dyn Surroundings>, dev: u64, tell: Teller) -> crate::Result<Arc<Self>> {
+        let root = fs.inode(fs.root())?;
+        if FileType::from_mode(fs.metadata(&root).mode) != Some(FileType::Directory) {
             return Err(Error::Corrupt("the root directory"));
         }
-        Ok(Arc::new(Self { fs, pages: Pages::new(around), dev }))
+        Ok(Arc::new(Self { fs, pages: Pages::new(around), dev, tell, told: AtomicU32::new(0) }))
     }
 
     /// The root directory.
     ///
     /// # Errors
-    /// When the device fails.
-    pub fn root(self: &Arc<Self>) -> Result<Arc<dyn diolkos_vfs::Inode>> {
-        Ok(self.node(self.fs.root())?)
+    /// The device fails.
+    pub fn root(self: &Arc<Self>) -> crate::Result<Arc<dyn diolkos_vfs::Inode>> {
+        Ok(self.node(self.fs.inode(self.fs.root())?))
     }
 
-    /// Gives `pages` pages of memory back or more, if there are so many, and says how many.
-    pub fn reclaim(&self, pages: usize) -> usize {
-        self.pages.reclaim(pages, false)
+    /// The cache of its files' content, which can give memory back.
+    pub fn pages(&self) -> &Arc<Pages> {
+        &self.pages
     }
 
-    fn node(self: &Arc<Self>, nid: u64) -> Result<Arc<Node>> {
-        let inode = self.fs.inode(nid)?;
-        Ok(Arc::new(Node { mount: self.clone(), inode }))
+    fn node(self: &Arc<Self>, inode: F::Inode) -> Arc<Node<F>> {
+        let metadata = Metadata { dev: self.dev, ..self.fs.metadata(&inode) };
+        Arc::new(Node { mount: self.clone(), inode, metadata })
     }
 
-    fn id(&self, nid: u64) -> InodeId {
-        InodeId { dev: self.dev, node: nid, generation: 0 }
+    fn id(&self, number: u64) -> InodeId {
+        InodeId { dev: self.dev, node: number, generation: 0 }
+    }
+
+    /// What came of looking at an inode, with what is wrong told: a program hears a number at best.
+    fn check<T>(&self, number: u64, result: crate::Result<T>) -> Result<T> {
+        result.map_err(|error| {
+            let told = self.told.fetch_add(1, Ordering::Relaxed);
+            if told < TOLD_MOST {
+                (self.tell)(&format!("inode {number}: {error}"));
+            } else {
+                // It shall not come round to 0.
+                self.told.store(TOLD_MOST, Ordering::Relaxed);
+            }
+            error.into()
+        })
     }
 }
 
 /// An inode. There may be several of one; nothing in them changes.
-struct Node {
-    mount: Arc<Mount>,
-    inode: Inode,
+struct Node<F: Format> {
+    mount: Arc<Mount<F>>,
+    inode: F::Inode,
+    metadata: Metadata,
 }
 
-impl Node {
-    fn fs(&self) -> &Erofs {
-        &self.mount.fs
+impl<F: Format> Node<F> {
+    /// Asks the format, and tells of damage.
+    fn ask<T>(&self, question: impl FnOnce(&F, &F::Inode) -> crate::Result<T>) -> Result<T> {
+        self.mount.check(self.metadata.ino, question(&self.mount.fs, &self.inode))
     }
 
-    fn directory(&self) -> Result<&Inode> {
-        if self.inode.file_type() == FileType::Directory { Ok(&self.inode) } else { Err(Errno::ENOTDIR) }
+    fn kind(&self) -> FileType {
+        FileType::from_mode(self.metadata.mode).expect("formats know the types of their inodes")
     }
 }
 
-impl diolkos_vfs::Inode for Node {
+impl<F: Format> diolkos_vfs::Inode for Node<F> {
     fn id(&self) -> InodeId {
-        self.mount.id(self.inode.nid)
+        self.mount.id(self.metadata.ino)
     }
 
     fn file_type(&self) -> FileType {
-        self.inode.file_type()
+        self.kind()
     }
 
     fn metadata(&self) -> Result<Metadata> {
-        let inode = &self.inode;
-        Ok(Metadata {
-            ino: inode.nid,
-            dev: self.mount.dev,
-            mode: inode.mode,
-            nlink: inode.nlink,
-            uid: inode.uid,
-            gid: inode.gid,
-            rdev: inode.rdev,
-            size: inode.size,
-            blocks: inode.size.div_ceil(512),
-            blksize: self.fs().block_size(),
-            atime: inode.mtime,
-            mtime: inode.mtime,
-            ctime: inode.mtime,
-        })
+        Ok(self.metadata)
     }
 
     fn set_metadata(&self, _change: &SetMetadata) -> Result<Metadata> {
@@ -112,20 +121,24 @@ impl diolkos_vfs::Inode for Node {
     }
 
     fn lookup(&self, name: Name<'_>) -> Result<Arc<dyn diolkos_vfs::Inode>> {
-        let nid = self.fs().lookup(self.directory()?, name.as_bytes())?.ok_or(Errno::ENOENT)?;
-        Ok(self.mount.node(nid)?)
+        if self.kind() != FileType::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        let number = self.ask(|fs, inode| fs.lookup(inode, name.as_bytes()))?.ok_or(Errno::ENOENT)?;
+        let inode = self.mount.check(number, self.mount.fs.inode(number))?;
+        Ok(self.mount.node(inode))
     }
 
     fn readlink(&self) -> Result<Vec<u8>> {
-        if self.inode.file_type() != FileType::Symlink {
+        if self.kind() != FileType::Symlink {
             return Err(Errno::EINVAL);
         }
-        Ok(self.fs().target(&self.inode)?)
+        self.ask(F::target)
     }
 
     /// Fifos are opened above this layer; sockets and devices cannot be, as on a file system mounted `nodev`.
     fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>> {
-        match self.inode.file_type() {
+        match self.kind() {
             FileType::Directory if flags.writes() => Err(Errno::EISDIR),
             _ if flags.writes() || flags.contains(OpenFlags::TRUNC) => Err(Errno::EROFS),
             FileType::Regular => {
@@ -141,8 +154,8 @@ impl diolkos_vfs::Inode for Node {
 
     /// The machine has one user, who may do what root may: but nobody may write.
     fn access(&self, mask: u32) -> Result<()> {
-        let kind = self.inode.file_type();
-        let executable = kind == FileType::Directory || self.inode.mode & 0o111 != 0;
+        let kind = self.kind();
+        let executable = kind == FileType::Directory || self.metadata.mode & 0o111 != 0;
         let stored = matches!(kind, FileType::Directory | FileType::Regular | FileType::Symlink);
         match mask {
             _ if mask & 2 != 0 && stored => Err(Errno::EROFS),
@@ -152,27 +165,18 @@ impl diolkos_vfs::Inode for Node {
     }
 
     fn statfs(&self) -> Result<StatFs> {
-        let fs = self.fs();
-        Ok(StatFs {
-            magic: MAGIC,
-            bsize: fs.block_size(),
-            frsize: fs.block_size(),
-            blocks: fs.blocks(),
-            files: fs.inodes(),
-            namelen: Name::MAX as u32,
-            ..StatFs::default()
-        })
+        Ok(self.mount.fs.statfs())
     }
 
     fn xattr(&self, name: XattrName<'_>, value: &mut [u8]) -> Result<usize> {
-        let xattrs = self.fs().xattrs(&self.inode)?;
+        let xattrs = self.ask(F::xattrs)?;
         let found = xattrs.iter().find(|xattr| xattr.name == name.as_bytes()).ok_or(Errno::ENODATA)?;
         fill(&found.value, value)
     }
 
     fn list_xattrs(&self, list: &mut [u8]) -> Result<usize> {
         let mut names = Vec::new();
-        for xattr in self.fs().xattrs(&self.inode)? {
+        for xattr in self.ask(F::xattrs)? {
             names.extend_from_slice(&xattr.name);
             names.push(0);
         }
@@ -204,29 +208,29 @@ fn fill(bytes: &[u8], buffer: &mut [u8]) -> Result<usize> {
 }
 
 /// The content of a regular file.
-struct Content(Arc<Node>);
+struct Content<F: Format>(Arc<Node<F>>);
 
-impl Constant for Content {
+impl<F: Format> Constant for Content<F> {
     fn owner(&self) -> u64 {
-        self.0.inode.nid
+        self.0.metadata.ino
     }
 
     fn size(&self) -> u64 {
-        self.0.inode.size
+        self.0.metadata.size
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        Ok(self.0.fs().read(&self.0.inode, offset, buffer)?)
+        self.0.ask(|fs, inode| fs.read(inode, offset, buffer))
     }
 }
 
 /// An open regular file.
-struct RegularFile {
+struct RegularFile<F: Format> {
     inode: Arc<dyn diolkos_vfs::Inode>,
-    reader: Reader<Content>,
+    reader: Reader<Content<F>>,
 }
 
-impl File for RegularFile {
+impl<F: Format> File for RegularFile<F> {
     fn inode(&self) -> &Arc<dyn diolkos_vfs::Inode> {
         &self.inode
     }
@@ -248,11 +252,11 @@ impl File for RegularFile {
 
     fn seek(&self, what: Sought, offset: u64) -> Result<u64> {
         let node = &self.reader.content().0;
-        let size = node.inode.size;
+        let size = node.metadata.size;
         if offset >= size {
             return Err(Errno::ENXIO);
         }
-        let found = node.fs().seek(&node.inode, offset, what == Sought::Hole)?;
+        let found = node.ask(|fs, inode| fs.seek(inode, offset, what == Sought::Hole))?;
         if what == Sought::Data && found >= size { Err(Errno::ENXIO) } else { Ok(found) }
     }
 
@@ -262,12 +266,12 @@ impl File for RegularFile {
 }
 
 /// An open directory.
-struct Directory {
+struct Directory<F: Format> {
     inode: Arc<dyn diolkos_vfs::Inode>,
-    node: Arc<Node>,
+    node: Arc<Node<F>>,
 }
 
-impl File for Directory {
+impl<F: Format> File for Directory<F> {
     fn inode(&self) -> &Arc<dyn diolkos_vfs::Inode> {
         &self.inode
     }
@@ -275,7 +279,7 @@ impl File for Directory {
     fn readdir(&self, cookie: u64, entries: &mut DirSink<'_>) -> Result<()> {
         let mount = &self.node.mount;
         let mut any = false;
-        let listed = self.node.fs().list(&self.node.inode, cookie, &mut |entry: Entry<'_>, next| {
+        let each = &mut |entry: Entry<'_>, next| {
             any = true;
             entries(&DirEntry {
                 ino: entry.nid,
@@ -284,9 +288,10 @@ impl File for Directory {
                 name: entry.name,
                 id: Some(mount.id(entry.nid)),
             })
-        });
+        };
+        let listed = self.node.ask(|fs, inode| fs.list(inode, cookie, each));
         // What was listed before the damage is good.
-        if any { Ok(()) } else { Ok(listed?) }
+        if any { Ok(()) } else { listed }
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -6,10 +6,10 @@ use diolkos_vfs::Errno;
 /// What is wrong with an image, or with the device it lies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
-    /// There is no EROFS superblock.
-    NotErofs,
-    /// The superblock's checksum does not fit it.
-    Checksum,
+    /// There is no superblock of the file system.
+    Absent,
+    /// The checksum of this part of the image does not fit it.
+    Checksum(&'static str),
     /// The image needs something that is not there.
     Unsupported(Feature),
     /// Something in the image contradicts the format.
@@ -30,16 +30,17 @@ pub enum Feature {
 /// The result of everything here.
 pub type Result<T> = core::result::Result<T, Error>;
 
+/// The name of the file system is for the caller to put before it.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotErofs => f.write_str("it is not an EROFS image"),
-            Self::Checksum => f.write_str("the EROFS superblock is damaged: its checksum does not fit"),
-            Self::Unsupported(Feature::Named(name)) => write!(f, "the EROFS image uses {name}, which is not supported"),
+            Self::Absent => f.write_str("there is no such file system"),
+            Self::Checksum(what) => write!(f, "the image is damaged: the checksum of {what} does not fit"),
+            Self::Unsupported(Feature::Named(name)) => write!(f, "the image uses {name}, which is not supported"),
             Self::Unsupported(Feature::Bits(bits)) => {
-                write!(f, "the EROFS image needs features that are not supported (feature_incompat {bits:#x})")
+                write!(f, "the image needs features that are not supported (feature_incompat {bits:#x})")
             }
-            Self::Corrupt(what) => write!(f, "the EROFS image is damaged: {what}"),
+            Self::Corrupt(what) => write!(f, "the image is damaged: {what}"),
             Self::Device(errno) => write!(f, "the image cannot be read: {errno}"),
         }
     }
@@ -51,8 +52,8 @@ impl core::error::Error for Error {}
 impl From<Error> for Errno {
     fn from(error: Error) -> Self {
         match error {
-            Error::NotErofs => Self::EINVAL,
-            Error::Checksum | Error::Corrupt(_) => Self::EUCLEAN,
+            Error::Absent => Self::EINVAL,
+            Error::Checksum(_) | Error::Corrupt(_) => Self::EUCLEAN,
             Error::Unsupported(_) => Self::EOPNOTSUPP,
             Error::Device(errno) => errno,
         }

@@ -1,17 +1,17 @@
 //! Little-endian fields of records whose length has been checked.
 
 /// The field at byte `at`, which lies in the record.
-pub(crate) fn le16(record: &[u8], at: usize) -> u16 {
+pub fn le16(record: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(field(record, at))
 }
 
 /// As [`le16`].
-pub(crate) fn le32(record: &[u8], at: usize) -> u32 {
+pub fn le32(record: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(field(record, at))
 }
 
 /// As [`le16`].
-pub(crate) fn le64(record: &[u8], at: usize) -> u64 {
+pub fn le64(record: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(field(record, at))
 }
 
