@@ -1,9 +1,7 @@
 //! Archives that are large for the guest's heap.
 
-#[path = "../../erofs/tests/heap/mod.rs"]
-mod heap;
-
 use diolkos_cpio::{Header, TRAILER, unpack};
+use diolkos_images_testing::heap;
 use diolkos_vfs::ramfs::{Ramfs, RamfsConfig};
 use diolkos_vfs::{Name, Timespec};
 use std::sync::Arc;

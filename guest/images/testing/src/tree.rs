@@ -1,19 +1,26 @@
-//! What tests of images have in common: trees on the host, images of them, and comparisons.
+//! Trees on the host, and images of them.
 
-use diolkos_erofs::{Erofs, Inode};
 use diolkos_vfs::block::Block;
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 /// An image in a file.
-pub struct FileBlock(pub File, pub u64);
+pub struct FileBlock(File, u64);
+
+impl FileBlock {
+    /// The image at `path`.
+    pub fn open(path: &Path) -> Arc<Self> {
+        let file = File::open(path).unwrap();
+        let len = file.metadata().unwrap().len();
+        Arc::new(Self(file, len))
+    }
+}
 
 impl Block for FileBlock {
     fn len(&self) -> u64 {
@@ -59,10 +66,11 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
         .collect()
 }
 
-fn c(path: &Path) -> CString {
+pub(crate) fn c(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).unwrap()
 }
 
+/// Gives a file an extended attribute.
 pub fn set_xattr(path: &Path, name: &str, value: &[u8]) {
     let name = CString::new(name).unwrap();
     // SAFETY: both strings end in NUL, and the value is as long as said.
@@ -70,7 +78,8 @@ pub fn set_xattr(path: &Path, name: &str, value: &[u8]) {
     assert_eq!(result, 0, "{}: {}", path.display(), std::io::Error::last_os_error());
 }
 
-fn set_mtime(path: &Path, sec: i64, nsec: i64) {
+/// Gives a file, or a symbolic link itself, a time.
+pub fn set_mtime(path: &Path, sec: i64, nsec: i64) {
     let times = [libc::timespec { tv_sec: sec, tv_nsec: nsec }; 2];
     // SAFETY: the path ends in NUL and there are two times.
     let result =
@@ -79,20 +88,25 @@ fn set_mtime(path: &Path, sec: i64, nsec: i64) {
 }
 
 impl Scene {
+    /// An empty tree.
+    #[expect(clippy::new_without_default, reason = "it makes directories")]
     pub fn new() -> Self {
         let scene = Self(tempfile::tempdir_in("/var/tmp").unwrap());
         fs::create_dir(scene.tree()).unwrap();
         scene
     }
 
+    /// A place beside the tree.
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
+    /// The tree.
     pub fn tree(&self) -> PathBuf {
         self.path("tree")
     }
 
+    /// Puts a file into the tree.
     pub fn write(&self, name: &str, content: &[u8]) {
         let path = self.tree().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -144,95 +158,25 @@ impl Scene {
         fs::set_permissions(tree.join("text/1"), std::os::unix::fs::PermissionsExt::from_mode(0o6755)).unwrap();
     }
 
-    /// An image of the tree.
-    pub fn image(&self, name: &str, options: &[&str]) -> PathBuf {
+    /// An EROFS image of the tree.
+    pub fn erofs(&self, name: &str, options: &[&str]) -> PathBuf {
         let image = self.path(name);
-        let made =
-            Command::new("mkfs.erofs").arg("--quiet").args(options).arg(&image).arg(self.tree()).output().unwrap();
-        assert!(made.status.success(), "mkfs.erofs {options:?}: {}", String::from_utf8_lossy(&made.stderr));
+        run(Command::new("mkfs.erofs").arg("--quiet").args(options).arg(&image).arg(self.tree()));
+        image
+    }
+
+    /// An image of the tree of ext2, ext3 or ext4, and of this size (as mke2fs knows it: `64M`).
+    pub fn ext4(&self, name: &str, size: &str, options: &[&str]) -> PathBuf {
+        let image = self.path(name);
+        let _ = fs::remove_file(&image);
+        run(Command::new("mke2fs").args(["-q", "-d"]).arg(self.tree()).args(options).arg(&image).arg(size));
         image
     }
 }
 
-pub fn open(image: &Path) -> Erofs {
-    let file = File::open(image).unwrap();
-    let len = file.metadata().unwrap().len();
-    Erofs::open(Arc::new(FileBlock(file, len))).unwrap()
-}
-
-fn list_xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let (path, mut names) = (c(path), vec![0; 65536]);
-    // SAFETY: the path ends in NUL and the buffer is as long as said.
-    let len = unsafe { libc::llistxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
-    let mut found = BTreeMap::new();
-    for name in names[..len as usize].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let (c_name, mut value) = (CString::new(name).unwrap(), vec![0; 65536]);
-        // SAFETY: as above.
-        let len = unsafe { libc::lgetxattr(path.as_ptr(), c_name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
-        value.truncate(len as usize);
-        found.insert(name.to_vec(), value);
-    }
-    found
-}
-
-/// Reads content in pieces of an odd size, as nobody does, and from the end, as well as in one piece.
-fn content(fs: &Erofs, inode: &Inode, piece: usize) -> Vec<u8> {
-    let mut bytes = vec![0; inode.size as usize];
-    let starts: Vec<usize> = (0..bytes.len()).step_by(piece).collect();
-    for start in starts.into_iter().rev() {
-        let end = (start + piece).min(bytes.len());
-        fs.read(inode, start as u64, &mut bytes[start..end]).unwrap();
-    }
-    bytes
-}
-
-/// Compares everything below a directory with the host's. How many inodes there were.
-pub fn compare(fs: &Erofs, nid: u64, host: &Path, times: bool) -> usize {
-    let inode = fs.inode(nid).unwrap();
-    let meta = fs::symlink_metadata(host).unwrap();
-    let at = host.display();
-    assert_eq!(inode.mode, meta.mode(), "{at}");
-    assert_eq!((inode.uid, inode.gid), (meta.uid(), meta.gid()), "{at}");
-    if times {
-        assert_eq!((inode.mtime.sec, i64::from(inode.mtime.nsec)), (meta.mtime(), meta.mtime_nsec()), "{at}");
-    }
-    let mine: BTreeMap<_, _> = fs.xattrs(&inode).unwrap().into_iter().map(|xattr| (xattr.name, xattr.value)).collect();
-    assert_eq!(mine, list_xattrs(host), "{at}");
-    let kind = meta.file_type();
-    if kind.is_dir() {
-        return 1 + compare_names(fs, &inode, host, times);
-    }
-    assert_eq!(u64::from(inode.nlink), meta.nlink(), "{at}");
-    if kind.is_symlink() {
-        assert_eq!(fs.target(&inode).unwrap(), fs::read_link(host).unwrap().as_os_str().as_bytes(), "{at}");
-    } else if kind.is_file() {
-        let expected = fs::read(host).unwrap();
-        for piece in [usize::MAX >> 1, 100_003] {
-            assert!(content(fs, &inode, piece) == expected, "{at}: content in pieces of {piece}");
-        }
-    } else {
-        assert_eq!(inode.rdev, meta.rdev(), "{at}");
-    }
-    1
-}
-
-fn compare_names(fs: &Erofs, inode: &Inode, host: &Path, times: bool) -> usize {
-    let mut listed = BTreeMap::new();
-    fs.list(inode, 0, &mut |entry, _| {
-        assert!(listed.insert(entry.name.to_vec(), (entry.nid, entry.file_type)).is_none());
-        true
-    })
-    .unwrap();
-    assert_eq!(listed.remove(&b"."[..]).unwrap().0, inode.nid);
-    listed.remove(&b".."[..]).unwrap();
-    let mut count = 0;
-    for entry in fs::read_dir(host).unwrap() {
-        let name = entry.unwrap().file_name();
-        let (nid, kind) = listed.remove(name.as_bytes()).unwrap();
-        assert_eq!(fs.lookup(inode, name.as_bytes()).unwrap(), Some(nid));
-        assert_eq!(kind, Some(fs.inode(nid).unwrap().file_type()));
-        count += compare(fs, nid, &host.join(name), times);
-    }
-    assert!(listed.is_empty(), "names that are not there: {listed:?}");
-    count
+/// Runs a program that must be there and succeed; what it said.
+pub fn run(command: &mut Command) -> String {
+    let outcome = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; .ci/run names its package"));
+    assert!(outcome.status.success(), "{command:?}: {}", String::from_utf8_lossy(&outcome.stderr));
+    String::from_utf8_lossy(&outcome.stdout).into_owned()
 }

@@ -1,4 +1,5 @@
-//! A heap like the guest's, which has nothing larger than 4 MiB in one piece, for tests that something makes do with that.
+//! A heap like the guest's, which has nothing larger than 4 MiB in one piece, for tests that something makes do with that. Every
+//! program that this crate is linked into has it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
