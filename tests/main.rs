@@ -18,6 +18,7 @@ mod data;
 mod dialogue;
 mod disks;
 mod exerciser;
+mod ext4;
 mod failures;
 mod file_operations;
 mod files;

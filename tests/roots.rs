@@ -13,7 +13,7 @@ use crate::platform::Platform;
 use crate::vm::{Vm, diolkos};
 
 /// A root directory with the host's programs and libraries in it, by links through a volume, and an `/etc/fstab`.
-fn root_with(fstab: &str) -> TempDir {
+pub fn root_with(fstab: &str) -> TempDir {
     let root = data::folder();
     for name in ["bin", "lib", "lib64", "usr"] {
         symlink(format!("/host/{name}"), root.path().join(name)).unwrap();
@@ -27,7 +27,7 @@ fn root_with(fstab: &str) -> TempDir {
 }
 
 /// A run in such a root, with the host's own as the volume that its links lead to.
-fn run_in<'a>(on: Platform, root: &Path, command: &[&'a str]) -> Vm<'a> {
+pub fn run_in<'a>(on: Platform, root: &Path, command: &[&'a str]) -> Vm<'a> {
     on.run(command).root(root).volume(Path::new("/"), "/host:ro")
 }
 
@@ -166,7 +166,7 @@ pub fn small_root(folder: &Path) -> PathBuf {
 pub const FILES: [&str; 6] =
     ["tree/random", "tree/empty", "tree/sub/text", "tree/sub/link", "tree/sub/hard", "tree/sub/deep/entry-299"];
 
-/// A cpio archive, packed by `packer` if one is named, of the root that [`erofs_root`] puts into images.
+/// A cpio archive, packed by `packer` if one is named, of the root that [`image_of_root`] puts into images.
 fn archive(root: &Path, packer: Option<&str>) -> PathBuf {
     let archive = root.with_extension("cpio");
     let pack = packer.map_or(String::new(), |packer| format!(" | {packer}"));
@@ -268,12 +268,22 @@ fn there_is_one_archive_and_it_must_fit() {
     }
 }
 
-/// An image made by `mkfs.erofs` with `options`, of a small root, and that root.
-fn erofs_root(folder: &Path, options: &[&str]) -> (PathBuf, PathBuf) {
+/// An image of a small root, made by `mkfs.erofs` or, for a first option `-t`, by `mke2fs`, and that root.
+pub fn image_of_root(folder: &Path, options: &[&str]) -> (PathBuf, PathBuf) {
     let root = if folder.join("root").exists() { folder.join("root") } else { small_root(folder) };
-    let image = folder.join("image.erofs");
-    let made = Command::new("mkfs.erofs").args(options).arg(&image).arg(&root).output();
-    let made = made.unwrap_or_else(|error| panic!("mkfs.erofs: {error}; .ci/run names the packages that tests need"));
+    let image = folder.join("image");
+    let _ = fs::remove_file(&image);
+    let mut maker = if options.first() == Some(&"-t") {
+        let mut mke2fs = Command::new("mke2fs");
+        mke2fs.arg("-q").args(options).arg("-d").arg(&root).arg(&image).arg("256M");
+        mke2fs
+    } else {
+        let mut mkfs = Command::new("mkfs.erofs");
+        mkfs.args(options).arg(&image).arg(&root);
+        mkfs
+    };
+    let made = maker.output();
+    let made = made.unwrap_or_else(|error| panic!("{maker:?}: {error}; .ci/run names the packages that tests need"));
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     (root, image)
 }
@@ -282,7 +292,7 @@ each_platform! {
     fn an_image_is_a_root_like_a_directory(on) {
         for options in [&[][..], &["-zlz4"]] {
             let folder = data::folder();
-            let (root, image) = erofs_root(folder.path(), options);
+            let (root, image) = image_of_root(folder.path(), options);
             // Each file system lists names in an order of its own.
             let same = |command: &[&str]| {
                 let lines = |place: &Path| {
@@ -303,7 +313,7 @@ each_platform! {
 
     fn an_image_is_read_only_but_under_an_overlay(on) {
         let folder = data::folder();
-        let (_, image) = erofs_root(folder.path(), &[]);
+        let (_, image) = image_of_root(folder.path(), &[]);
         let before = fs::read(&image).unwrap();
         let run = |options: &[&str], command: &[&str]| on.run(command).root(&image).option(options).outcome();
         let refused = run(&[], &["/usr/bin/touch", "/tree/new"]).expect_status(1);
@@ -317,7 +327,7 @@ each_platform! {
 
     fn an_image_is_mounted_beside_a_directory(on) {
         let folder = data::folder();
-        let (root, image) = erofs_root(folder.path(), &[]);
+        let (root, image) = image_of_root(folder.path(), &[]);
         let disk = format!("{}:ro", image.display());
         let text = fs::read(root.join("tree/sub/text")).unwrap();
         let asked = ["--disk", &disk, "--mount", "erofs:/dev/vda:/mnt"];
@@ -332,7 +342,7 @@ each_platform! {
 
     fn images_that_are_damaged_are_refused(on) {
         let folder = data::folder();
-        let (_, image) = erofs_root(folder.path(), &[]);
+        let (_, image) = image_of_root(folder.path(), &[]);
         let whole = fs::read(&image).unwrap();
         let run = |name: &str, bytes: &[u8]| {
             let path = data::file(folder.path(), name, bytes);

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 /// Which file system becomes the root.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Root {
-    /// The first that is there: a share, an EROFS image on a disk, a cpio archive.
+    /// The first that is there: a share, an EROFS image on a disk, an ext4 file system on one, a cpio archive.
     #[default]
     Auto,
     /// The share of this tag; the one whose target is `/` if none is named.
@@ -61,7 +61,7 @@ impl core::str::FromStr for Root {
 /// A file system to mount beside the root.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MountRequest {
-    /// The file system: `virtiofs`, `erofs`, `ext4` or `tmpfs`.
+    /// The file system: `virtiofs`, `erofs`, `ext4`, `ext3`, `ext2` or `tmpfs`.
     pub fs_type: String,
     /// The share's tag or the disk; of no meaning for `tmpfs`.
     pub source: String,

@@ -36,7 +36,7 @@ pub enum Command {
     ///
     /// ROOT becomes the root directory of the machine; PROGRAM and every file it opens are looked up there. There is no
     /// disk image to build: ROOT is a directory, and files are read from it as they are needed. (It can be an image, too:
-    /// an EROFS file system or a cpio archive.) ROOT is read-only unless --rw is given; /tmp and /run are the machine's
+    /// an EROFS or ext4 file system or a cpio archive.) ROOT is read-only unless --rw is given; /tmp and /run are the machine's
     /// own memory and vanish with it.
     #[command(after_long_help = RUN_NOTES, after_help = "The longer help, 'diolkos run --help', has examples.")]
     Run(RunOptions),
@@ -91,16 +91,16 @@ pub struct RunOptions {
     /// Which file system is the root directory of the machine [default: what ROOT is]
     ///
     /// 'virtiofs' is the directory ROOT, 'virtiofs:TAG' another share: 'volume1' is the first --volume, and so on. 'rofs' is
-    /// the EROFS image on the first --disk that holds one, 'ramfs' the archive of --initrd. 'auto' takes the first that is
-    /// there, of virtiofs, rofs and ramfs, and --verbose and --stats say which and why. Any other kind that is not there is
-    /// an error. ('ext4' always is: the kernel cannot mount it yet.)
+    /// the EROFS image on the first --disk that holds one, 'ext4' the file system of ext4, ext3 or ext2 on the first that
+    /// holds one, for reading, 'ramfs' the archive of --initrd. 'auto' takes the first that is there, in this order, and
+    /// --verbose and --stats say which and why. Any other kind that is not there is an error.
     #[arg(long, value_name = "KIND", value_parser = mount::parse_root)]
     pub rootfs: Option<Root>,
 
     /// Mount one more file system
     ///
-    /// TYPE is 'virtiofs' (SOURCE is the tag of a share), 'erofs' (SOURCE is a disk, such as /dev/vda), or 'tmpfs'
-    /// (memory; SOURCE is any word or none). TARGET need not exist. OPTIONS are separated by commas: 'ro', 'mode=755'. May
+    /// TYPE is 'virtiofs' (SOURCE is the tag of a share), 'erofs', 'ext4', 'ext3' or 'ext2' (SOURCE is a disk, such as
+    /// /dev/vda, which is read only), or 'tmpfs' (memory; SOURCE is any word or none). TARGET need not exist. OPTIONS are separated by commas: 'ro', 'mode=755'. May
     /// be given several times; mounts follow those of /etc/fstab.
     #[arg(long, value_name = "TYPE:SOURCE:TARGET[:OPTIONS]",
           value_parser = OsStringValueParser::new().try_map(|text| mount::parse(&text)))]
@@ -186,8 +186,8 @@ pub struct RunOptions {
 
     /// The host directory that becomes the root directory of the machine, or a file with an image of one
     ///
-    /// An image is told by what it begins with. A cpio archive is unpacked into memory; an EROFS file system becomes the
-    /// first disk, read-only.
+    /// An image is told by what it begins with. A cpio archive is unpacked into memory; an EROFS or ext4 file system becomes
+    /// the first disk, read-only.
     pub root: PathBuf,
 
     /// The program, then its arguments
@@ -315,7 +315,7 @@ Examples:
   seq 10 | diolkos run / sort -rn | head -3
       Standard input, output and error are the program's, byte for byte.
   diolkos run ./root.erofs /bin/app
-      A program of an image that mkfs.erofs made.
+      A program of an image that mkfs.erofs made; mke2fs is known, too.
   diolkos run --stats --dax-window 64M / cat /usr/bin/python3 >/dev/null
       How many bytes came through a small DAX window, and what it cost.
 

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use diolkos_common::root::{MountRequest, Root};
 
 /// File systems that the kernel can mount beside the root.
-const TYPES: [&str; 4] = ["virtiofs", "erofs", "ext4", "tmpfs"];
+const TYPES: [&str; 6] = ["virtiofs", "erofs", "ext4", "ext3", "ext2", "tmpfs"];
 
 /// Reads a mount.
 ///

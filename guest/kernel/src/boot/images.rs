@@ -15,6 +15,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use diolkos_common::image::{HEAD, Image, recognise};
 use diolkos_erofs::Erofs;
+use diolkos_ext4::Ext4;
 use diolkos_images::{Format, Mount};
 use diolkos_pages::{Frames, Pages, Surroundings};
 use diolkos_vfs::block::Block;
@@ -72,7 +73,8 @@ pub fn on_disk(disk: Arc<Disk>, wanted: Image) -> Result<Found, String> {
     let fs_type = wanted.name();
     let root = match wanted {
         Image::Erofs => Erofs::open(disk.clone()).and_then(|fs| mount(fs, &disk, fs_type)),
-        Image::Ext4 | Image::Cpio => return Err(format!("{name}: {fs_type} cannot be mounted by this kernel yet")),
+        Image::Ext4 => Ext4::open(disk.clone()).and_then(|fs| mount(fs, &disk, fs_type)),
+        Image::Cpio => return Err(format!("{name} holds an archive, which is unpacked and not mounted")),
     };
     let root = root.map_err(|error| format!("{name}, {fs_type}: {error}"))?;
     let spec = MountSpec {

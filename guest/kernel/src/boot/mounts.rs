@@ -48,6 +48,9 @@ pub fn from_list(namespace: &Namespace, boot: &BootOptions) {
         let request =
             MountRequest { fs_type: entry.fs_type, source: entry.source, target: entry.target, options: String::new() };
         match mount(namespace, boot, &request, &options) {
+            Ok(()) if wants_to_write(&request, &options) => {
+                report::warning(format_args!("{shown}: mounted read-only, as {} always is here", request.fs_type));
+            }
             Ok(()) => crate::verbose!("{shown}: mounted"),
             Err(Refusal::NotOurs(why)) => crate::verbose!("{shown}: passed over: {why}"),
             Err(Refusal::Failed(why)) if options.nofail => crate::verbose!("{shown}: {why}"),
@@ -80,6 +83,9 @@ pub fn as_told(namespace: &Namespace, boot: &BootOptions) -> core::result::Resul
         if let Some(word) = options.unknown.first() {
             return Err(format!("{shown}: option '{word}' is not known"));
         }
+        if wants_to_write(request, &options) {
+            return Err(format!("{shown}: {} is only read here; leave out 'rw'", request.fs_type));
+        }
         match mount(namespace, boot, request, &options) {
             Ok(()) => {}
             Err(Refusal::NotOurs(why) | Refusal::Failed(why)) => return Err(format!("{shown}: {why}")),
@@ -109,17 +115,33 @@ fn find(boot: &BootOptions, request: &MountRequest, options: &Options) -> core::
     match request.fs_type.as_str() {
         "tmpfs" => Ok(memory(boot, request, options)),
         "virtiofs" => share_found(boot, &request.source).map_err(Refusal::Failed),
-        fs_type @ ("erofs" | "ext4") => {
+        fs_type => {
+            let kinds = "the file systems are virtiofs, erofs, ext4, ext3, ext2 and tmpfs";
+            let image = image(fs_type).ok_or_else(|| Refusal::NotOurs(kinds.into()))?;
             let Some(name) = request.source.strip_prefix("/dev/vd") else {
                 return Err(Refusal::NotOurs("only /dev/vda and on can be mounted".into()));
             };
             let disk = blk::all().into_iter().find(|disk| disk.name().strip_prefix("vd") == Some(name));
             let disk = disk.ok_or_else(|| Refusal::Failed("there is no such disk".into()))?;
-            let image = if fs_type == "erofs" { Image::Erofs } else { Image::Ext4 };
-            images::on_disk(disk, image).map_err(Refusal::Failed)
+            let mut found = images::on_disk(disk, image).map_err(Refusal::Failed)?;
+            found.spec.fs_type = request.fs_type.clone();
+            Ok(found)
         }
-        _ => Err(Refusal::NotOurs("the file systems are virtiofs, erofs, ext4 and tmpfs".into())),
     }
+}
+
+/// The kind of image that a file system of this name is in.
+fn image(fs_type: &str) -> Option<Image> {
+    match fs_type {
+        "erofs" => Some(Image::Erofs),
+        "ext4" | "ext3" | "ext2" => Some(Image::Ext4),
+        _ => None,
+    }
+}
+
+/// Whether a mount asks in words for what file systems in images cannot do.
+fn wants_to_write(request: &MountRequest, options: &Options) -> bool {
+    options.read_only == Some(false) && image(&request.fs_type).is_some()
 }
 
 /// A new file system in memory. Each has a device number of its own.

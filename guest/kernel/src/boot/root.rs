@@ -27,7 +27,7 @@ pub struct Found {
 static TRIED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// The order in which kinds are tried when none was asked for.
-const IN_TURN: [Root; 3] = [Root::Virtiofs(None), Root::Rofs, Root::Ramfs];
+const IN_TURN: [Root; 4] = [Root::Virtiofs(None), Root::Rofs, Root::Ext4, Root::Ramfs];
 
 /// Mounts the root, the memory file systems, the other shares, and what `/etc/fstab` and the command line want.
 ///
