@@ -76,11 +76,13 @@ each_platform! {
         let block = read_by_messages(on, 1);
         let (found, slept) = (figure(&block, "replies looked for"), figure(&block, "replies slept for"));
         assert!(figure(&block, "READ") >= 2000 && found + slept >= 2000, "{block}");
-        assert_eq!(found + slept, figure(&block, "queue 1"), "{block}");
-        // How soon is soon is the host's affair, but most are.
-        assert!(found > slept, "{block}");
-        // The other interrupts are those of the time: few.
-        assert!(figure(&block, "interrupts") < slept + found / 4, "{block}");
+        assert_eq!(found + slept + figure(&block, "posted"), figure(&block, "queue 1"), "{block}");
+        // How soon is soon is the host's affair: under emulation it seldom is.
+        if on == Platform::Kvm {
+            assert!(found > slept / 4, "{block}");
+        }
+        // The other interrupts are those of the start and of the time: few.
+        assert!(figure(&block, "interrupts") < slept + found / 4 + 200, "{block}");
     }
 
     fn every_processor_has_a_queue_for_its_requests(on) {

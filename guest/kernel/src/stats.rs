@@ -74,7 +74,9 @@ counters! {
     REPLIES_FOUND = "messages.replies_looked_for";
     /// Replies that were slept for.
     REPLIES_SLEPT_FOR = "messages.replies_slept_for";
-    /// Of these, those that were looked for before.
+    /// Requests that were sent without waiting for their own reply: what fills the page cache.
+    POSTED = "messages.posted";
+    /// Times that was looked for a reply before sleeping.
     LOOKS_IN_VAIN = "messages.looks_in_vain";
     /// Times that such a host had to be told of requests.
     DOORBELLS = "messages.doorbells";

@@ -6,10 +6,12 @@ const FIRST: u64 = 32;
 /// What one open file's readers have missed so far.
 #[derive(Debug, Default)]
 pub struct ReadAhead {
-    /// The page after what was read last.
+    /// The page after what was asked for last.
     next: u64,
     /// How many that were; 0 after a jump.
     pages: u64,
+    /// How often in a row somebody went on where the last asking ended.
+    steps: u32,
 }
 
 impl ReadAhead {
@@ -21,10 +23,27 @@ impl ReadAhead {
         ahead.max(wanted).clamp(1, most.max(1))
     }
 
-    /// So many pages are being read; there may not have been memory for all of the plan.
+    /// Somebody reads `wanted` pages from `number` on, which are there or on their way: where to ask for more now, so that
+    /// it is there when he comes to it, or `None` while there is enough behind them. Enough is half of what was asked for last while nobody
+    /// knows whether he goes on, and two times all of it once he has.
+    pub fn more(&self, number: u64, wanted: u64) -> Option<u64> {
+        let left = self.next.saturating_sub(number.saturating_add(wanted));
+        let enough = if self.steps > 1 { 2 * self.pages } else { self.pages / 2 };
+        (self.pages > 0 && number <= self.next && left <= enough).then_some(self.next)
+    }
+
+    /// So many pages are asked for; there may not have been memory for all of the plan.
     pub fn took(&mut self, number: u64, pages: u64) {
-        self.pages = if number == self.next { pages } else { 0 };
+        let goes_on = number == self.next;
+        (self.pages, self.steps) = if goes_on { (pages, self.steps.saturating_add(1)) } else { (0, 0) };
         self.next = number.saturating_add(pages);
+    }
+
+    /// Pages that were to be asked for next, from `number` on, are there already: the next ones are behind those.
+    pub fn skip(&mut self, number: u64, pages: u64) {
+        if number == self.next {
+            self.next = number.saturating_add(pages);
+        }
     }
 }
 
@@ -58,6 +77,35 @@ mod tests {
         assert_eq!(read(&mut ahead, 11, 1), 32, "two in order are the beginning of a sequence");
         assert_eq!(read(&mut ahead, 5000, 1000), 256);
         assert_eq!(read(&mut ahead, u64::MAX, 1), 1);
+    }
+
+    #[test]
+    fn who_goes_on_finds_more_on_its_way() {
+        let mut ahead = ReadAhead::default();
+        read(&mut ahead, 0, 4);
+        assert_eq!((ahead.more(4, 4), ahead.more(14, 1)), (None, None), "he may only look at the beginning");
+        assert_eq!(ahead.more(15, 1), Some(32));
+        assert_eq!(ahead.more(4, 100), Some(32), "and he may want more than there is");
+        assert_eq!(read(&mut ahead, 32, 1), 64);
+        assert_eq!(ahead.more(20, 1), Some(96), "he has gone on: two at a time");
+        assert_eq!(read(&mut ahead, 96, 1), 128);
+        assert_eq!(ahead.more(20, 1), Some(224));
+        assert_eq!(read(&mut ahead, 224, 1), 256);
+        assert_eq!(ahead.more(20, 1), Some(480));
+        ahead.skip(480, 20);
+        ahead.skip(480, 20);
+        assert_eq!((ahead.more(480, 1), ahead.more(2000, 1)), (Some(500), None));
+    }
+
+    #[test]
+    fn who_jumps_finds_nothing_on_its_way() {
+        let mut ahead = ReadAhead::default();
+        assert_eq!(ahead.more(0, 1), None);
+        read(&mut ahead, 1000, 4);
+        assert_eq!((ahead.more(1001, 1), ahead.more(1003, 1), ahead.more(1004, 1)), (None, None, None));
+        read(&mut ahead, 1004, 1);
+        read(&mut ahead, 5000, 1);
+        assert_eq!(ahead.more(5000, 1), None);
     }
 
     #[test]

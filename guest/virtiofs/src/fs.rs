@@ -6,6 +6,7 @@ use crate::bounce::Pool;
 use crate::counters::Tally;
 use crate::dentry::{Dentries, Target};
 use crate::file::Recent;
+use crate::file::Underway;
 use crate::limits::Limits;
 use crate::node::{Node, Table};
 use crate::ops::Opcode;
@@ -36,6 +37,8 @@ pub(crate) struct Fs {
     pub(crate) cache: CacheMode,
     pub(crate) window: Option<Arc<Manager>>,
     pub(crate) pages: Option<Arc<Pages>>,
+    /// READs that fill pages just now.
+    pub(crate) fills: Underway,
     pub(crate) table: Mutex<Table>,
     pub(crate) limits: Limits,
     pub(crate) dentries: Mutex<Dentries>,

@@ -115,6 +115,7 @@ pub fn mount(
         dentries: Mutex::new(Dentries::new(limits.names)),
         recent: Mutex::new(Recent::new(limits.open)),
         buffers: crate::bounce::Pool::new(buffer),
+        fills: crate::file::Underway::default(),
         serials: AtomicU64::new(1),
         doubted: AtomicU64::new(0),
     });

@@ -3,6 +3,8 @@
 //! The kernel implements the two traits over its driver, clock, scheduler and page tables; the tests implement
 //! them over scripts and over a real server in the same process.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::ptr::NonNull;
 use diolkos_pages::{Frames, PAGE};
 use diolkos_vfs::{Errno, MemBytes, MemBytesMut, Result};
@@ -18,6 +20,27 @@ pub enum Lent<'a> {
     Wanted(&'a [MemBytesMut<'a>]),
 }
 
+/// A request that nobody waits for, and where its reply goes. It belongs to the transport until that is there.
+pub struct Parcel {
+    /// The request, all of it.
+    pub request: Vec<u8>,
+    /// Room for the first bytes of the reply.
+    pub header: Vec<u8>,
+    /// Who has the memory for the rest.
+    pub errand: Box<dyn Errand>,
+}
+
+/// What becomes of a [`Parcel`].
+pub trait Errand: Send {
+    /// Memory for the reply, behind its header: the same each time, and it stays where it is as long as the errand lives.
+    fn memory(&mut self) -> &mut [u8];
+
+    /// The reply is there, of which the first bytes are `header` and of which the device says that it wrote so many bytes; or
+    /// there will be none. May be called from an interrupt handler that has interrupted no kernel code: it takes spin locks,
+    /// but neither waits nor sends anything.
+    fn done(self: Box<Self>, header: &[u8], wrote: Result<usize>);
+}
+
 /// A virtio-fs device, as far as a file system must know it.
 pub trait Transport: Send + Sync {
     /// Sends one request, the concatenation of `request`, and sleeps until its reply is there. The reply fills
@@ -30,6 +53,21 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// The device is gone or the message cannot be sent; an error in the reply is not an error here.
     fn request(&self, request: &[&[u8]], reply: &mut [&mut [u8]], lent: Lent<'_>) -> Result<usize>;
+
+    /// Sends requests and does not wait for their replies: one doorbell for all. Each is [done](Errand::done) once, by whoever
+    /// looks at the device when its reply is there, perhaps before this returns. May sleep, for room in a queue.
+    ///
+    /// A transport that can do but one thing at a time does one after the other.
+    fn post(&self, parcels: Vec<Parcel>) {
+        for Parcel { request, mut header, mut errand } in parcels {
+            let wrote = self.request(&[&request], &mut [&mut header, errand.memory()], Lent::Nothing);
+            errand.done(&header, wrote);
+        }
+    }
+
+    /// Sleeps until `over`, which replies to what was [posted](Transport::post), or other threads, make true. `over` takes
+    /// spin locks at most.
+    fn wait_for(&self, over: &dyn Fn() -> bool);
 
     /// How many pieces of memory the content of one message may have; at least 1.
     fn most_pieces(&self) -> usize;

@@ -127,6 +127,18 @@ impl Session {
         self.send(message, &mut [], content)
     }
 
+    /// The way to the host, for what is sent without waiting for a reply; `None` when nothing is sent any more.
+    pub(crate) fn transport(&self) -> Option<&dyn Transport> {
+        (!self.closed.load(Relaxed)).then_some(&*self.transport)
+    }
+
+    /// Sleeps until `over`, which replies that nobody waited for make true.
+    pub(crate) fn wait_for(&self, over: &dyn Fn() -> bool) {
+        if !over() {
+            self.transport.wait_for(over);
+        }
+    }
+
     /// How many pieces of lent memory a message may have.
     pub(crate) fn most_pieces(&self) -> usize {
         self.transport.most_pieces()
@@ -145,23 +157,26 @@ impl Session {
         };
         let parts = [request.as_bytes(), a, b, c, d];
         let result = self.exchange(M::OPCODE, message.node(), parts, body, lent);
-        if let Some(trace) = self.trace {
-            let (tag, name, node) = (&self.tag, name(M::OPCODE), message.node().0);
-            // What a NUL follows is a name.
-            let subject = if b == NUL { a } else { &[] };
-            let (space, subject) = (if subject.is_empty() { "" } else { " " }, subject.escape_ascii());
-            match result {
-                Ok(n) => trace(format_args!("{tag} {name} node {node}{space}{subject} = {n} bytes")),
-                Err(errno) => {
-                    let errno = errno.name().unwrap_or("an unknown error");
-                    trace(format_args!("{tag} {name} node {node}{space}{subject} = {errno}"));
-                }
-            }
-        }
+        // What a NUL follows is a name.
+        self.tell(M::OPCODE, message.node(), if b == NUL { a } else { &[] }, result);
         if result == Err(Errno::ENOSYS) && OPTIONAL.contains(&M::OPCODE) {
             self.missing.fetch_or(1 << M::OPCODE as u64, Relaxed);
         }
         result
+    }
+
+    /// A line about a request, for whoever listens.
+    pub(crate) fn tell(&self, opcode: Opcode, node: NodeId, subject: &[u8], result: Result<usize>) {
+        let Some(trace) = self.trace else { return };
+        let (tag, name, node) = (&self.tag, name(opcode), node.0);
+        let (space, subject) = (if subject.is_empty() { "" } else { " " }, subject.escape_ascii());
+        match result {
+            Ok(n) => trace(format_args!("{tag} {name} node {node}{space}{subject} = {n} bytes")),
+            Err(errno) => {
+                let errno = errno.name().unwrap_or("an unknown error");
+                trace(format_args!("{tag} {name} node {node}{space}{subject} = {errno}"));
+            }
+        }
     }
 
     fn exchange(
@@ -188,27 +203,43 @@ impl Session {
             count += 1;
         }
         let mut out = fuse_out_header::default();
-        let room = size_of::<fuse_out_header>() + body.len() + wanted;
+        let room = body.len() + wanted;
         self.counters.sent(opcode);
         let wrote = if body.is_empty() {
             self.transport.request(&request[..count], &mut [out.as_mut_bytes()], lent)?
         } else {
             self.transport.request(&request[..count], &mut [out.as_mut_bytes(), body], lent)?
         };
+        self.check(opcode, header.unique, &out, wrote, room)
+    }
+
+    /// Checks a reply to request `unique`, of which the device says that it wrote `wrote` bytes, where there was `room` for
+    /// some behind the header; returns how many there are.
+    ///
+    /// # Errors
+    /// As [`Session::call`].
+    pub(crate) fn check(
+        &self,
+        opcode: Opcode,
+        unique: u64,
+        out: &fuse_out_header,
+        wrote: usize,
+        room: usize,
+    ) -> Result<usize> {
         // Both lengths are the host's word: neither may reach past what was really offered.
-        let len = out.len as usize;
-        if wrote > room || len > wrote || len < size_of::<fuse_out_header>() {
+        let (len, header) = (out.len as usize, size_of::<fuse_out_header>());
+        if wrote > room + header || len > wrote || len < header {
             return Err(self.nonsense(opcode, format_args!("{wrote} bytes with a length of {len}")));
         }
-        if out.unique != header.unique {
+        if out.unique != unique {
             return Err(self.nonsense(opcode, format_args!("reply to request {}", out.unique)));
         }
         parse_error(out.error)
             .unwrap_or_else(|| Err(self.nonsense(opcode, format_args!("error {}", out.error))))
-            .map(|()| len - size_of::<fuse_out_header>())
+            .map(|()| len - header)
     }
 
-    fn header(&self, opcode: Opcode, node: NodeId, body: usize) -> fuse_in_header {
+    pub(crate) fn header(&self, opcode: Opcode, node: NodeId, body: usize) -> fuse_in_header {
         // What is made belongs to who asks.
         let (uid, gid) = diolkos_vfs::caller().map_or(self.ids, |caller| (caller.uid, caller.gid));
         fuse_in_header {

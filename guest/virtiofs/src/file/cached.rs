@@ -5,7 +5,11 @@ use super::read::End;
 use crate::PAGE;
 use crate::counters::Tally;
 use crate::ops::data::Read;
+use crate::posted::{Landing, post};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use diolkos_common::cmdline::CacheMode;
 use diolkos_pages::{Found, MOST, NotReserved, PageKey, Pages, Which, Writer};
@@ -17,6 +21,9 @@ const PATIENCE: u32 = 8;
 
 /// The same for a page fault, which cannot do without.
 const FAULT_PATIENCE: u32 = 1 << 10;
+
+/// READs added to one at once, at most.
+const AHEAD_STEPS: usize = 4;
 
 /// What reading pages into the cache came to.
 enum Loaded {
@@ -85,12 +92,14 @@ impl OpenFile {
         match pages.find(self.key(at), wanted) {
             Found::Pages(pins) => {
                 *tries = 0;
+                self.go_on(pages, at / PAGE, wanted);
                 let bytes = pins.put(at % PAGE, at % PAGE + len, sink)?;
                 self.count(Tally::PageHits, (bytes as u64).div_ceil(PAGE) as usize);
                 return Ok((bytes > 0).then_some(bytes));
             }
             Found::Loading => {
-                self.node.fs.platform.pause();
+                let key = self.key(at);
+                self.node.fs.session.wait_for(&|| !pages.is_loading(key));
                 return Ok(Some(0));
             }
             Found::Absent => {}
@@ -123,11 +132,10 @@ impl OpenFile {
         let fs = &self.node.fs;
         self.node.cached.store(true, Relaxed);
         self.count(Tally::PageMisses, 1);
-        let size = self.node.last_known().size;
-        let most = size.div_ceil(PAGE).saturating_sub(first).clamp(1, u64::from(fs.agreement.max_read) / PAGE);
+        let most = self.most(first);
         let ahead = if fault { &self.fault_ahead } else { &self.read_ahead };
         let count = ahead.lock().plan(first, wanted.min(most), most);
-        let mut loading = match pages.reserve(PageKey { owner: self.node.serial, number: first }, count) {
+        let loading = match pages.reserve(PageKey { owner: self.node.serial, number: first }, count) {
             Ok(loading) => loading,
             Err(NotReserved::NoMemory) => return Ok(Loaded::NoMemory),
             Err(NotReserved::Taken) => {
@@ -136,24 +144,63 @@ impl OpenFile {
             }
         };
         ahead.lock().took(first, loading.count());
-        let (start, memory) = (first * PAGE, loading.bytes());
-        let read = Read { file: self.open, offset: start, size: memory.len() as u32 };
-        let n = fs.session.fetch(&read, memory)?;
-        memory[n..].fill(0);
-        self.count(Tally::MessageRead, n);
-        let (end, ended) = (start + n as u64, n < memory.len());
-        let expected = size.saturating_sub(start).min(memory.len() as u64);
+        let (read, mut fill) = self.fill(first, wanted, loading);
+        let (outcome, expected, full) = (fill.outcome(), fill.expected(), u64::from(read.size));
+        let mut reads = vec![(read, fill as Box<dyn Landing>)];
+        if !fault {
+            self.add_ahead(pages, first, wanted, &mut reads);
+        }
+        post(&fs.session, reads);
+        fs.session.wait_for(&|| outcome.lock().is_some());
+        let n = outcome.lock().take().unwrap_or(Err(Errno::EIO))? as u64;
+        let (end, ended) = (first * PAGE + n, n < full);
         if ended {
             self.ends_at(end);
         }
-        if (n as u64) < expected || n == 0 {
-            return Ok(Loaded::Short);
+        if n < expected || n == 0 { Ok(Loaded::Short) } else { Ok(Loaded::Upto { end, ended }) }
+    }
+
+    /// Pages that one READ may bring from number `first` on; at least one, whatever the file's end is said to be.
+    fn most(&self, first: u64) -> u64 {
+        let pages = self.node.last_known().size.div_ceil(PAGE);
+        pages.saturating_sub(first).clamp(1, u64::from(self.node.fs.agreement.max_read) / PAGE)
+    }
+
+    /// Somebody reads `wanted` pages from `number` on, which are there: asks for what he is likely to read next, unless that
+    /// is on its way.
+    fn go_on(&self, pages: &Arc<Pages>, number: u64, wanted: u64) {
+        let mut reads = Vec::new();
+        self.add_ahead(pages, number, wanted, &mut reads);
+        if !reads.is_empty() {
+            post(&self.node.fs.session, reads);
         }
-        let valid = (n as u64).div_ceil(PAGE);
-        loading.publish(valid);
-        self.count(Tally::PagesRead, valid as usize);
-        self.count(Tally::PagesAhead, valid.saturating_sub(wanted) as usize);
-        Ok(Loaded::Upto { end, ended })
+    }
+
+    /// Adds READs for what is still missing of `wanted` pages from `number` on, and one for what is likely to be read after
+    /// them.
+    fn add_ahead(&self, pages: &Arc<Pages>, number: u64, wanted: u64, reads: &mut Vec<(Read, Box<dyn Landing>)>) {
+        // What is there already is passed over, a little each time.
+        for _ in 0..AHEAD_STEPS {
+            let Some(next) = self.read_ahead.lock().more(number, wanted) else { return };
+            let wanted_too = (number + wanted).saturating_sub(next);
+            if next >= self.node.last_known().size.div_ceil(PAGE) || !self.has_room_for_fills() {
+                return;
+            }
+            let most = self.most(next);
+            let count = self.read_ahead.lock().plan(next, 1, most);
+            match pages.reserve(PageKey { owner: self.node.serial, number: next }, count) {
+                Ok(loading) => {
+                    self.read_ahead.lock().took(next, loading.count());
+                    let (read, fill) = self.fill(next, wanted_too, loading);
+                    reads.push((read, fill));
+                    if wanted_too == 0 {
+                        return;
+                    }
+                }
+                Err(NotReserved::Taken) => self.read_ahead.lock().skip(next, count),
+                Err(NotReserved::NoMemory) => return,
+            }
+        }
     }
 
     /// What pages of mappings are written back through. The host would put what comes through a file that was opened with
@@ -180,11 +227,7 @@ impl OpenFile {
                     self.count(Tally::PageHits, 1);
                     return Ok(Some(pins.into_run(access == Access::Write)));
                 }
-                Found::Loading => {
-                    while pages.is_loading(key) {
-                        self.node.fs.platform.pause();
-                    }
-                }
+                Found::Loading => self.node.fs.session.wait_for(&|| !pages.is_loading(key)),
                 Found::Absent => {
                     // What is around a fault is likely to be wanted soon, before it as well as behind it.
                     let low = key.number - key.number % (MOST / 2);

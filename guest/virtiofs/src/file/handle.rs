@@ -1,5 +1,6 @@
 //! What the host has open for us: released when nobody needs it any more.
 
+use super::fill::Underway;
 use crate::node::Node;
 use crate::ops::data::{Open, OpenNode, Opened, REGULAR, Release};
 use alloc::sync::Arc;
@@ -13,12 +14,14 @@ use diolkos_vfs::Result;
 pub(crate) struct Handle {
     pub(crate) node: Arc<Node>,
     pub(crate) open: OpenNode,
+    /// READs that nobody waits for.
+    pub(super) underway: Underway,
 }
 
 impl Handle {
     /// One that the host has opened already.
     pub(crate) fn new(node: Arc<Node>, open: OpenNode) -> Self {
-        Self { node, open }
+        Self { node, open, underway: Underway::default() }
     }
 
     /// Has the host open a file with `flags`.
@@ -35,6 +38,8 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        // The host would not know any more what they are about.
+        self.node.fs.session.wait_for(&|| self.underway.is_none());
         // close(2) has had its errors from `flush`; nobody is there for this one.
         let _ = self.node.fs.session.call(&Release::<REGULAR> { file: self.open });
     }

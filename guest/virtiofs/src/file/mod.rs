@@ -5,6 +5,7 @@
 //! (data and size then change together). The two agree at once: behind both is the host's page cache.
 
 mod cached;
+mod fill;
 mod handle;
 mod lock;
 mod path;
@@ -13,6 +14,7 @@ mod read;
 mod recent;
 mod write;
 
+pub(crate) use fill::Underway;
 pub(crate) use handle::Handle;
 pub(crate) use path::PathOnly;
 pub(crate) use recent::{Kept, Recent};

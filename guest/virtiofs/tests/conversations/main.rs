@@ -226,6 +226,12 @@ impl Transport for Host {
         Ok(answer.claimed)
     }
 
+    fn wait_for(&self, over: &dyn Fn() -> bool) {
+        while !over() {
+            std::thread::yield_now();
+        }
+    }
+
     fn most_pieces(&self) -> usize {
         1
     }

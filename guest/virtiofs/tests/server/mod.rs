@@ -5,13 +5,14 @@
 
 mod lent;
 mod machine;
+mod posted;
 mod window;
 
 use diolkos_common::cmdline::{CacheMode, DaxIo, DaxPolicy};
 use diolkos_vfs::{
     DirEntry, Errno, File, Inode, MemBytes, Name, OpenFlags, Result, Sink, SliceSink, SliceSource, Source,
 };
-use diolkos_virtiofs::{INODES, Lent, Mount, MountOptions, Tally, Transport, WindowMemory, mount};
+use diolkos_virtiofs::{INODES, Lent, Mount, MountOptions, Parcel, Tally, Transport, WindowMemory, mount};
 use fuse_backend_rs::api::server::Server;
 use fuse_backend_rs::passthrough::{Config, PassthroughFs};
 use fuse_backend_rs::transport::{FsCacheReqHandler, FuseBuf, FuseDevWriter, Reader};
@@ -24,6 +25,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use machine::{Machine, Memory};
+pub use posted::Post;
 pub use window::{Mapper, PHYS, Window};
 
 pub const CHUNK: usize = 2 << 20;
@@ -43,6 +45,8 @@ pub struct InProcess {
     pub most_nodes: Mutex<Option<usize>>,
     /// Messages of this opcode fail with this error.
     pub refused: Mutex<Option<(u32, i32)>>,
+    /// Requests that nobody waits for.
+    pub post: Post,
     /// Answer INIT as the server does, without offering large messages.
     plain: bool,
 }
@@ -154,6 +158,18 @@ impl Transport for InProcess {
         Ok(self.exchange(request, reply, lent))
     }
 
+    fn post(&self, parcels: Vec<Parcel>) {
+        self.take_in(parcels);
+    }
+
+    fn wait_for(&self, over: &dyn Fn() -> bool) {
+        while !over() {
+            if !self.deliver() {
+                std::thread::yield_now();
+            }
+        }
+    }
+
     fn most_pieces(&self) -> usize {
         4
     }
@@ -239,6 +255,7 @@ impl Setup {
             opened_with: Mutex::default(),
             most_nodes: Mutex::default(),
             refused: Mutex::default(),
+            post: Post::default(),
             plain: self.plain,
         });
         let frames = Memory { pages: self.memory, ..Memory::default() };

@@ -48,7 +48,6 @@ impl Lane {
             // Others may use the kernel meanwhile, as if this thread slept.
             lock::relax();
             if came() {
-                stats::REPLIES_FOUND.count();
                 return true;
             }
             if look.is_over(time::monotonic_ns().saturating_sub(began), sched::has_others()) {

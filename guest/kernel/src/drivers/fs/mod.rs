@@ -16,6 +16,7 @@ mod lane;
 
 use super::hal::{KernelHal, map_window};
 use crate::arch::{percpu, processors};
+use crate::task::WaitQueue;
 use crate::{stats, time};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -24,14 +25,19 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 use diolkos_vfs::{Errno, MemBytes, Result};
 use diolkos_virtio::fs::{FsOptions, VirtioFs};
-use diolkos_virtio::{Device, DmaBuf, Error, QueueError, Used};
-use diolkos_virtiofs::{Lent, Transport, WindowMemory};
+use diolkos_virtio::{Device, DmaBuf, Error, QueueError, Used, VirtQueue};
+use diolkos_virtiofs::{Lent, Parcel, Transport, WindowMemory};
 use gather::Gather;
 use lane::{Lane, Sleeper};
 use spin::Mutex;
 
 /// Queues to use of a device at most, one a processor: each takes a thread of the host, and a dozen exits at the start.
 const QUEUES: usize = 4;
+
+/// Bytes that what was posted carries, as far as is known to who waits for it.
+const POSTED_BYTES: u64 = 1 << 20;
+/// How long to sleep for what was posted before looking at it again.
+const LOOK_AGAIN_NS: u64 = 1_000_000;
 
 /// A request's state while the device has it: [`WAITING`], [`FAILED`], or the length of the reply.
 struct Pending(AtomicU64);
@@ -42,6 +48,7 @@ const FAILED: u64 = u64::MAX - 1;
 /// What a chain in the queue keeps alive.
 enum Owner {
     Request(Arc<Pending>),
+    Parcel(Parcel),
     Forget(#[allow(dead_code, reason = "held for the device, not read")] Vec<u8>),
 }
 
@@ -52,6 +59,8 @@ pub struct FsDevice {
     window: Option<WindowMemory>,
     /// One for each queue for requests.
     lanes: Vec<Lane>,
+    /// Who waits for what was posted.
+    landings: WaitQueue,
     /// Pieces of lent memory that fit into a request, beside the two that the rest of it takes, and the two that pieces too
     /// small for a descriptor may cut from it.
     most_pieces: usize,
@@ -76,7 +85,7 @@ pub(super) fn init(device: Device<KernelHal>) -> core::result::Result<(), Error>
     let lanes: Vec<_> = device.requests().iter().map(|_| Lane::new()).collect();
     crate::verbose!("share '{tag}': queues: {}", lanes.len());
     let device = Mutex::new(device);
-    DEVICES.lock().push(Arc::new(FsDevice { device, tag, window, lanes, most_pieces }));
+    DEVICES.lock().push(Arc::new(FsDevice { device, tag, window, lanes, landings: WaitQueue::new(), most_pieces }));
     Ok(())
 }
 
@@ -117,47 +126,53 @@ impl FsDevice {
         self.window
     }
 
-    fn complete(used: Used<Owner>) {
-        if let Owner::Request(pending) = used.owner {
-            pending.0.store(used.len as u64, Ordering::Release);
-        }
-    }
-
     /// Takes what the device is done with of one queue. `rearm`: ask for interrupts again.
     fn collect(&self, lane: usize, rearm: bool) {
+        let mut landed = Vec::new();
         let mut device = self.device.lock();
+        let mut each = |Used { owner, len, .. }: Used<Owner>| match owner {
+            Owner::Request(pending) => pending.0.store(len.into(), Ordering::Release),
+            Owner::Parcel(parcel) => landed.push((parcel, Ok(len as usize))),
+            Owner::Forget(_) => {}
+        };
         let queue = &mut device.requests()[lane];
-        let mut result = Ok(());
-        if rearm {
-            result = queue.drain(Self::complete);
-        } else {
-            loop {
-                match queue.pop_used() {
-                    Ok(Some(used)) => Self::complete(used),
-                    Ok(None) => break,
-                    Err(error) => {
-                        result = Err(error);
-                        break;
-                    }
-                }
-            }
-        }
+        let result = if rearm { queue.drain(&mut each) } else { take_used(queue, &mut each) };
         if let Err(error) = result {
-            self.give_up(&mut device, error);
+            landed.extend(self.give_up(&mut device, error).into_iter().map(|parcel| (parcel, Err(Errno::EIO))));
             self.lanes.iter().for_each(|lane| lane.replies.wake_all());
         }
         drop(device);
         self.lanes[lane].replies.wake_all();
+        if landed.is_empty() {
+            return;
+        }
+        for (Parcel { header, errand, .. }, wrote) in landed {
+            errand.done(&header, wrote);
+        }
+        self.landings.wake_all();
     }
 
-    /// The device broke the rules: nothing it says counts any more, and every request fails.
-    fn give_up(&self, device: &mut VirtioFs<KernelHal, Owner>, error: QueueError) {
+    /// The device broke the rules: nothing it says counts any more, and every request fails. Returns what was posted.
+    fn give_up(&self, device: &mut VirtioFs<KernelHal, Owner>, error: QueueError) -> Vec<Parcel> {
         crate::report::warning(format_args!("file system device '{}' is broken: {error}", self.tag));
+        let mut parcels = Vec::new();
         for owner in device.abort().unwrap_or_default() {
-            if let Owner::Request(pending) = owner {
-                pending.0.store(FAILED, Ordering::Release);
+            match owner {
+                Owner::Request(pending) => pending.0.store(FAILED, Ordering::Release),
+                Owner::Parcel(parcel) => parcels.push(parcel),
+                Owner::Forget(_) => {}
             }
         }
+        parcels
+    }
+
+    /// Sleeps until a queue has room.
+    fn wait_for_room(&self, lane: usize) -> Result<()> {
+        self.sleep_until(lane, || {
+            let mut device = self.device.lock();
+            let queue = &mut device.requests()[lane];
+            queue.outstanding() < queue.size()
+        })
     }
 
     /// Puts a request into a queue, waiting for room if need be.
@@ -180,11 +195,49 @@ impl FsDevice {
                     Err(_) => return Err(Errno::EIO),
                 }
             }
-            self.sleep_until(lane, || {
-                let mut device = self.device.lock();
-                let queue = &mut device.requests()[lane];
-                queue.outstanding() < queue.size()
-            })?;
+            self.wait_for_room(lane)?;
+        }
+    }
+
+    /// Puts a posted request into a queue, waiting for room if need be, without telling the device.
+    fn submit_parcel(&self, lane: usize, mut parcel: Parcel) {
+        let header = NonNull::from(&mut *parcel.header).cast();
+        let memory = parcel.errand.memory();
+        let (start, len) = (NonNull::from(&mut *memory).cast(), memory.len());
+        let request = NonNull::from(&*parcel.request).cast();
+        let buffers = [
+            DmaBuf::new(&KernelHal, request, parcel.request.len()),
+            DmaBuf::new(&KernelHal, header, parcel.header.len()),
+            DmaBuf::new(&KernelHal, start, len),
+        ];
+        let mut owner = Owner::Parcel(parcel);
+        if let [Some(request), Some(header), Some(content)] = buffers {
+            loop {
+                // SAFETY: all three are memory of the parcel's that stays where it is while that lives, and the queue holds
+                // it until the chain came back or the device was reset.
+                let result =
+                    unsafe { self.device.lock().requests()[lane].submit(&[request], &[header, content], owner) };
+                let refused = match result {
+                    Ok(_) => {
+                        stats::POSTED.count();
+                        return self.lanes[lane].count_request();
+                    }
+                    Err(refused) => refused,
+                };
+                owner = refused.owner;
+                if refused.reason != QueueError::Full || self.wait_for_room(lane).is_err() {
+                    break;
+                }
+            }
+        }
+        if let Owner::Parcel(Parcel { header, errand, .. }) = owner {
+            errand.done(&header, Err(Errno::EIO));
+        }
+    }
+
+    fn kick(&self, lane: usize) {
+        if self.device.lock().requests()[lane].kick() {
+            stats::DOORBELLS.count();
         }
     }
 
@@ -198,7 +251,9 @@ impl FsDevice {
             }
             done()
         };
-        if !self.lanes[lane].look_for(bytes, look) {
+        if self.lanes[lane].look_for(bytes, look) {
+            stats::REPLIES_FOUND.count();
+        } else {
             stats::REPLIES_SLEPT_FOR.count();
             self.sleep_until(lane, done)?;
         }
@@ -215,6 +270,17 @@ impl FsDevice {
         self.collect(lane, true);
         self.lanes[lane].replies.wait_until(&mut || over(), None, false).map(|_| ())
     }
+}
+
+/// Takes what a queue's device is done with, and leaves interrupts as they are.
+fn take_used(
+    queue: &mut VirtQueue<KernelHal, Owner>,
+    mut each: impl FnMut(Used<Owner>),
+) -> core::result::Result<(), QueueError> {
+    while let Some(used) = queue.pop_used()? {
+        each(used);
+    }
+    Ok(())
 }
 
 impl Transport for FsDevice {
@@ -247,6 +313,36 @@ impl Transport for FsDevice {
             }
         }
         Ok(len)
+    }
+
+    fn post(&self, parcels: Vec<Parcel>) {
+        let lane = percpu::cpu() % self.lanes.len();
+        for parcel in parcels {
+            self.submit_parcel(lane, parcel);
+        }
+        self.kick(lane);
+    }
+
+    fn wait_for(&self, over: &dyn Fn() -> bool) {
+        let collect = |lane: usize| {
+            if self.device.lock().requests()[lane].has_used() {
+                self.collect(lane, false);
+            }
+        };
+        let look = || {
+            (0..self.lanes.len()).for_each(collect);
+            over()
+        };
+        let lane = &self.lanes[percpu::cpu() % self.lanes.len()];
+        if lane.look_for(POSTED_BYTES, look) {
+            return;
+        }
+        let _sleepers: Vec<_> = (0..self.lanes.len()).map(|lane| Sleeper::new(self, lane)).collect();
+        (0..self.lanes.len()).for_each(|lane| self.collect(lane, true));
+        // What makes it true may be another thread, which wakes nobody here: hence the deadline.
+        while !over() {
+            let _ = self.landings.wait_until(&mut || over(), Some(time::monotonic_ns() + LOOK_AGAIN_NS), false);
+        }
     }
 
     fn most_pieces(&self) -> usize {

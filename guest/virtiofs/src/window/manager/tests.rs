@@ -114,6 +114,12 @@ impl Transport for Silent {
         Err(Errno::EIO)
     }
 
+    fn wait_for(&self, over: &dyn Fn() -> bool) {
+        while !over() {
+            std::thread::yield_now();
+        }
+    }
+
     fn most_pieces(&self) -> usize {
         1
     }
