@@ -525,6 +525,28 @@ static void executed(void) {
     CHECK(close(open("program", O_RDWR)) == 0);
 }
 
+/* A buffer that ends in the middle of what is copied takes what it has room for, to the byte. */
+static void short_buffers(void) {
+    char content[1000], *memory = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (unsigned at = 0; at < sizeof content; at++)
+        content[at] = (char)(at * 7 + at / 256);
+    int fd = open("cut short", O_RDWR | O_CREAT | O_TRUNC, 0644);
+    CHECK(write(fd, content, sizeof content) == sizeof content);
+    CHECK(mprotect(memory + 4096, 4096, PROT_NONE) == 0);
+    for (int room = 1; room < 300; room += room < 80 ? 1 : 31) {
+        char *buffer = memory + 4096 - room;
+        memset(memory, 0x55, 4096);
+        ssize_t n = pread(fd, buffer, 900, 3);
+        if (n != room || memcmp(buffer, content + 3, room) != 0 || buffer[-1] != 0x55)
+            dprintf(1, "%zd of %d: ", n, room), failures++;
+        n = pwrite(fd, buffer, 900, 3);
+        if (n != room)
+            dprintf(1, "%zd of %d written: ", n, room), failures++;
+    }
+    CHECK(pread(fd, memory, 1000, 0) == 1000 && memcmp(memory, content, 1000) == 0);
+    CHECK(close(fd) == 0 && munmap(memory, 8192) == 0 && unlink("cut short") == 0);
+}
+
 int main(int count, char **arguments) {
     (void)arguments;
     if (count > 1) {
@@ -538,6 +560,7 @@ int main(int count, char **arguments) {
     links();
     opening();
     newer_reads_and_writes();
+    short_buffers();
     modes();
     named_pipes();
     renaming();

@@ -1,13 +1,18 @@
-# The memory functions the compiler calls, and the one copy that may fault.
+# Memory functions, and the one copy that may fault. symbols.s gives them the names under which the compiler calls them.
+#
+# Long runs go by words of 8 bytes: a processor is as fast with bytes, or far slower (Zen, where the places differ by a few
+# bytes in their pages), and an emulator takes a step for each, whatever its size.
 .text
-.globl copy_fallible_start, copy_fallible_end, copy_fallible_asm
+.globl copy_fallible_start, copy_fallible_end, copy_words_start, copy_words_end, copy_fallible_asm
 # copy_fallible(rdi: to, rsi: from, rdx: len) -> rax: bytes left. A fault that cannot be resolved ends it at
-# copy_fallible_end with the rest in rcx. Four and eight bytes, if aligned, are moved as one: other processors may be
-# changing or waiting for that very word.
+# copy_fallible_end with the rest in rcx; among whole words it leads to copy_words_end, where bytes find out how far it goes.
+# Four and eight bytes, if aligned, are moved as one: other processors may be changing or waiting for that very word.
 copy_fallible_asm:
   mov %rdx, %rcx
   mov %edi, %eax
   or %esi, %eax
+  cmp $64, %rdx
+  jae 3f
 copy_fallible_start:
   cmp $8, %rdx
   je 1f
@@ -29,6 +34,16 @@ copy_fallible_start:
 copy_fallible_end:
   mov %rcx, %rax
   ret
+3: shr $3, %rcx
+copy_words_start:
+  rep movsq
+copy_words_end:
+  and $7, %edx
+  lea (%rdx, %rcx, 8), %rcx             # words left, and the bytes that are no whole word
+  test %rcx, %rcx
+  jnz 0b
+  xor %eax, %eax
+  ret
 
 .globl exchange_fallible_start, exchange_fallible_end, exchange_fallible_asm
 # exchange_fallible(rdi: word, esi: expected, edx: new) -> rax: what was there. A fault that cannot be resolved ends it
@@ -43,8 +58,8 @@ exchange_fallible_end:
   mov $-1, %rax
   ret
 
-.globl memcpy, memmove, memset, memcmp, bcmp, strlen, rust_eh_personality, _Unwind_Resume
-memcpy:
+.globl memory_copy, memory_move, memory_set, memory_compare, memory_strlen
+memory_copy:
   mov %rdi, %rax
   cmp $16, %rdx
   jb 3f
@@ -61,8 +76,12 @@ memcpy:
   jnz 1b
 8: movups %xmm1, (%r8)
   ret
-2: mov %rdx, %rcx
-  rep movsb
+2: mov -8(%rsi, %rdx), %r8
+  lea -8(%rdi, %rdx), %r9
+  mov %rdx, %rcx
+  shr $3, %rcx
+  rep movsq
+  mov %r8, (%r9)
   ret
 3: cmp $8, %edx
   jb 4f
@@ -90,35 +109,58 @@ memcpy:
   mov %r8b, -1(%rdi, %rdx)
 6: ret
 
-memmove:
-  mov %rdi, %rcx
-  sub %rsi, %rcx
-  cmp %rdx, %rcx
-  jae memcpy_forward                    # to is below from, or past its end
+memory_move:
   mov %rdi, %rax
   mov %rdx, %rcx
-  lea -1(%rdi, %rdx), %rdi
+  mov %rdi, %r9
+  sub %rsi, %r9
+  cmp %rdx, %r9
+  jb 1f
+  cmp $8, %rdx                          # to is below from, or past its end
+  jb 2f
+  mov -8(%rsi, %rdx), %r8               # the tail, which the words may overwrite
+  lea -8(%rdi, %rdx), %r9
+  shr $3, %rcx
+  rep movsq
+  mov %r8, (%r9)
+  ret
+2: rep movsb
+  ret
+1: std
+  cmp $8, %rdx
+  jb 3f
+  mov (%rsi), %r8                       # the head, likewise
+  lea -8(%rdi, %rdx), %rdi
+  lea -8(%rsi, %rdx), %rsi
+  shr $3, %rcx
+  rep movsq
+  cld
+  mov %r8, (%rax)
+  ret
+3: lea -1(%rdi, %rdx), %rdi
   lea -1(%rsi, %rdx), %rsi
-  std
   rep movsb
   cld
   ret
-memcpy_forward:
-  mov %rdi, %rax
-  mov %rdx, %rcx
-  rep movsb
-  ret
 
-memset:
+memory_set:
   mov %rdi, %r8
-  mov %esi, %eax
   mov %rdx, %rcx
-  rep stosb
+  movzbl %sil, %eax
+  cmp $64, %rdx
+  jb 1f
+  mov $0x0101010101010101, %r9
+  imul %r9, %rax
+  mov %rax, -8(%rdi, %rdx)              # the last bytes; the words may leave up to seven
+  shr $3, %rcx
+  rep stosq
+  mov %r8, %rax
+  ret
+1: rep stosb
   mov %r8, %rax
   ret
 
-bcmp:
-memcmp:
+memory_compare:
   xor %ecx, %ecx
   sub $8, %rdx
   jb 2f
@@ -140,14 +182,10 @@ memcmp:
 5: xor %eax, %eax
   ret
 
-strlen:
+memory_strlen:
   xor %eax, %eax
 1: cmpb $0, (%rdi, %rax)
   je 2f
   inc %rax
   jmp 1b
 2: ret
-
-rust_eh_personality:
-_Unwind_Resume:
-  ud2

@@ -21,6 +21,7 @@ global_asm!(
     include_str!("monitor.s"),
     include_str!("entry.s"),
     include_str!("memory.s"),
+    include_str!("symbols.s"),
     options(att_syntax)
 );
 

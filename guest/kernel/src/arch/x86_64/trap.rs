@@ -11,6 +11,8 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 unsafe extern "C" {
     static copy_fallible_start: [u8; 0];
     static copy_fallible_end: [u8; 0];
+    static copy_words_start: [u8; 0];
+    static copy_words_end: [u8; 0];
     static exchange_fallible_start: [u8; 0];
     static exchange_fallible_end: [u8; 0];
     static kernel_text: [u8; 0];
@@ -245,6 +247,7 @@ fn exception(frame: &mut Frame) {
 fn end_of_fallible(rip: u64) -> Option<u64> {
     let codes = [
         (&raw const copy_fallible_start, &raw const copy_fallible_end),
+        (&raw const copy_words_start, &raw const copy_words_end),
         (&raw const exchange_fallible_start, &raw const exchange_fallible_end),
     ];
     let code = codes.into_iter().find(|(start, end)| (*start as u64..*end as u64).contains(&rip));
