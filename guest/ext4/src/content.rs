@@ -80,8 +80,8 @@ impl Ext4 {
             return Err(Error::Corrupt("a symbolic link"));
         }
         let mut target = zeros(inode.size as usize)?;
-        // A short one has no block but that of its attributes (`ext4_inode_is_fast_symlink`).
-        let own = if inode.xattr_block == 0 { 0 } else { 1 << (self.superblock.block_bits - 9) };
+        // A short one takes nothing but what its attributes take (`ext4_inode_is_fast_symlink`).
+        let own = if inode.xattr_block == 0 { 0 } else { 1 << (self.superblock.cluster_bits - 9) };
         match inode.place.get(..target.len()) {
             Some(short) if inode.blocks == own => target.copy_from_slice(short),
             _ => self.read(inode, 0, &mut target)?,

@@ -45,6 +45,8 @@ const REFUSED: [(u32, &str); 9] = [
 
 /// `feature_ro_compat`: counts of blocks have 48 bits.
 const HUGE_FILE: u32 = 0x8;
+/// Blocks are allocated several at once.
+const BIGALLOC: u32 = 0x200;
 /// Everything but content has checksums.
 const METADATA_CSUM: u32 = 0x400;
 
@@ -60,6 +62,8 @@ pub(crate) const INODE_LEAST: u16 = 128;
 pub(crate) struct Superblock {
     /// Length of a block, as a power of two.
     pub(crate) block_bits: u32,
+    /// Length of what is allocated at once, of one block or more, as a power of two.
+    pub(crate) cluster_bits: u32,
     /// Number of blocks.
     pub(crate) blocks: u64,
     /// Blocks that are none of files' in an empty file system.
@@ -110,6 +114,7 @@ impl Superblock {
         let high = |at: usize| if wide { u64::from(le32(&raw, at)) << 32 } else { 0 };
         let superblock = Self {
             block_bits,
+            cluster_bits: if ro_compat & BIGALLOC != 0 { cluster_bits(&raw, shift)? } else { block_bits },
             blocks: u64::from(le32(&raw, 0x4)) | high(0x150),
             overhead: u64::from(le32(&raw, 0x248)),
             free: u64::from(le32(&raw, 0xc)) | high(0x158),
@@ -181,6 +186,12 @@ fn seed(raw: &[u8], incompat: u32, ro_compat: u32) -> Result<Option<u32>> {
         return Err(Error::Checksum("the superblock"));
     }
     Ok(Some(if incompat & CSUM_SEED != 0 { le32(raw, 0x270) } else { crc32c(!0, &raw[0x68..0x78]) }))
+}
+
+/// Length of a cluster, of 2^29 bytes at most (`EXT2_MAX_CLUSTER_LOG_SIZE`), where blocks are shifted by `shift`.
+fn cluster_bits(raw: &[u8], shift: u32) -> Result<u32> {
+    let cluster = le32(raw, 0x1c);
+    if (shift..=19).contains(&cluster) { Ok(10 + cluster) } else { Err(Error::Corrupt("the size of a cluster")) }
 }
 
 fn groups(raw: &[u8], blocks_high: u64) -> Result<u64> {

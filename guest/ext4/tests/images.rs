@@ -42,6 +42,8 @@ fn every_kind_reads_back() {
     for len in [1, 58, 59, 60, 61, 1000] {
         symlink("y".repeat(len), scene.tree().join(format!("link of {len}"))).unwrap();
     }
+    // More than there is room for in the inode.
+    set_xattr(&scene.tree().join("link of 58"), "trusted.large", &[b'l'; 200]);
     // For the owner, user 1000, the group, a mask and all others, as programs hand it over.
     let entries: [(u16, u16, u32); 5] = [(1, 7, !0), (2, 6, 1000), (4, 5, !0), (0x10, 7, !0), (0x20, 0, !0)];
     let entry =
