@@ -2,7 +2,9 @@
 
 use crate::{Error, Result};
 use diolkos_cpio::Input;
-use diolkos_erofs::{Erofs, Inode};
+use diolkos_erofs::Erofs;
+use diolkos_ext4::Ext4;
+use diolkos_images::Format;
 use diolkos_vfs::FileType;
 use diolkos_vfs::block::Block;
 use std::collections::HashSet;
@@ -75,32 +77,42 @@ pub fn visit(file: &File, path: &Path, each: &mut Visitor<'_>) -> Result<()> {
     let file = file.try_clone().map_err(io)?;
     let len = file.metadata().map_err(io)?.len();
     let image = |why: String| Error::Image { path: path.into(), why };
-    match Erofs::open(Arc::new(FileBlock(file.try_clone().map_err(io)?, len))) {
-        Ok(fs) => visit_erofs(&fs, &image, each),
-        Err(diolkos_erofs::Error::Absent) => visit_cpio(FileInput(file, 0), &image, each),
-        Err(error) => Err(image(error.to_string())),
+    let device = Arc::new(FileBlock(file.try_clone().map_err(io)?, len));
+    match (Erofs::open(device.clone()), Ext4::open(device)) {
+        (Err(diolkos_images::Error::Absent), Err(diolkos_images::Error::Absent)) => {
+            visit_cpio(FileInput(file, 0), &image, each)
+        }
+        (Err(diolkos_images::Error::Absent), fs) => visit_format("ext4", fs, &image, each),
+        (fs, _) => visit_format("erofs", fs, &image, each),
     }
 }
 
-fn visit_erofs(fs: &Erofs, image: &dyn Fn(String) -> Error, each: &mut Visitor<'_>) -> Result<()> {
-    let bad = |error: diolkos_erofs::Error| image(error.to_string());
+/// Hands every file of the file system called `name` to `each`, if there is one.
+fn visit_format<F: Format>(
+    name: &str,
+    fs: diolkos_images::Result<F>,
+    image: &dyn Fn(String) -> Error,
+    each: &mut Visitor<'_>,
+) -> Result<()> {
+    let bad = |error: diolkos_images::Error| image(format!("{name}: {error}"));
+    let fs = fs.map_err(bad)?;
     let mut left = vec![(fs.root(), Vec::new())];
     let mut directories = HashSet::new();
-    while let Some((nid, path)) = left.pop() {
-        let inode = fs.inode(nid).map_err(bad)?;
-        let node = erofs_node(fs, &inode, path).map_err(bad)?;
+    while let Some((number, path)) = left.pop() {
+        let inode = fs.inode(number).map_err(bad)?;
+        let node = node(&fs, &inode, path).map_err(bad)?;
         let mut at = 0;
         each(&node, &mut |buffer| {
-            let n = (inode.size - at).min(buffer.len() as u64) as usize;
+            let n = (node.size - at).min(buffer.len() as u64) as usize;
             fs.read(&inode, at, &mut buffer[..n]).map_err(|error| error.to_string())?;
             at += n as u64;
             Ok(n)
         })?;
-        if inode.file_type() != FileType::Directory {
+        if FileType::from_mode(node.mode) != Some(FileType::Directory) {
             continue;
         }
         // Otherwise a damaged image could have directories in themselves, and paths without end.
-        if !directories.insert(nid) {
+        if !directories.insert(number) {
             let path = String::from_utf8_lossy(&node.path);
             return Err(image(format!("its directory '{path}' has another name, too")));
         }
@@ -122,19 +134,20 @@ fn visit_erofs(fs: &Erofs, image: &dyn Fn(String) -> Error, each: &mut Visitor<'
     Ok(())
 }
 
-fn erofs_node(fs: &Erofs, inode: &Inode, path: Vec<u8>) -> diolkos_erofs::Result<Node> {
-    let target = (inode.file_type() == FileType::Symlink).then(|| fs.target(inode)).transpose()?;
+fn node<F: Format>(fs: &F, inode: &F::Inode, path: Vec<u8>) -> diolkos_images::Result<Node> {
+    let metadata = fs.metadata(inode);
+    let is_link = FileType::from_mode(metadata.mode) == Some(FileType::Symlink);
     Ok(Node {
         path,
-        id: inode.nid,
-        mode: inode.mode,
-        uid: inode.uid,
-        gid: inode.gid,
-        nlink: inode.nlink,
-        size: inode.size,
-        mtime: (inode.mtime.sec, Some(inode.mtime.nsec)),
-        rdev: inode.rdev,
-        target,
+        id: metadata.ino,
+        mode: metadata.mode,
+        uid: metadata.uid,
+        gid: metadata.gid,
+        nlink: metadata.nlink,
+        size: metadata.size,
+        mtime: (metadata.mtime.sec, Some(metadata.mtime.nsec)),
+        rdev: metadata.rdev,
+        target: is_link.then(|| fs.target(inode)).transpose()?,
     })
 }
 
@@ -171,7 +184,7 @@ fn visit_cpio(mut input: FileInput, image: &dyn Fn(String) -> Error, each: &mut 
     match (said, read) {
         (Some(error), _) => Err(error),
         (None, Err(diolkos_cpio::Error::NotAnArchive)) => {
-            Err(image("it is neither an EROFS image nor a cpio archive in the newc format".to_string()))
+            Err(image("it is neither an EROFS or ext4 image nor a cpio archive in the newc format".to_string()))
         }
         (None, read) => read.map(drop).map_err(|error| image(error.to_string())),
     }

@@ -139,8 +139,33 @@ fn directories_in_themselves_are_no_end() {
 }
 
 #[test]
+fn what_is_in_an_ext4_image_is_listed() {
+    let (dir, tree) = tree();
+    let image = dir.path().join("image");
+    let mut mke2fs = std::process::Command::new("mke2fs");
+    let made = mke2fs.args(["-q", "-t", "ext4", "-d"]).args([&tree, &image]).arg("16M").output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let other = dir.path().join("other");
+    build(&order(&tree, &other, Format::Erofs), &mut |_| ()).unwrap();
+    // Numbers of inodes and sizes of directories are each format's own, and mke2fs keeps no parts of seconds.
+    let facts = |image: &Path| -> std::collections::BTreeMap<_, _> {
+        let files = list(image).into_iter().filter(|node| node.mode & 0o170000 != 0o040000);
+        files
+            .map(|node| (node.path, (node.mode, node.uid, node.nlink, node.size, node.mtime.0, node.rdev, node.target)))
+            .collect()
+    };
+    assert_eq!(facts(&image), facts(&other));
+    assert!(list(&image).iter().any(|node| node.path == b"lost+found"));
+    let mut bytes = fs::read(&image).unwrap();
+    bytes[1024 + 0x78] ^= 1;
+    fs::write(&image, bytes).unwrap();
+    let error = visit(&File::open(&image).unwrap(), Path::new("image"), &mut |_, _| Ok(())).unwrap_err().to_string();
+    assert_eq!(error, "image: ext4: the image is damaged: the checksum of the superblock does not fit");
+}
+
+#[test]
 fn what_is_no_image_says_so() {
     let file = File::open("/proc/self/exe").unwrap();
     let error = visit(&file, Path::new("exe"), &mut |_, _| Ok(())).unwrap_err().to_string();
-    assert_eq!(error, "exe: it is neither an EROFS image nor a cpio archive in the newc format");
+    assert_eq!(error, "exe: it is neither an EROFS or ext4 image nor a cpio archive in the newc format");
 }

@@ -13,7 +13,7 @@ pub enum ImageCommand {
     #[command(after_long_help = BUILD_NOTES)]
     Build(BuildOptions),
 
-    /// List what is in an image: EROFS, or a cpio archive (newc), also compressed by gzip or zstd
+    /// List what is in an image: EROFS, ext4 and its forerunners, or a cpio archive (newc), also compressed by gzip or zstd
     Ls(LsOptions),
 }
 
