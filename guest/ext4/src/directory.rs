@@ -17,14 +17,14 @@ const TAIL: usize = 12;
 const TAIL_TYPE: u8 = 0xde;
 
 /// A block of a directory.
-pub(crate) struct DirBlock {
+struct DirBlock {
     bytes: Vec<u8>,
     file_types: bool,
 }
 
 impl DirBlock {
     /// The entry at byte `at` of the block, unless there is none, and where the next one is.
-    pub(crate) fn entry(&self, at: usize) -> Result<(Option<Entry<'_>>, usize)> {
+    fn entry(&self, at: usize) -> Result<(Option<Entry<'_>>, usize)> {
         const BAD: Error = Error::Corrupt("an entry of a directory");
         let raw = self.bytes.get(at..).filter(|raw| raw.len() >= HEADER).ok_or(BAD)?;
         let len = match usize::from(le16(raw, 4)) {
@@ -49,7 +49,7 @@ impl DirBlock {
         Ok((Some(Entry { nid: u64::from(number), file_type: kind, name }), at + len))
     }
 
-    pub(crate) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.bytes.len()
     }
 }
@@ -70,7 +70,7 @@ fn file_type(number: u8) -> Option<FileType> {
 
 impl Ext4 {
     /// A block of a directory, if it has so many.
-    pub(crate) fn dir_block(&self, directory: &Inode, number: u64) -> Result<Option<DirBlock>> {
+    fn dir_block(&self, directory: &Inode, number: u64) -> Result<Option<DirBlock>> {
         let size = directory.size;
         // Otherwise blocks that are in it again and again could keep us for ever.
         if directory.file_type() != FileType::Directory || size > self.device.len() {

@@ -1,8 +1,8 @@
 //! Finding a name in a directory.
 //!
 //! A directory of one block is gone through. Of a longer one an index is made when the first name is looked for: hashes of
-//! all names, sorted, with where each stands. The indexes of a few directories are kept, and a directory with more names than
-//! an index may have is gone through each time. The index that the image may have of a directory is of no use: many tools
+//! all names, sorted, with where each stands. The indexes of the directories used last are kept, those of long ones apart from
+//! those of short ones, and a directory with more names than an index may have is gone through each time. The index that the image may have of a directory is of no use: many tools
 //! that make images write none, and ours needs to know nothing of hashes.
 
 use crate::{Ext4, Inode, Result};
@@ -10,10 +10,15 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use diolkos_images::DirectMapped;
 
-/// Directories of which an index is kept, at most.
-const KEPT: usize = 8;
 /// Names in an index, at most: it takes 1 MiB then.
 const NAMES_MAX: usize = 128 << 10;
+/// Indexes kept of directories with so many names.
+const LONG: usize = 4;
+
+/// Names in an index that counts as short: it takes 32 KiB at most.
+const SHORT_MAX: usize = 4 << 10;
+/// Indexes kept of such directories: 2 MiB.
+const SHORT: usize = 64;
 
 /// The hash of a name, and where its entry begins, by [`UNIT`] bytes.
 type Place = (u32, u32);
@@ -23,12 +28,24 @@ const UNIT: u64 = 4;
 /// The names of a directory, by hash; empty if they are too many.
 struct Index(Vec<Place>);
 
-/// The indexes of directories.
-pub(crate) struct Names(DirectMapped<Index>);
+/// The indexes of directories, by the number of the inode.
+pub(crate) struct Names {
+    short: DirectMapped<Index>,
+    long: DirectMapped<Index>,
+}
 
 impl Names {
     pub(crate) fn new() -> Self {
-        Self(DirectMapped::new(KEPT))
+        Self { short: DirectMapped::new(SHORT), long: DirectMapped::new(LONG) }
+    }
+
+    fn get(&self, directory: u64) -> Option<Arc<Index>> {
+        self.short.get(directory).or_else(|| self.long.get(directory))
+    }
+
+    fn insert(&self, directory: u64, index: Arc<Index>) {
+        let kept = if index.0.len() <= SHORT_MAX { &self.short } else { &self.long };
+        kept.insert(directory, index);
     }
 }
 
@@ -50,12 +67,13 @@ impl Ext4 {
         let wanted = hash(name);
         let first = index.0.partition_point(|(hash, _)| *hash < wanted);
         for (_, place) in index.0[first..].iter().take_while(|(hash, _)| *hash == wanted) {
-            let at = u64::from(*place) * UNIT;
-            let (number, into) = (at >> self.superblock.block_bits, at & ((1 << self.superblock.block_bits) - 1));
-            let block = self.dir_block(directory, number)?;
-            let entry = block.as_ref().map(|block| block.entry(into as usize)).transpose()?;
-            if let Some((Some(entry), _)) = entry.filter(|(entry, _)| entry.is_some_and(|entry| entry.name == name)) {
-                return Ok(Some(entry.nid));
+            let mut found = None;
+            self.walk(directory, u64::from(*place) * UNIT, &mut |entry, _| {
+                found = (entry.name == name).then_some(entry.nid);
+                false
+            })?;
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)
@@ -76,7 +94,7 @@ impl Ext4 {
     /// The index of a directory; `None` if there would be too many names in it.
     fn index(&self, directory: &Inode) -> Result<Option<Arc<Index>>> {
         let key = u64::from(directory.number);
-        if let Some(index) = self.names.0.get(key) {
+        if let Some(index) = self.names.get(key) {
             return Ok(Some(index).filter(|index| !index.0.is_empty()));
         }
         let (mut places, mut too_many) = (Vec::new(), false);
@@ -91,8 +109,9 @@ impl Ext4 {
             places = Vec::new();
         }
         places.sort_unstable();
+        places.shrink_to_fit();
         let index = Arc::new(Index(places));
-        self.names.0.insert(key, index.clone());
+        self.names.insert(key, index.clone());
         Ok(Some(index).filter(|index| !index.0.is_empty()))
     }
 }
