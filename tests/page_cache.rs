@@ -62,6 +62,28 @@ each_platform! {
         assert!(outcome.stdout == fs::read(folder.path().join("f")).unwrap().repeat(3), "not the same bytes");
     }
 
+    fn large_reads_are_kept_the_second_time(on) {
+        const READ: &str = "import os, sys\n\
+                            for _ in range(int(sys.argv[1])):\n \
+                            with open('f', 'rb', buffering=0) as file:\n  \
+                            while file.readinto(memoryview(buffer := bytearray(1 << 20))): sys.stdout.buffer.write(buffer)";
+        let size = 24 * MIB;
+        let folder = data::folder();
+        data::random_file(folder.path(), "f", size);
+        let [once, twice, thrice] = ["1", "2", "3"].map(|turns| {
+            let outcome = without_window(on, &["/usr/bin/python3", "-c", READ, turns]).data(folder.path()).outcome();
+            let outcome = outcome.expect_status(0);
+            let content = fs::read(folder.path().join("f")).unwrap().repeat(turns.parse().unwrap());
+            assert!(outcome.stdout == content, "not the same bytes");
+            let block = outcome.err();
+            (figure(&block, "READ"), figure(&block, "pages read"), block)
+        });
+        let pages = (size / PAGE) as u64;
+        assert!(once.1 < pages && once.2.contains("bytes read past"), "{}", once.2);
+        assert!(twice.0 >= once.0 + 24 && twice.1 >= once.1 + pages, "{} {}", once.2, twice.2);
+        assert!(thrice.0 <= twice.0 + 3, "{} {}", twice.2, thrice.2);
+    }
+
     fn reading_here_and_there_brings_what_is_asked_for(on) {
         const READ: &str = "import os; fd = os.open('f', os.O_RDONLY); \
                             [os.pread(fd, 4096, n * 7919 % 6144 * 4096) for n in range(500)]";

@@ -23,6 +23,7 @@ extern crate std;
 
 mod ahead;
 pub mod constant;
+mod passes;
 mod reclaim;
 mod seam;
 mod slab;
@@ -30,6 +31,7 @@ mod store;
 mod write_back;
 
 pub use ahead::ReadAhead;
+pub use passes::Passes;
 pub use seam::{Count, Frames, PAGE, Surroundings, Writer};
 pub use store::{Loading, MOST, NotReserved, Which};
 pub use write_back::Turn;

@@ -25,6 +25,13 @@ impl Pages {
         self.state.lock().places.contains_key(&key)
     }
 
+    /// How many pages from this one on are neither there nor on their way, `count` at most.
+    pub fn absent(&self, key: PageKey, count: u64) -> u64 {
+        let end = PageKey { number: key.number.saturating_add(count), ..key };
+        let first = self.state.lock().places.range(key..end).next().map(|(key, _)| key.number);
+        first.map_or(count, |first| first - key.number)
+    }
+
     /// Whether somebody is reading it from the host just now.
     pub fn is_loading(&self, key: PageKey) -> bool {
         matches!(self.state.lock().ready(key), Err(Found::Loading))

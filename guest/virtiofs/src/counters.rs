@@ -52,6 +52,8 @@ tallies! {
     PagesRead => "cache.pages_read",
     /// Of these, pages that nobody had asked for yet.
     PagesAhead => "cache.pages_read_ahead",
+    /// Bytes read past the cache, because they were wanted for the first time.
+    PassedBy => "cache.bytes_read_past",
     /// Pages thrown out, because they were no longer believed or the memory was needed.
     PagesDropped => "cache.pages_dropped",
     /// Pages written back to the host after stores through a shared mapping.

@@ -18,7 +18,7 @@ use crate::ops::name::{Entry, Forgotten};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use diolkos_pages::{PageKey, Pages, Turn, Which};
+use diolkos_pages::{PageKey, Pages, Passes, Turn, Which};
 use diolkos_vfs::{Errno, FileType, Metadata, Result};
 use hashbrown::HashMap;
 use spin::Mutex;
@@ -44,6 +44,8 @@ pub(crate) struct Node {
     pub(crate) windowed: AtomicBool,
     /// It has had pages in the page cache.
     pub(crate) cached: AtomicBool,
+    /// What was read past the page cache.
+    pub(crate) passes: Mutex<Passes>,
     /// Directories: the inode number of the one it was last found in, for `..`.
     pub(crate) parent_ino: AtomicU64,
     /// Directories: goes up when we change a name in it. A LOOKUP that was under way then says nothing certain.
@@ -78,6 +80,7 @@ impl Node {
             unmappable_for_writing: AtomicBool::new(false),
             windowed: AtomicBool::new(false),
             cached: AtomicBool::new(false),
+            passes: Mutex::default(),
             parent_ino: AtomicU64::new(first.attributes.metadata.ino),
             changes: AtomicU64::new(0),
             looked_up: AtomicBool::new(false),

@@ -56,6 +56,55 @@ fn who_reads_in_order_is_read_ahead_for() {
 }
 
 #[test]
+fn large_reads_are_kept_the_second_time() {
+    let rig = rig(4096);
+    let content = pattern(4 << 20);
+    rig.put("f", &content);
+    let file = rig.open("f", RDONLY).unwrap();
+    let all = || {
+        for (i, piece) in content.chunks(1 << 20).enumerate() {
+            assert!(read(&file, (i << 20) as u64, piece.len()).unwrap() == piece, "piece {i}");
+        }
+    };
+    all();
+    assert_eq!((rig.tally(Tally::PagesRead), rig.tally(Tally::PassedBy)), (0, 4 << 20));
+    assert_eq!(rig.machine.frames.used(), 0);
+    all();
+    assert_eq!((rig.tally(Tally::PagesRead), rig.tally(Tally::PassedBy)), (1024, 4 << 20));
+    let reads = rig.count("fuse.READ");
+    all();
+    assert_eq!(rig.count("fuse.READ"), reads);
+}
+
+#[test]
+fn small_files_and_small_reads_are_kept_at_once() {
+    let rig = rig(4096);
+    rig.put("small", &pattern(900 << 10));
+    rig.put("large", &pattern(4 << 20));
+    read(&rig.open("small", RDONLY).unwrap(), 0, 900 << 10).unwrap();
+    assert_eq!((rig.tally(Tally::PagesRead), rig.tally(Tally::PassedBy)), (225, 0));
+    read(&rig.open("large", RDONLY).unwrap(), 0, 500 << 10).unwrap();
+    assert_eq!(rig.tally(Tally::PassedBy), 0);
+}
+
+#[test]
+fn a_large_read_takes_from_the_cache_what_is_there() {
+    let rig = rig(4096);
+    let content = pattern(4 << 20);
+    rig.put("f", &content);
+    let file = rig.open("f", OpenFlags::RDWR).unwrap();
+    // A page that the program has stored into, and that the host does not know.
+    let run = map(&file, 2 << 20, Access::Write);
+    store(&run, 2 << 20, b"stored");
+    let reads = rig.count("fuse.READ");
+    let mut expected = content;
+    expected[2 << 20..][..6].copy_from_slice(b"stored");
+    assert!(read(&file, 0, 4 << 20).unwrap() == expected);
+    assert_eq!(rig.count("fuse.READ"), reads + 4, "what is before it, and behind the pages that came along");
+    assert!(rig.tally(Tally::PassedBy) >= (4 << 20) - (256 << 10));
+}
+
+#[test]
 fn who_jumps_gets_no_more_than_asked_for() {
     let rig = rig(4096);
     let content = pattern(4 << 20);

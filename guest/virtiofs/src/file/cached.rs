@@ -22,6 +22,11 @@ const PATIENCE: u32 = 8;
 /// The same for a page fault, which cannot do without.
 const FAULT_PATIENCE: u32 = 1 << 10;
 
+/// Reads of less are better made in larger pieces, ahead: a message each would cost them more than memory does.
+const LEAST_PAST: u64 = 512 << 10;
+/// Files of less are kept the first time: they cost more messages than memory.
+const KEPT_AT_ONCE: u64 = 1 << 20;
+
 /// READs added to one at once, at most.
 const AHEAD_STEPS: usize = 4;
 
@@ -104,6 +109,13 @@ impl OpenFile {
             }
             Found::Absent => {}
         }
+        let past = self.past(pages, at, len);
+        if past > 0 {
+            let bytes = self.read_past(at, past, end, sink)?;
+            self.node.passes.lock().passed(at, bytes as u64);
+            self.count(Tally::PassedBy, bytes);
+            return Ok((bytes > 0).then_some(bytes));
+        }
         *tries += 1;
         let loaded = match *tries {
             ..PATIENCE => self.load(pages, at / PAGE, wanted, false)?,
@@ -118,13 +130,30 @@ impl OpenFile {
             }
             Loaded::Elsewhere => Ok(Some(0)),
             Loaded::NoMemory | Loaded::Short => {
-                let step = self.read_by_message(at, len as usize, sink)?;
-                if step.ended {
-                    *end = End { size: at + step.bytes as u64, certain: true };
-                }
-                Ok((step.bytes > 0).then_some(step.bytes))
+                let bytes = self.read_past(at, len, end, sink)?;
+                Ok((bytes > 0).then_some(bytes))
             }
         }
+    }
+
+    /// How many of `len` bytes from `at` on, which are not in the cache, to read past it.
+    fn past(&self, pages: &Pages, at: u64, len: u64) -> u64 {
+        if len < LEAST_PAST || self.node.last_known().size < KEPT_AT_ONCE {
+            return 0;
+        }
+        let absent = pages.absent(self.key(at), (at + len).div_ceil(PAGE) - at / PAGE);
+        let len = len.min((at / PAGE + absent) * PAGE - at);
+        let past = self.node.passes.lock().plan(at, len);
+        if past < LEAST_PAST { 0 } else { past }
+    }
+
+    /// Reads by message what the cache is not to have, or cannot.
+    fn read_past(&self, at: u64, len: u64, end: &mut End, sink: &mut dyn Sink) -> Result<usize> {
+        let step = self.read_by_message(at, len as usize, sink)?;
+        if step.ended {
+            *end = End { size: at + step.bytes as u64, certain: true };
+        }
+        Ok(step.bytes)
     }
 
     /// Reads pages from number `first` on, as many as read-ahead thinks fit and at least one of the `wanted` ones.
