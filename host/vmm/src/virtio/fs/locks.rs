@@ -5,7 +5,7 @@
 //! (`F_OFD_SETLK` in fcntl(2), and flock(2)). They meet those of other owners, of other machines, and the record locks
 //! of the host's processes; and they are gone when the description is closed, at the latest when this process ends.
 //!
-//! Nothing here waits: one thread serves a share, and the one that could unlock may be waiting for it. A guest that wants
+//! Nothing here waits: a share has few threads, and who could unlock may be waiting for one of them. A guest that wants
 //! to wait asks again.
 //!
 //! Beside the library's methods for this, not behind them: it hands a SETLKW to the method for SETLK.

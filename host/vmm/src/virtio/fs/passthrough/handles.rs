@@ -8,8 +8,7 @@ use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// An open file.
 #[derive(Debug)]
@@ -17,7 +16,8 @@ pub struct Handle {
     node: u64,
     /// None for a directory, whose descriptor is where it is listed.
     file: Option<File>,
-    appends: AtomicBool,
+    /// Whether the descriptor appends. Held for reading by writes, which rely on it.
+    appends: RwLock<bool>,
     _token: Token,
 }
 
@@ -42,18 +42,28 @@ impl Handle {
         body(&mut file)
     }
 
-    /// Makes the descriptor append or not, as the guest's own open file does by now: fcntl(2) is not a request.
+    /// Writes with a descriptor that appends or does not, as the guest's own open file does by now: fcntl(2) is not a
+    /// request. Writes of the other kind by other threads wait meanwhile.
     ///
     /// # Errors
-    /// What the host says.
-    pub fn set_append(&self, append: bool) -> io::Result<()> {
-        if self.appends.load(Ordering::Relaxed) != append {
-            let file = self.file()?;
-            let mut flags = fcntl_getfl(file)?;
-            flags.set(OFlags::APPEND, append);
-            fcntl_setfl(file, flags)?;
-            self.appends.store(append, Ordering::Relaxed);
+    /// `EISDIR`, or what the host or `write` says.
+    pub fn write<T>(&self, append: bool, write: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
+        let mut appends = self.appends.read().unwrap_or_else(PoisonError::into_inner);
+        while *appends != append {
+            drop(appends);
+            self.set_append(append)?;
+            appends = self.appends.read().unwrap_or_else(PoisonError::into_inner);
         }
+        self.with(write)
+    }
+
+    fn set_append(&self, append: bool) -> io::Result<()> {
+        let mut appends = self.appends.write().unwrap_or_else(PoisonError::into_inner);
+        let file = self.file()?;
+        let mut flags = fcntl_getfl(file)?;
+        flags.set(OFlags::APPEND, append);
+        fcntl_setfl(file, flags)?;
+        *appends = append;
         Ok(())
     }
 }
@@ -91,13 +101,13 @@ impl Handles {
 
     /// Enters a file opened with `flags`.
     pub fn insert(&self, node: u64, file: File, flags: OFlags, token: Token) -> u64 {
-        let appends = AtomicBool::new(flags.contains(OFlags::APPEND));
+        let appends = RwLock::new(flags.contains(OFlags::APPEND));
         self.enter(Handle { node, file: Some(file), appends, _token: token })
     }
 
     /// Enters a directory.
     pub fn insert_directory(&self, node: u64, token: Token) -> u64 {
-        self.enter(Handle { node, file: None, appends: AtomicBool::new(false), _token: token })
+        self.enter(Handle { node, file: None, appends: RwLock::new(false), _token: token })
     }
 
     fn enter(&self, handle: Handle) -> u64 {
@@ -130,5 +140,35 @@ impl Handles {
     /// Closes all.
     pub fn clear(&self) {
         self.table().open.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    /// A pwrite(2) by a descriptor that appends goes to the end, whatever its offset.
+    #[test]
+    fn a_write_appends_or_not_whatever_others_do_meanwhile() {
+        const WRITES: usize = 2000;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "begin").unwrap();
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        let handles = Handles::new(Descriptors::new(10));
+        let number = handles.insert(7, file, OFlags::RDWR, handles.room().unwrap());
+        let handle = handles.get(7, number).unwrap();
+        std::thread::scope(|scope| {
+            for (append, bytes) in [(true, "end"), (false, "BEGIN")] {
+                let handle = &handle;
+                scope.spawn(move || {
+                    for _ in 0..WRITES {
+                        handle.write(append, |file| file.write_all_at(bytes.as_bytes(), 0)).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "BEGIN".to_owned() + &"end".repeat(WRITES));
     }
 }

@@ -236,8 +236,8 @@ impl FileSystem for Passthrough {
         _fuse_flags: u32,
     ) -> io::Result<usize> {
         let handle = self.handles.get(inode, handle)?;
-        handle.set_append(OFlags::from_bits_retain(flags).contains(OFlags::APPEND))?;
-        handle.with(|file| r.read_to(file, size as usize, offset))
+        let append = OFlags::from_bits_retain(flags).contains(OFlags::APPEND);
+        handle.write(append, |file| r.read_to(file, size as usize, offset))
     }
 
     fn flush(&self, _ctx: &Context, inode: u64, handle: u64, _owner: u64) -> io::Result<()> {
