@@ -6,8 +6,8 @@ use crate::{Erofs, Error, Inode, Result};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
-use diolkos_images::Entry;
 use diolkos_images::bytes::{le16, le64};
+use diolkos_images::{Entry, file_type};
 use diolkos_vfs::FileType;
 
 const DIRENT: usize = 12;
@@ -56,20 +56,6 @@ impl DirBlock {
         }
         Ok(Err(low))
     }
-}
-
-/// `EROFS_FT_*`.
-fn file_type(number: u8) -> Option<FileType> {
-    Some(match number {
-        1 => FileType::Regular,
-        2 => FileType::Directory,
-        3 => FileType::CharDevice,
-        4 => FileType::BlockDevice,
-        5 => FileType::Fifo,
-        6 => FileType::Socket,
-        7 => FileType::Symlink,
-        _ => return None,
-    })
 }
 
 impl Erofs {

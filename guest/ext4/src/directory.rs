@@ -7,7 +7,7 @@ use crate::{Entry, Error, Ext4, Inode, Result};
 use alloc::vec::Vec;
 use core::ops::Range;
 use diolkos_images::bytes::{le16, le32};
-use diolkos_images::crc32c;
+use diolkos_images::{crc32c, file_type};
 use diolkos_vfs::{FileType, Name};
 
 /// Bytes of an entry before its name.
@@ -52,20 +52,6 @@ impl DirBlock {
     fn len(&self) -> usize {
         self.bytes.len()
     }
-}
-
-/// `EXT4_FT_*`.
-fn file_type(number: u8) -> Option<FileType> {
-    Some(match number {
-        1 => FileType::Regular,
-        2 => FileType::Directory,
-        3 => FileType::CharDevice,
-        4 => FileType::BlockDevice,
-        5 => FileType::Fifo,
-        6 => FileType::Socket,
-        7 => FileType::Symlink,
-        _ => return None,
-    })
 }
 
 impl Ext4 {

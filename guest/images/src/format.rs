@@ -100,6 +100,20 @@ pub fn device_number(encoded: u32) -> u64 {
     (major & 0xfff) << 8 | minor & 0xff | (minor & !0xff) << 12
 }
 
+/// The sort of file that a directory entry tells by its number: `EXT4_FT_*`, which EROFS has too.
+pub fn file_type(number: u8) -> Option<FileType> {
+    Some(match number {
+        1 => FileType::Regular,
+        2 => FileType::Directory,
+        3 => FileType::CharDevice,
+        4 => FileType::BlockDevice,
+        5 => FileType::Fifo,
+        6 => FileType::Socket,
+        7 => FileType::Symlink,
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

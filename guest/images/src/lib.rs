@@ -20,5 +20,5 @@ mod mount;
 pub use cache::{Device, DirectMapped, zeros};
 pub use checksum::crc32c;
 pub use error::{Error, Feature, Result};
-pub use format::{Entry, Format, XATTR_PREFIXES, Xattr, device_number};
+pub use format::{Entry, Format, XATTR_PREFIXES, Xattr, device_number, file_type};
 pub use mount::{Mount, Teller};
