@@ -76,6 +76,13 @@ each_platform! {
     }
 }
 
+/// What is written back by one queue is not read past it by another.
+#[test]
+fn threads_on_two_processors_do_not_disturb_each_other_without_a_window() {
+    let Some(on) = Platform::Kvm.here() else { return };
+    exercise(on, &["--dax-window", "0", "--cpus", "2"], "regions operations=8000 mappings=writable");
+}
+
 /// Small windows of both policies, through which all goes that can, so that pieces take turns; and none.
 fn windows(on: Platform) -> &'static [&'static [&'static str]] {
     match on {

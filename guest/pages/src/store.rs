@@ -252,7 +252,8 @@ impl State {
             *doomed = true;
             return false;
         }
-        !page.dirty || which == Which::All
+        // The host does not have what is being written back yet: who read the page again now could get what it had before.
+        !(page.dirty || page.writing) || which == Which::All
     }
 
     /// The slots of `key` and the pages after it, up to number `last`, as long as they are ready and `fits`.

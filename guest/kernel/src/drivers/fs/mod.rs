@@ -225,7 +225,12 @@ impl FsDevice {
                     Err(refused) => refused,
                 };
                 owner = refused.owner;
-                if refused.reason != QueueError::Full || self.wait_for_room(lane).is_err() {
+                if refused.reason != QueueError::Full {
+                    break;
+                }
+                // What is in the queue already must not wait for what is not.
+                self.kick(lane);
+                if self.wait_for_room(lane).is_err() {
                     break;
                 }
             }
