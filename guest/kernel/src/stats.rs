@@ -118,6 +118,6 @@ counters! {
     PROGRAM = "time.program_tsc";
     /// When the program ended.
     EXIT = "time.exit_tsc";
-    /// When its output was handed over and the shares were unmounted.
-    UNMOUNTED = "time.unmounted_tsc";
+    /// When its output and what mappings stored were in the host's hands.
+    WRITTEN = "time.written_tsc";
 }

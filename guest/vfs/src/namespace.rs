@@ -138,6 +138,15 @@ impl Namespace {
         Err(Errno::EBUSY)
     }
 
+    /// Mounts at a name in the root directory, without asking what is there, which may cost a message: whatever it is, it is
+    /// covered.
+    ///
+    /// # Errors
+    /// `EBUSY` where something is mounted already, and what a name can be refused for.
+    pub fn cover(&self, name: &[u8], root: Arc<dyn Inode>, spec: MountSpec) -> Result<Arc<Mount>> {
+        self.mount_as(&self.root(), name, root, spec)
+    }
+
     /// Mounts over something that exists.
     fn mount_on(&self, place: &Location, root: Arc<dyn Inode>, spec: MountSpec) -> Result<Arc<Mount>> {
         if place.is_dir() != (root.file_type() == FileType::Directory) {

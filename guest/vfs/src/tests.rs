@@ -46,6 +46,25 @@ fn a_mount_needs_no_directory_under_it() {
 }
 
 #[test]
+fn what_is_covered_does_not_matter() {
+    let namespace = namespace();
+    namespace.root().inode().symlink(crate::Name::new(b"link").unwrap(), b"/elsewhere").unwrap();
+    namespace
+        .root()
+        .inode()
+        .mknod(crate::Name::new(b"file").unwrap(), crate::FileType::Regular.mode_bits(), 0)
+        .unwrap();
+    for name in ["link", "file", "absent"] {
+        let root = ramfs(77);
+        namespace.cover(name.as_bytes(), root.clone(), spec(name, false)).unwrap();
+        assert!(Arc::ptr_eq(find(&namespace, &["/", name].concat()).unwrap().inode(), &root), "{name}");
+        assert_eq!(namespace.cover(name.as_bytes(), root, spec(name, false)).err(), Some(Errno::EBUSY));
+    }
+    let listed = names(&namespace, "/", 100);
+    assert_eq!(listed.iter().filter(|name| name.as_slice() == b"link").count(), 1, "{listed:?}");
+}
+
+#[test]
 fn parents_and_paths_cross_mounts() {
     let ns = read_only_share();
     let deep = find(&ns, "/var/lib/x").unwrap();

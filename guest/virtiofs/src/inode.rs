@@ -219,6 +219,11 @@ impl Inode for Node {
             return Err(Errno::EINVAL);
         }
         self.check()?;
+        // Nothing changes where a link leads but another link in its place, whose change time is another, too.
+        let changed = self.believed().map(|metadata| metadata.ctime);
+        if let Some((_, target)) = self.target.lock().as_ref().filter(|(then, _)| Some(*then) == changed) {
+            return Ok(target.clone());
+        }
         let mut target = vec![0; PATH_MAX];
         let n = self.fs.session.fetch(&ReadLink(self.id), &mut target)?;
         target.truncate(n);
@@ -226,6 +231,8 @@ impl Inode for Node {
         if n == 0 || n == PATH_MAX || target.contains(&0) {
             return Err(self.fs.session.nonsense(crate::ops::Opcode::FUSE_READLINK, format_args!("{n} bytes")));
         }
+        target.shrink_to_fit();
+        *self.target.lock() = changed.map(|changed| (changed, target.clone()));
         Ok(target)
     }
 

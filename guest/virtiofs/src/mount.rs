@@ -190,15 +190,20 @@ impl Mount {
         self.fs.session.flush_forgets();
     }
 
+    /// Has the host take over whatever mappings have stored. May wait for it.
+    pub fn write_back(&self) {
+        if let Some(pages) = &self.fs.pages {
+            pages.write_back_all();
+        }
+    }
+
     /// Takes the share down: empties the window, forgets every name, says DESTROY. What is still open fails with
     /// `EIO` from then on. A second call does nothing. May wait for the host.
     pub fn unmount(&self) {
         if self.down.swap(true, Relaxed) {
             return;
         }
-        if let Some(pages) = &self.fs.pages {
-            pages.write_back_all();
-        }
+        self.write_back();
         let names = self.fs.dentries.lock().clear();
         drop(names);
         let files = self.fs.recent.lock().clear();

@@ -19,7 +19,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use diolkos_pages::{PageKey, Pages, Passes, Turn, Which};
-use diolkos_vfs::{Errno, FileType, Metadata, Result};
+use diolkos_vfs::{Errno, FileType, Metadata, Result, Timespec};
 use hashbrown::HashMap;
 use spin::Mutex;
 
@@ -54,6 +54,8 @@ pub(crate) struct Node {
     pub(crate) looked_up: AtomicBool,
     /// Directories: what was listed because names were looked up.
     pub(crate) neighbours: Mutex<Neighbours>,
+    /// Symbolic links: where it led, and the change time that it had then.
+    pub(crate) target: Mutex<Option<(Timespec, Vec<u8>)>>,
 }
 
 impl Node {
@@ -85,6 +87,7 @@ impl Node {
             changes: AtomicU64::new(0),
             looked_up: AtomicBool::new(false),
             neighbours: Mutex::default(),
+            target: Mutex::default(),
         }
     }
 

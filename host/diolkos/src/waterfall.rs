@@ -24,7 +24,7 @@ const GUEST: [(&str, &str); 11] = [
     ("found_tsc", "guest: program found"),
     ("program_tsc", "program's first instruction"),
     ("exit_tsc", "program ended"),
-    ("unmounted_tsc", "guest: shares unmounted"),
+    ("written_tsc", "guest: everything written"),
 ];
 
 /// When the guest wrote its report.

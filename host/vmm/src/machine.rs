@@ -138,7 +138,7 @@ impl Machine {
 
         moments.pass("devices made");
 
-        let record_is_memory = map_memory(&vm, &ram, &shadow, &shares)?;
+        let record_is_memory = map_memory(&vm, &ram, &shadow)?;
         moments.pass("memory shown to KVM");
         let interrupters: Vec<_> = parts.devices.iter().map(VirtioPci::interrupter).collect();
         let mender = record_is_memory.then(|| mender(&shares, &interrupters, &shadow));
@@ -229,7 +229,11 @@ impl Parts {
         let directory = share.directory().map_err(|source| Error::Host { what: "share", source })?;
         let window = match place {
             Some(place) => {
-                Some((place, Arc::new(Window::new(place.len, config.writable, MAX_RUNS / machine.shares.len())?)))
+                let window = Window::new(place.len, config.writable, MAX_RUNS / machine.shares.len())?;
+                let (vm, slot, mapping) =
+                    (self.vm.clone(), WINDOW_SLOT + self.devices.len() as u32, window.mapping().clone());
+                let show = move || vm.map(slot, place.base, place.len, &mapping, false);
+                Some((place, Arc::new(window.shown_by(show))))
             }
             None => None,
         };
@@ -266,8 +270,12 @@ fn mender(shares: &[ShareHandle], interrupters: &[Arc<Interrupter>], shadow: &Ar
     Mender::new(windows.collect(), shadow.clone())
 }
 
-/// Fills the machine's memory slots. Returns whether the guest reads registers as memory.
-fn map_memory(vm: &Vm, ram: &Ram, shadow: &Shadow, shares: &[ShareHandle]) -> Result<bool, KvmError> {
+/// The memory slot of the first share's window; those of RAM and registers come before.
+const WINDOW_SLOT: u32 = 8;
+
+/// Fills the machine's memory slots, but those of the windows, which their servers fill once they run. Returns whether the
+/// guest reads registers as memory.
+fn map_memory(vm: &Vm, ram: &Ram, shadow: &Shadow) -> Result<bool, KvmError> {
     let mut slot = 0..;
     let mut next = || slot.next().unwrap_or(u32::MAX);
     for (range, mapping) in ram.mappings() {
@@ -280,9 +288,6 @@ fn map_memory(vm: &Vm, ram: &Ram, shadow: &Shadow, shares: &[ShareHandle]) -> Re
     } else if let Err(error) = vm.map(next(), ECAM, READ_ONLY_SIZE, shadow.mapping(), true) {
         tracing::info!("device registers are read by exits: {error}");
         readable = false;
-    }
-    for (place, window) in shares.iter().filter_map(|share| share.window.as_ref()) {
-        vm.map(next(), place.base, place.len, window.mapping(), false)?;
     }
     Ok(readable)
 }

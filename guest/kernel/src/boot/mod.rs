@@ -88,7 +88,6 @@ fn run() {
     diolkos_vfs::set_callers(linux::identity::caller);
     let namespace = root::mount(options).unwrap_or_else(|error| failed(error));
     stats::MOUNTED.set(rdtsc());
-    drivers::console::wait_ready().unwrap_or_else(|errno| failed(format!("console: {errno}")));
     if let Err(error) = linux::exec::start(options, namespace) {
         finish(End::NotStarted { status: error.status, message: error.message });
     }
@@ -105,8 +104,8 @@ pub fn finish(end: End) -> ! {
     stats::EXIT.set(rdtsc());
     linux::signal::host::ending(&end);
     drivers::console::flush();
-    shares::unmount();
-    stats::UNMOUNTED.set(rdtsc());
+    shares::write_back();
+    stats::WRITTEN.set(rdtsc());
     if OPTIONS.get().is_some_and(|options| options.stats) {
         stats::DUPLICATE_INTERRUPTS.set(percpu::duplicates());
         let mut lines = String::new();

@@ -143,17 +143,21 @@ fn mount_memory(namespace: &Arc<Namespace>, options: &BootOptions) -> Result<(),
     let memory = |dev, mode| devices::memory_fs(dev, options.ids, mode).root();
     let terminal = tty::console().and_then(|console| console.terminal());
     let mounts: [(&str, &str, Arc<dyn Inode>); 6] = [
-        ("/dev", "devtmpfs", devfs::root(terminal)),
-        ("/dev/shm", "tmpfs", memory(devices::SHM, STICKY)),
-        ("/proc", "proc", procfs::root(namespace)),
-        ("/sys", "sysfs", sysfs::root()),
-        ("/tmp", "tmpfs", memory(devices::TMP, STICKY)),
-        ("/run", "tmpfs", memory(devices::RUN, 0o755)),
+        ("dev", "devtmpfs", devfs::root(terminal)),
+        ("dev/shm", "tmpfs", memory(devices::SHM, STICKY)),
+        ("proc", "proc", procfs::root(namespace)),
+        ("sys", "sysfs", sysfs::root()),
+        ("tmp", "tmpfs", memory(devices::TMP, STICKY)),
+        ("run", "tmpfs", memory(devices::RUN, 0o755)),
     ];
-    for (path, fs_type, root) in mounts {
+    for (name, fs_type, root) in mounts {
         let options = "nosuid,nodev,relatime".to_string();
         let spec = MountSpec { source: fs_type.to_string(), fs_type: fs_type.to_string(), options, read_only: false };
-        namespace.mount(path.as_bytes(), root, spec).map_err(|errno| format!("{path} cannot be mounted: {errno}"))?;
+        let mounted = match name.contains('/') {
+            false => namespace.cover(name.as_bytes(), root, spec),
+            true => namespace.mount(format!("/{name}").as_bytes(), root, spec),
+        };
+        mounted.map_err(|errno| format!("/{name} cannot be mounted: {errno}"))?;
     }
     Ok(())
 }

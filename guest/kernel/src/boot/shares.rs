@@ -1,4 +1,4 @@
-//! The shares: mounting them, what they count, taking them down; and what the machine does for their file system.
+//! The shares: mounting them, what they count, what is left to do at the end; and what the machine does for their file system.
 
 use super::{images, options};
 use crate::drivers::fs::{FsDevice, by_tag, tags};
@@ -163,11 +163,10 @@ pub fn overlay(lower: Arc<dyn Inode>, dev: u64) -> diolkos_vfs::Result<Arc<dyn I
     Ok(Overlay::new(config)?.root())
 }
 
-/// Takes the shares down, the last first.
-pub fn unmount() {
-    for mount in shares().iter().rev() {
-        mount.unmount();
-    }
+/// Has the host take over what it has not seen yet, at the machine's end. The rest of taking a share down (names, open files
+/// and chunks given back, DESTROY) would be messages that change nothing: a server gives all of it up when its machine is gone.
+pub fn write_back() {
+    shares().iter().for_each(|mount| mount.write_back());
 }
 
 /// Guest-physical memory has lost its content: tells the shares, one of whose windows it is. Called with interrupts masked

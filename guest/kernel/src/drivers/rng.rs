@@ -11,11 +11,17 @@ use spin::Mutex;
 static DEVICE: Mutex<Option<VirtioRng<KernelHal>>> = Mutex::new(None);
 static GENERATOR: Mutex<Option<ChaCha20Rng>> = Mutex::new(None);
 
-/// How long the device may take for 32 bytes before we do without: 100 ms.
+/// Bytes of the generator's seed.
+const SEED: usize = 32;
+
+/// How long the device may take for a seed before we do without: 100 ms.
 const PATIENCE_NS: u64 = 100_000_000;
 
 pub(super) fn init(device: Device<KernelHal>) -> Result<(), Error> {
-    *DEVICE.lock() = Some(VirtioRng::new(device)?);
+    let mut device = VirtioRng::new(device)?;
+    // The first program wants random bytes for its stack; so they are here by then.
+    device.request(SEED)?;
+    *DEVICE.lock() = Some(device);
     Ok(())
 }
 
@@ -28,15 +34,15 @@ pub fn fill(bytes: &mut [u8]) {
     generator.get_or_insert_with(|| ChaCha20Rng::from_seed(seed())).fill_bytes(bytes);
 }
 
-fn seed() -> [u8; 32] {
-    let mut seed = [0; 32];
+fn seed() -> [u8; SEED] {
+    let mut seed = [0; SEED];
     let device = ask_device(&mut seed);
     let processor = mix_processor(&mut seed);
     assert!(device || processor, "no source of randomness: the machine needs a virtio-rng device");
     seed
 }
 
-fn ask_device(seed: &mut [u8; 32]) -> bool {
+fn ask_device(seed: &mut [u8; SEED]) -> bool {
     let mut device = DEVICE.lock();
     let Some(device) = device.as_mut() else { return false };
     let mut filled = 0;
@@ -58,7 +64,7 @@ fn ask_device(seed: &mut [u8; 32]) -> bool {
 }
 
 /// Adds the processor's own random numbers where it has them (`RDRAND`).
-fn mix_processor(seed: &mut [u8; 32]) -> bool {
+fn mix_processor(seed: &mut [u8; SEED]) -> bool {
     const RDRAND: u32 = 1 << 30;
     if crate::arch::monitor::cpuid(1, 0)[2] & RDRAND == 0 {
         return false;

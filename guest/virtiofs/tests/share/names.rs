@@ -53,6 +53,27 @@ fn symbolic_links_are_read_not_followed() {
 }
 
 #[test]
+fn where_a_link_leads_is_asked_once_for_each_link() {
+    for (cache, asked) in [(CacheMode::None, 2), (CacheMode::Auto, 1), (CacheMode::Always, 1)] {
+        let rig = Setup { cache, ..Setup::default() }.build();
+        symlink("old", rig.path("link")).unwrap();
+        let held = rig.find("link").unwrap();
+        for _ in 0..2 {
+            assert_eq!(rig.find("link").unwrap().readlink().unwrap(), b"old");
+        }
+        assert_eq!(rig.count("fuse.READLINK"), asked, "{cache:?}");
+        if cache == CacheMode::Always {
+            continue;
+        }
+        std::fs::remove_file(rig.path("link")).unwrap();
+        symlink("new", rig.path("link")).unwrap();
+        rig.pass(2);
+        assert_eq!(rig.find("link").unwrap().readlink().unwrap(), b"new", "another link has taken its place");
+        assert_eq!(held.readlink().ok().as_deref(), Some(&b"old"[..]), "the old one is there as long as it is held");
+    }
+}
+
+#[test]
 fn names_are_moved_linked_and_removed() {
     let rig = Setup::default().build();
     let root = rig.mount.root();

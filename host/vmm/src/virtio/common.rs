@@ -11,9 +11,9 @@ pub const LEN: usize = 56;
 pub const STATUS: u64 = 20;
 
 /// Registers whose writes need not be seen at once, because nothing comes of them before the driver writes a register that
-/// is not among them: the driver's features, which the status makes final; and a queue's enabling and its addresses, which
-/// count from `DRIVER_OK` on. No driver reads them back but to see what it has just written.
-pub const POSTED: [Range<u64>; 2] = [8..16, 28..56];
+/// is not among them: the driver's features, which the status makes final; and a queue's size, its enabling and its
+/// addresses, which count from `DRIVER_OK` on. No driver reads them back but to see what it has just written.
+pub const POSTED: [Range<u64>; 3] = [8..16, 24..26, 28..56];
 
 /// Status bits (section 2.1).
 pub const DRIVER_OK: u8 = 4;

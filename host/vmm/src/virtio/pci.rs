@@ -141,9 +141,11 @@ impl VirtioPci {
         self.interrupter.clone()
     }
 
-    /// The guest-physical addresses of registers whose writes may wait for the next exit.
+    /// The guest-physical addresses of registers whose writes may wait for the next exit. Those of the MSI-X table are among
+    /// them: the kernel fills it once, before it turns MSI-X on in configuration space, which is an exit.
     pub fn posted(&self) -> impl Iterator<Item = Range<u64>> {
-        common::POSTED.into_iter().map(|range| self.registers + range.start..self.registers + range.end)
+        let ranges = common::POSTED.into_iter().chain(std::iter::once(TABLE..PENDING));
+        ranges.map(|range| self.registers + range.start..self.registers + range.end)
     }
 
     fn publish(&self) {

@@ -141,6 +141,32 @@ fn open(namespace: &Namespace, start: &Location, path: &[u8]) -> Result<Executab
     Ok(Executable { file, location, denial })
 }
 
+/// Bytes at the beginning of a file that are read at once: in most programs they hold the ELF header, the program headers
+/// and the interpreter's name.
+const HEAD: usize = 1024;
+const _: () = assert!(HEAD >= HEAD_SIZE && HEAD >= HEADER_SIZE);
+
+/// A file and its beginning.
+struct Beginning<'a> {
+    file: &'a Arc<dyn File>,
+    head: Vec<u8>,
+}
+
+impl<'a> Beginning<'a> {
+    fn of(file: &'a Arc<dyn File>) -> diolkos_vfs::Result<Self> {
+        Ok(Self { file, head: read(file, 0, HEAD)? })
+    }
+
+    /// `len` bytes at `offset`, fewer only where the file ends.
+    fn read(&self, offset: u64, len: usize) -> diolkos_vfs::Result<Vec<u8>> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        match start.checked_add(len).and_then(|end| self.head.get(start..end)) {
+            Some(bytes) => Ok(bytes.to_vec()),
+            None => read(self.file, offset, len),
+        }
+    }
+}
+
 /// Reads `len` bytes at `offset`, fewer only where the file ends.
 fn read(file: &Arc<dyn File>, offset: u64, len: usize) -> diolkos_vfs::Result<Vec<u8>> {
     let mut bytes = alloc::vec![0; len];
@@ -155,14 +181,15 @@ fn read(file: &Arc<dyn File>, offset: u64, len: usize) -> diolkos_vfs::Result<Ve
     Ok(bytes)
 }
 
-/// Checks an ELF file whose beginning is `head`.
-fn check(file: &Arc<dyn File>, head: &[u8], path: &[u8]) -> Result<Image> {
+/// Checks an ELF file.
+fn check(beginning: &Beginning<'_>, path: &[u8]) -> Result<Image> {
     let io = |errno| Failure::of(errno, path);
     let bad = |error: ElfError| Failure::new(Errno::ENOEXEC, path, &format!("{error}"));
-    let header = Header::parse(head).map_err(bad)?;
-    let size = file.inode().metadata().map_err(io)?.size;
+    let header = Header::parse(&beginning.head).map_err(bad)?;
+    let size = beginning.file.inode().metadata().map_err(io)?.size;
     let whole = header.table_offset.checked_add(header.table_bytes() as u64).is_some_and(|end| end <= size);
-    let table = if whole { read(file, header.table_offset, header.table_bytes()).map_err(io)? } else { Vec::new() };
+    let table = || beginning.read(header.table_offset, header.table_bytes()).map_err(io);
+    let table = if whole { table()? } else { Vec::new() };
     // A table cut short is refused by the parser, which says so.
     Image::parse(&header, &table, size, USER_TOP).map_err(bad)
 }
@@ -178,11 +205,11 @@ pub fn program(namespace: &Namespace, start: &Location, path: &[u8], mut args: V
             0 => failure,
             _ => bad_interpreter(path, &at, failure),
         })?;
-        let file = &found.file;
-        let head = read(file, 0, HEAD_SIZE.max(HEADER_SIZE)).map_err(|errno| Failure::of(errno, &at))?;
+        let beginning = Beginning::of(&found.file).map_err(|errno| Failure::of(errno, &at))?;
+        let head = &beginning.head;
         if head.starts_with(b"#!") {
             let not_valid = || Failure::new(Errno::ENOEXEC, &at, "its first line names no interpreter");
-            let script = Script::parse(&head).ok_or_else(not_valid)?;
+            let script = Script::parse(&head[..head.len().min(HEAD_SIZE)]).ok_or_else(not_valid)?;
             // argv[0] gives way to the interpreter, its argument, and the script's path (execve(2)).
             args.splice(
                 ..args.len().min(1),
@@ -198,9 +225,12 @@ pub fn program(namespace: &Namespace, start: &Location, path: &[u8], mut args: V
                 "is neither an ELF program nor a script with an interpreter",
             ));
         }
-        let image = check(file, &head, &at)?;
+        let image = check(&beginning, &at)?;
         let interpreter = match image.interpreter {
-            Some((offset, len)) => Some(linker(namespace, start, file, (offset, len), &at)?),
+            Some((offset, len)) => {
+                let name = beginning.read(offset, len).map_err(|errno| Failure::of(errno, &at))?;
+                Some(linker(namespace, start, &name, &at)?)
+            }
             None => None,
         };
         return Ok(Found { object: found.with(image), interpreter, args, execfn: path.to_vec() });
@@ -218,18 +248,11 @@ fn bad_interpreter(script: &[u8], interpreter: &[u8], failure: Failure) -> Failu
     Failure { status: failure.status, ..Failure::new(failure.errno, script, &why) }
 }
 
-/// The dynamic linker that `program` names.
-fn linker(
-    namespace: &Namespace,
-    start: &Location,
-    file: &Arc<dyn File>,
-    (offset, len): (u64, usize),
-    program: &[u8],
-) -> Result<Object> {
-    let name = read(file, offset, len).map_err(|errno| Failure::of(errno, program))?;
+/// The dynamic linker that `program` names, with a NUL behind.
+fn linker(namespace: &Namespace, start: &Location, name: &[u8], program: &[u8]) -> Result<Object> {
     let corrupt =
         || Failure::new(Errno::ENOEXEC, program, "is a corrupt ELF file: its interpreter's name does not end");
-    let path = name.split(|byte| *byte == 0).next().filter(|path| path.len() < len).ok_or_else(corrupt)?;
+    let path = name.split(|byte| *byte == 0).next().filter(|path| path.len() < name.len()).ok_or_else(corrupt)?;
     let found = open(namespace, start, path).map_err(|failure| match failure.errno {
         Errno::ENOENT => Failure {
             errno: Errno::ENOENT,
@@ -242,8 +265,8 @@ fn linker(
         },
         _ => bad_interpreter(program, path, failure),
     })?;
-    let head = read(&found.file, 0, HEADER_SIZE).map_err(|errno| Failure::of(errno, path))?;
-    let image = check(&found.file, &head, path)
+    let beginning = Beginning::of(&found.file).map_err(|errno| Failure::of(errno, path))?;
+    let image = check(&beginning, path)
         .map_err(|failure| Failure { errno: Errno::ELIBBAD, ..bad_interpreter(program, path, failure) })?;
     Ok(found.with(image))
 }

@@ -15,6 +15,7 @@ use super::table::Calls;
 use super::{Call, system, thread, tracing};
 use crate::abi::stack;
 use crate::arch::{self, Frame, rdtsc, xstate};
+use crate::drivers::console;
 use crate::mm::AddressSpace;
 use crate::mm::user::{UserPtr, read_cstr};
 use crate::{report, stats, task};
@@ -55,7 +56,8 @@ pub fn start(options: &BootOptions, namespace: Arc<Namespace>) -> core::result::
     }
     system::set_hostname(&options.hostname);
     let fs = Arc::new(FsContext::new(namespace.clone()));
-    if !options.workdir.is_empty() {
+    // At first it is the root.
+    if !matches!(&options.workdir[..], b"" | b"/") {
         fs.change_dir(&options.workdir)
             .map_err(|errno| own(format!("the working directory {}: {}", show(&options.workdir), describe(errno))))?;
     }
@@ -90,6 +92,10 @@ fn first_steps(process: Arc<Process>, found: Found, env: Vec<Vec<u8>>, name: &st
         crate::boot::finish(End::NotStarted { status: 126, message })
     });
     drop(process);
+    // The host names the streams while everything else is made ready.
+    console::wait_ready().unwrap_or_else(|errno| {
+        crate::boot::finish(End::NotStarted { status: 125, message: format!("console: {errno}") })
+    });
     stats::PROGRAM.set(rdtsc());
     arch::set_fs_base(0);
     arch::enter_user(frame.rip, frame.rsp)

@@ -3,7 +3,8 @@
 //!
 //! A thread each for the control queues and the streams: a stream that blocks holds up nobody else, as
 //! between pipes. Bytes are read from stdin only when the driver has given memory for them, so none are lost
-//! when the machine ends.
+//! when the machine ends. The thread of the control queues starts the others: the driver, which waits until the device has
+//! taken over its queues, waits for one thread and not for five.
 //!
 //! Queues are laid out as in the specification (and as in QEMU's virtio-serial with `nr=1` to `4`): 0 and 1 belong to
 //! port 0, which is not used; 2 and 3 are for control; port n has 2n+2 and 2n+3.
@@ -13,7 +14,8 @@ mod protocol;
 mod streams;
 
 use super::{Activation, Device, Kind};
-use crate::worker::{Worker, eventfd};
+use crate::virtio::ring::Ring;
+use crate::worker::{Control, Mode, Worker, eventfd};
 use protocol::{FIRST_PORT, NAMES, Protocol};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -46,12 +48,26 @@ pub struct Stdio {
 struct Shared {
     protocol: Mutex<Protocol>,
     news: EventFd,
+    /// The threads of the streams.
+    workers: Mutex<Vec<Worker>>,
+}
+
+/// A port with its file and its queue.
+struct Joined {
+    name: &'static str,
+    port: u32,
+    file: Arc<OwnedFd>,
+    ring: Ring,
 }
 
 impl Shared {
     fn protocol(&self) -> MutexGuard<'_, Protocol> {
         // Plain data, whole after every step.
         self.protocol.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn workers(&self) -> MutexGuard<'_, Vec<Worker>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn close(&self, port: u32) {
@@ -64,7 +80,7 @@ impl Shared {
 pub struct Console {
     files: [Arc<OwnedFd>; NAMES.len()],
     shared: Arc<Shared>,
-    workers: Vec<Worker>,
+    control: Option<Worker>,
 }
 
 impl Console {
@@ -75,34 +91,35 @@ impl Console {
     pub fn new(stdio: Stdio) -> io::Result<Self> {
         Ok(Self {
             files: [stdio.stdin, stdio.stdout, stdio.stderr, stdio.signals].map(Arc::new),
-            shared: Arc::new(Shared { protocol: Mutex::default(), news: eventfd()? }),
-            workers: Vec::new(),
+            shared: Arc::new(Shared { protocol: Mutex::default(), news: eventfd()?, workers: Mutex::default() }),
+            control: None,
         })
     }
+}
 
-    fn start(&mut self, mut activation: Activation) -> io::Result<()> {
-        // Without multiport a driver would talk to port 0, where nobody is.
-        if activation.features & F_MULTIPORT == 0 {
-            return Ok(());
+fn is_input(name: &str) -> bool {
+    matches!(name, "stdin" | "signals")
+}
+
+/// Starts a thread for each stream.
+///
+/// # Errors
+/// When the host gives no thread or descriptor.
+fn start_streams(leash: &Control, streams: Vec<Joined>, shared: &Arc<Shared>) -> io::Result<()> {
+    for Joined { name, port, file, ring } in streams {
+        let mut workers = shared.workers();
+        let theirs = shared.clone();
+        let worker = Worker::spawn(&format!("console-{name}"), move |control| {
+            let stream = streams::Stream { control, file: &file, ring, port, shared: &theirs };
+            if is_input(name) { stream.read() } else { stream.write() }
+        })?;
+        // Who drains tells us first, and then those that are there already.
+        if leash.mode() != Mode::Run {
+            worker.drain();
         }
-        if let (Some(rx), Some(tx)) = (activation.ring(CONTROL_RX), activation.ring(CONTROL_TX)) {
-            let shared = self.shared.clone();
-            self.workers.push(Worker::spawn("console-control", move |c| control::run(c, rx, tx, &shared))?);
-        }
-        for (index, (name, file)) in NAMES.into_iter().zip(&self.files).enumerate() {
-            let port = FIRST_PORT + index as u32;
-            let (rx, tx) = (activation.ring(2 * port as usize + 2), activation.ring(2 * port as usize + 3));
-            let (file, shared) = (file.clone(), self.shared.clone());
-            let input = matches!(name, "stdin" | "signals");
-            let Some(ring) = (if input { rx } else { tx }) else { continue };
-            let thread = format!("console-{name}");
-            self.workers.push(Worker::spawn(&thread, move |control| {
-                let stream = streams::Stream { control, file: &file, ring, port, shared: &shared };
-                if input { stream.read() } else { stream.write() }
-            })?);
-        }
-        Ok(())
+        workers.push(worker);
     }
+    Ok(())
 }
 
 impl Device for Console {
@@ -122,25 +139,53 @@ impl Device for Console {
         &CONFIG
     }
 
-    fn activate(&mut self, activation: Activation) -> io::Result<()> {
-        let result = self.start(activation);
-        if result.is_err() {
-            self.reset();
+    fn activate(&mut self, mut activation: Activation) -> io::Result<()> {
+        // Without multiport a driver would talk to port 0, where nobody is.
+        if activation.features & F_MULTIPORT == 0 {
+            return Ok(());
         }
-        result
+        let control = activation.ring(CONTROL_RX).zip(activation.ring(CONTROL_TX));
+        let mut streams = Vec::with_capacity(NAMES.len());
+        for (index, (name, file)) in NAMES.into_iter().zip(&self.files).enumerate() {
+            let port = FIRST_PORT + index as u32;
+            let (rx, tx) = (activation.ring(2 * port as usize + 2), activation.ring(2 * port as usize + 3));
+            let ring = if is_input(name) { rx } else { tx };
+            streams.extend(ring.map(|ring| Joined { name, port, file: file.clone(), ring }));
+        }
+        let shared = self.shared.clone();
+        self.control = Some(Worker::spawn("console-control", move |leash| {
+            let started = start_streams(leash, streams, &shared);
+            let Some((rx, tx)) = control else { return };
+            match started {
+                Ok(()) => control::run(leash, rx, tx, &shared),
+                Err(error) => rx.fail(&error),
+            }
+        })?);
+        Ok(())
     }
 
     fn reset(&mut self) {
-        self.workers.clear();
+        // It may still be starting the others.
+        self.control = None;
+        let workers = std::mem::take(&mut *self.shared.workers());
+        drop(workers);
         self.shared.protocol().reset();
     }
 
     fn drain(&mut self) {
-        self.workers.iter().for_each(Worker::drain);
+        self.control.iter().for_each(Worker::drain);
+        self.shared.workers().iter().for_each(Worker::drain);
     }
 
     fn drained(&mut self) -> bool {
-        self.workers.iter().all(Worker::is_finished)
+        self.control.as_ref().is_none_or(Worker::is_finished) && self.shared.workers().iter().all(Worker::is_finished)
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // The threads of the streams hold what holds them.
+        self.reset();
     }
 }
 

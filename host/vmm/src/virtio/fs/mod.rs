@@ -99,6 +99,7 @@ impl Device for Fs {
 }
 
 fn run(control: &Control, mut rings: Vec<Ring>, server: &FileServer) {
+    server.prepare();
     let mut last = false;
     let mut polling = Polling::default();
     loop {

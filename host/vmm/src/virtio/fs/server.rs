@@ -110,6 +110,11 @@ impl FileServer {
         self.requests.clone()
     }
 
+    /// Makes ready for the first request.
+    pub fn prepare(&self) {
+        self.window.iter().for_each(|window| window.prepare());
+    }
+
     /// The driver is gone: nothing of it stays in the window, and no lock, no open file and no node.
     pub fn reset(&self) {
         self.files.forget_all();

@@ -34,10 +34,21 @@ struct Bench {
 }
 
 fn bench(writable: bool) -> Bench {
+    let mut bench = bench_on(directory(), writable);
+    assert_eq!(bench.init().0, 0);
+    bench
+}
+
+fn directory() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("file"), b"hello, window").unwrap();
     fs::create_dir(directory.path().join("sub")).unwrap();
-    let mut bench = bench_on(directory, writable);
+    directory
+}
+
+/// A writable bench with a window that the test has made.
+fn bench_on_window(window: Arc<Window>) -> Bench {
+    let mut bench = bench_of(directory(), true, Descriptors::of_process(), window);
     assert_eq!(bench.init().0, 0);
     bench
 }
@@ -48,8 +59,12 @@ fn bench_on(directory: TempDir, writable: bool) -> Bench {
 
 /// A bench whose guest gets its descriptors from `pool`.
 fn bench_with(directory: TempDir, writable: bool, pool: Arc<Descriptors>) -> Bench {
-    let share = Share::open(directory.path()).unwrap();
     let window = Arc::new(Window::new(WINDOW, writable, 100).unwrap());
+    bench_of(directory, writable, pool, window)
+}
+
+fn bench_of(directory: TempDir, writable: bool, pool: Arc<Descriptors>, window: Arc<Window>) -> Bench {
+    let share = Share::open(directory.path()).unwrap();
     let server = FileServer::with_descriptors(
         share,
         writable,

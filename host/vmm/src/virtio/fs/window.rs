@@ -9,13 +9,15 @@
 
 use super::runs::{Runs, Shows, gone};
 pub use super::runs::{Suspect, WindowRange};
+use crate::kvm::KvmError;
 use crate::memory::{HostMapping, MemoryError};
 use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
-use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fmt, io};
 
 /// Page size: the unit a guest may map.
 pub const PAGE: u64 = 4096;
@@ -45,6 +47,9 @@ pub struct WindowStats {
 pub trait DaxWindow: Send + Sync {
     /// Length in bytes.
     fn size(&self) -> u64;
+
+    /// Whatever has to be done before the first request and would only hold up the machine if it were done earlier.
+    fn prepare(&self) {}
 
     /// Maps `file` from byte `file_offset` over `range`, in place of what was there.
     ///
@@ -97,13 +102,24 @@ pub fn check_source(
     Ok(u64::try_from(stat.st_size).unwrap_or(0))
 }
 
+/// What makes a window part of the guest's memory.
+type Show = Box<dyn FnOnce() -> Result<(), KvmError> + Send>;
+
 /// A window in this process.
-#[derive(Debug)]
 pub struct Window {
     mapping: Arc<HostMapping>,
     writable: bool,
     max_runs: usize,
     runs: Mutex<Runs>,
+    show: Mutex<Option<Show>>,
+    /// The guest cannot see it.
+    hidden: AtomicBool,
+}
+
+impl fmt::Debug for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Window").field("mapping", &self.mapping).finish_non_exhaustive()
+    }
 }
 
 impl Window {
@@ -113,7 +129,23 @@ impl Window {
     /// [`MemoryError`] when the host has no address space left.
     pub fn new(len: u64, writable: bool, max_runs: usize) -> Result<Self, MemoryError> {
         let mapping = Arc::new(HostMapping::reserve("a DAX window", len, false)?);
-        Ok(Self { mapping, writable, max_runs, runs: Mutex::default() })
+        let (runs, show, hidden) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Ok(Self { mapping, writable, max_runs, runs, show, hidden })
+    }
+
+    /// Has `show` make it part of the guest's memory before the first request. KVM takes half a millisecond for each GiB,
+    /// which the guest has other things to do in.
+    pub fn shown_by(self, show: impl FnOnce() -> Result<(), KvmError> + Send + 'static) -> Self {
+        Self { show: Mutex::new(Some(Box::new(show))), ..self }
+    }
+
+    /// Shows it, the first time; a window that cannot be shown maps nothing.
+    pub fn show(&self) {
+        let show = self.show.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Err(error)) = show.map(|show| show()) {
+            tracing::warn!("the guest does without a DAX window: {error}");
+            self.hidden.store(true, Ordering::Relaxed);
+        }
     }
 
     /// For KVM's slot.
@@ -140,8 +172,12 @@ impl Window {
     ///
     /// # Errors
     /// `EINVAL` for an offset that is not page-aligned or leaves the range of file offsets, `EROFS` for writing to a
-    /// read-only share, `EACCES` for what is not a regular file, `ENOMEM` for too many runs, or what mmap(2) says.
+    /// read-only share, `EACCES` for what is not a regular file, `ENOMEM` for too many runs or when the guest cannot see the
+    /// window, or what mmap(2) says.
     pub fn map(&self, range: WindowRange, file: BorrowedFd<'_>, file_offset: u64, write: bool) -> Result<(), Errno> {
+        if self.hidden.load(Ordering::Relaxed) {
+            return Err(Errno::NOMEM);
+        }
         let size = check_source(range, file, file_offset, write, self.writable)?;
         let mut runs = self.runs();
         // The new run, and the run it may split.
@@ -263,6 +299,10 @@ impl DaxWindow for Window {
     fn size(&self) -> u64 {
         self.len()
     }
+    fn prepare(&self) {
+        self.show();
+    }
+
     fn map(&self, range: WindowRange, file: BorrowedFd<'_>, file_offset: u64, write: bool) -> Result<(), Errno> {
         Window::map(self, range, file, file_offset, write)
     }

@@ -16,6 +16,29 @@ fn a_window_shows_the_file_and_the_file_shows_the_window() {
 }
 
 #[test]
+fn a_window_is_shown_before_the_first_request_and_maps_nothing_if_it_cannot_be() {
+    use crate::kvm::KvmError;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    for (works, errno) in [(true, 0), (false, libc::ENOMEM)] {
+        let shown = Arc::new(AtomicU32::new(0));
+        let count = shown.clone();
+        let window = Window::new(WINDOW, true, 100).unwrap().shown_by(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            let source = std::io::ErrorKind::OutOfMemory.into();
+            if works { Ok(()) } else { Err(KvmError { operation: "set a memory slot", source }) }
+        });
+        let mut bench = bench_on_window(Arc::new(window));
+        assert_eq!(shown.load(Ordering::Relaxed), 1);
+        let node = bench.lookup("file").unwrap();
+        assert_eq!(bench.map(node, 0, 4096, 1, 0), errno);
+        bench.driver.reset();
+        bench.driver.start(0);
+        assert_eq!(bench.init().0, 0);
+        assert_eq!(shown.load(Ordering::Relaxed), 1, "once for all");
+    }
+}
+
+#[test]
 fn hostile_mappings_are_refused() {
     let mut bench = bench(true);
     let node = bench.lookup("file").unwrap();
