@@ -139,10 +139,10 @@ impl Window {
         Self { show: Mutex::new(Some(Box::new(show))), ..self }
     }
 
-    /// Shows it, the first time; a window that cannot be shown maps nothing.
+    /// Shows it, the first time; a window that cannot be shown maps nothing. Who comes while another thread does it waits.
     pub fn show(&self) {
-        let show = self.show.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Err(error)) = show.map(|show| show()) {
+        let mut show = self.show.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Err(error)) = show.take().map(|show| show()) {
             tracing::warn!("the guest does without a DAX window: {error}");
             self.hidden.store(true, Ordering::Relaxed);
         }

@@ -16,6 +16,26 @@ fn a_window_shows_the_file_and_the_file_shows_the_window() {
 }
 
 #[test]
+fn nobody_goes_on_while_another_shows_the_window() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let done = Arc::new(AtomicBool::new(false));
+    let shown = done.clone();
+    let window = Window::new(WINDOW, true, 100).unwrap().shown_by(move || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        shown.store(true, Ordering::SeqCst);
+        Ok(())
+    });
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                window.show();
+                assert!(done.load(Ordering::SeqCst), "it can be used");
+            });
+        }
+    });
+}
+
+#[test]
 fn a_window_is_shown_before_the_first_request_and_maps_nothing_if_it_cannot_be() {
     use crate::kvm::KvmError;
     use std::sync::atomic::{AtomicU32, Ordering};
