@@ -5,6 +5,9 @@
 //! for the next one for a while, without asking for the doorbell; but only if that would have helped lately, as KVM does
 //! for a halted processor (Documentation/virt/kvm/halt-polling.rst).
 //!
+//! A guest that starts sends a request whenever it has come a bit further, and somebody is waiting for it. So at first the looks
+//! are longer.
+//!
 //! Where others want the processor, looking is worse than sleeping: who uses up its share waits for a whole slice of
 //! somebody else's, while who sleeps is let in as soon as it is woken, and the guest itself may be the one that is kept waiting.
 //! The host counts how often it took the processor from this thread; when that has happened, there is no looking for a
@@ -14,6 +17,10 @@ use std::time::{Duration, Instant};
 
 /// The longest look: about what a sleep costs.
 const MOST: Duration = Duration::from_micros(50);
+
+/// The longest look of a server that is younger than [`YOUTH`]: more than most steps of a guest's start take.
+const MOST_AT_FIRST: Duration = Duration::from_micros(500);
+const YOUTH: Duration = Duration::from_millis(20);
 
 /// Looks between two readings of the clock.
 const LOOKS: usize = 16;
@@ -27,6 +34,7 @@ const YIELD: Duration = Duration::from_millis(20);
 pub struct Polling {
     /// The last sleep was too short to be worth it.
     pays: bool,
+    young_until: Instant,
     /// No looking before this.
     not_before: Instant,
     asked: Instant,
@@ -36,7 +44,7 @@ pub struct Polling {
 impl Default for Polling {
     fn default() -> Self {
         let now = Instant::now();
-        Self { pays: false, not_before: now, asked: now, preempted: preempted() }
+        Self { pays: false, young_until: now + YOUTH, not_before: now, asked: now, preempted: preempted() }
     }
 }
 
@@ -53,6 +61,7 @@ impl Polling {
         if self.is_wanted_elsewhere(began) {
             return false;
         }
+        let most = if began < self.young_until { MOST_AT_FIRST } else { MOST };
         loop {
             for _ in 0..LOOKS {
                 if ready() {
@@ -60,7 +69,7 @@ impl Polling {
                 }
                 std::hint::spin_loop();
             }
-            if began.elapsed() >= MOST {
+            if began.elapsed() >= most {
                 return false;
             }
         }
@@ -69,7 +78,7 @@ impl Polling {
     /// The next request came after a sleep of so long.
     pub fn slept(&mut self, time: Duration) {
         // The sleep, and being woken from it.
-        self.pays = time < 3 * MOST;
+        self.pays = time < 3 * MOST || Instant::now() < self.young_until;
     }
 
     fn is_wanted_elsewhere(&mut self, now: Instant) -> bool {
@@ -98,9 +107,10 @@ fn preempted() -> libc::c_long {
 mod tests {
     use super::*;
 
-    /// One whose host leaves it the processor.
+    /// One that is no longer young, and whose host leaves it the processor.
     fn polling() -> Polling {
-        Polling { asked: Instant::now() + Duration::from_secs(3600), ..Polling::default() }
+        let now = Instant::now();
+        Polling { asked: now + Duration::from_secs(3600), young_until: now, ..Polling::default() }
     }
 
     /// How often it looks when there is something at the look of that number.
@@ -124,6 +134,15 @@ mod tests {
         assert!(!found && many > LOOKS, "it ends, after {many} looks");
         polling.slept(Duration::from_millis(1));
         assert_eq!(looks(&mut polling, 3), (false, 1));
+    }
+
+    #[test]
+    fn at_first_it_looks_longer_whatever_it_slept() {
+        let mut polling = Polling { young_until: Instant::now() + Duration::from_secs(3600), ..polling() };
+        assert_eq!(looks(&mut polling, 3), (false, 1), "before the first request there is no hurry");
+        polling.slept(Duration::from_millis(9));
+        let began = Instant::now();
+        assert!(!looks(&mut polling, usize::MAX).0 && began.elapsed() >= MOST_AT_FIRST);
     }
 
     #[test]
