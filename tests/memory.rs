@@ -42,7 +42,7 @@ fn a_machine_that_says_hello_costs_little() {
 fn machines_that_use_the_same_file_hold_it_once() {
     let Some(on) = Platform::Kvm.here() else { return };
     const MACHINES: u64 = 10;
-    const SIZE: u64 = 64 * MIB;
+    const SIZE: u64 = 1024 * MIB;
     let folder = data::folder();
     let path = data::random_file(folder.path(), "big", SIZE as usize);
     let program = "import mmap, sys\nfile = open('big', 'rb')\nbytes = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)\n\
