@@ -177,7 +177,9 @@ each_platform! {
             };
             let (plain, overlaid) = (run("ro"), run("overlay"));
             assert_eq!(plain.out(), overlaid.out());
-            for label in ["READ", "LOOKUP", "OPEN", "GETATTR", "SETUPMAPPING", "mappings", "evictions"] {
+            // What comes by message and what through a window is a matter of prices, which are learned from the clock.
+            let read = (on == Platform::Qemu || !options.is_empty()).then_some("READ");
+            for label in read.into_iter().chain(["LOOKUP", "OPEN", "GETATTR", "SETUPMAPPING", "mappings", "evictions"]) {
                 let [plain, overlaid] = [&plain, &overlaid].map(|outcome| figure(&outcome.err(), label));
                 // Attributes that are believed for a second may be asked for once more or less.
                 assert!(plain.abs_diff(overlaid) <= 2, "{options:?}: {label}: {plain}, {overlaid} over an overlay");
