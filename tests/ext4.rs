@@ -2,7 +2,7 @@
 
 use crate::data;
 use crate::each_platform;
-use crate::roots::{FILES, image_of_root, root_with, run_in};
+use crate::roots::{FILES, image_of_root, lines, root_with, run_in};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -45,16 +45,8 @@ each_platform! {
         for options in [&EXT4[..], &["-t", "ext3", "-b", "4096"], &["-t", "ext2", "-b", "1024"]] {
             let folder = data::folder();
             let (root, image) = image_of_root(folder.path(), options);
-            let same = |command: &[&str]| {
-                // Each file system lists names in an order of its own.
-                let lines = |place: &Path| {
-                    let out = on.run(command).root(place).outcome().expect_status(0).out();
-                    let mut lines: Vec<_> = out.lines().map(str::to_owned).collect();
-                    lines.sort();
-                    lines
-                };
-                assert_eq!(lines(&image), lines(&root), "{options:?}");
-            };
+            let same =
+                |command: &[&str]| assert_eq!(lines(on, command, &image), lines(on, command, &root), "{options:?}");
             same(&[&["/usr/bin/md5sum", "/usr/bin/md5sum"], &FILES[..]].concat());
             // Sizes of directories are the file system's own, and mke2fs keeps no parts of seconds.
             same(&["/usr/bin/find", "/tree", "-printf", "%p %y %m %n %U %G %Ts %l\n"]);

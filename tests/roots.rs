@@ -288,21 +288,20 @@ pub fn image_of_root(folder: &Path, options: &[&str]) -> (PathBuf, PathBuf) {
     (root, image)
 }
 
+/// What a command prints on a machine with this root, sorted: each file system lists names in an order of its own.
+pub fn lines(on: Platform, command: &[&str], root: &Path) -> Vec<String> {
+    let out = on.run(command).root(root).outcome().expect_status(0).out();
+    let mut lines: Vec<_> = out.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
 each_platform! {
     fn an_image_is_a_root_like_a_directory(on) {
         for options in [&[][..], &["-zlz4"]] {
             let folder = data::folder();
             let (root, image) = image_of_root(folder.path(), options);
-            // Each file system lists names in an order of its own.
-            let same = |command: &[&str]| {
-                let lines = |place: &Path| {
-                    let out = on.run(command).root(place).outcome().expect_status(0).out();
-                    let mut lines: Vec<_> = out.lines().map(str::to_owned).collect();
-                    lines.sort();
-                    lines
-                };
-                assert_eq!(lines(&image), lines(&root));
-            };
+            let same = |command: &[&str]| assert_eq!(lines(on, command, &image), lines(on, command, &root));
             same(&[&["/usr/bin/md5sum", "/usr/bin/md5sum"], &FILES[..]].concat());
             // Sizes of directories are the file system's own.
             let facts = ["-printf", "%p %y %m %n %U %G %T@ %l\n"];
