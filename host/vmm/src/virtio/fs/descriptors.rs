@@ -4,6 +4,8 @@
 //! process, which is what the user may open less a reserve for the process itself: a guest that takes all there are gets
 //! `ENFILE`, and the machine goes on working.
 
+use crate::worker::{borrow, eventfd};
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,6 +15,8 @@ use std::sync::{Arc, OnceLock};
 const RESERVE: usize = 256;
 /// Most there can be, whatever the user may open: each costs the host some hundred bytes that it cannot swap.
 const MOST: usize = 1 << 20;
+/// Descriptors that the kernel's table of them has room for from the start: twice the names that a guest keeps of a share.
+const ROOM: usize = 16 << 10;
 
 /// A pool.
 #[derive(Debug)]
@@ -31,10 +35,15 @@ impl Descriptors {
         Arc::new(Self { limit, used: AtomicUsize::new(0) })
     }
 
-    /// The process' own. Makes use of all the user may open.
+    /// The process' own. Makes use of all the user may open. The first call is quick as long as the process has one thread.
     pub fn of_process() -> Arc<Self> {
         static POOL: OnceLock<Arc<Descriptors>> = OnceLock::new();
-        POOL.get_or_init(|| Self::new(for_guests(raise_limit()))).clone()
+        let make = || {
+            let limit = raise_limit();
+            make_room(limit);
+            Self::new(for_guests(limit))
+        };
+        POOL.get_or_init(make).clone()
     }
 
     /// Takes one, if there is one left.
@@ -72,9 +81,28 @@ fn raise_limit() -> usize {
     getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
+/// Has the kernel make its table of descriptors large now. It doubles the table whenever that is full; but where several
+/// threads share one, it first waits until no processor uses the old one any more (`expand_fdtable` in fs/file.c), and the
+/// open(2) of a guest's request would take 5 to 40 ms.
+fn make_room(limit: usize) {
+    let highest = limit.min(ROOM).saturating_sub(1) as i32; // at most 2^14
+    if let Err(error) = eventfd().and_then(|any| Ok(fcntl_dupfd_cloexec(borrow(&any), highest)?)) {
+        tracing::debug!("no room for {highest} descriptors: {error}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_has_room_from_the_start() {
+        let _ = Descriptors::of_process();
+        let limit = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit as usize);
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+        assert!(line.trim().parse::<usize>().unwrap() >= limit.min(ROOM), "{line}");
+    }
 
     #[test]
     fn a_pool_gives_what_it_has_and_takes_it_back() {
