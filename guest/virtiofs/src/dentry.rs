@@ -5,6 +5,7 @@
 //! reference to an inode talks to the host, and the cache's lock is a spin lock.
 
 use crate::attrs::believed;
+use crate::neighbours::Luck;
 use crate::node::Node;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -22,12 +23,23 @@ pub(crate) enum Target {
     Nothing,
 }
 
+/// How a name was learnt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Somebody wanted it.
+    Asked,
+    /// It came in a listing.
+    Listed,
+}
+
 struct Dentry {
     dir: u64,
     name: Box<[u8]>,
     target: Target,
     deadline: u64,
     used: bool,
+    /// It came in a listing and nobody has wanted it yet.
+    ahead: bool,
 }
 
 /// The cache. Directories are known by their inode's serial number.
@@ -38,6 +50,7 @@ pub(crate) struct Dentries {
     hasher: DefaultHashBuilder,
     hand: usize,
     capacity: usize,
+    pub(crate) luck: Luck,
 }
 
 impl Dentries {
@@ -50,6 +63,7 @@ impl Dentries {
             hasher: DefaultHashBuilder::default(),
             hand: 0,
             capacity: capacity.max(1),
+            luck: Luck::default(),
         }
     }
 
@@ -64,12 +78,25 @@ impl Dentries {
         let slot = self.place(dir, name)?;
         let dentry = self.slots[slot].as_mut()?;
         dentry.used = true;
-        believed(dentry.deadline, now).then(|| dentry.target.clone())
+        if !believed(dentry.deadline, now) {
+            return None;
+        }
+        if core::mem::take(&mut dentry.ahead) {
+            self.luck.used();
+        }
+        Some(dentry.target.clone())
     }
 
     /// Notes what a name leads to. What had to go for it is returned, to be dropped without the lock.
     #[must_use]
-    pub(crate) fn insert(&mut self, dir: u64, name: Name<'_>, target: Target, deadline: u64) -> Option<Target> {
+    pub(crate) fn insert(
+        &mut self,
+        dir: u64,
+        name: Name<'_>,
+        target: Target,
+        deadline: u64,
+        source: Source,
+    ) -> Option<Target> {
         if let Some(dentry) = self.place(dir, name).and_then(|slot| self.slots[slot].as_mut()) {
             (dentry.deadline, dentry.used) = (deadline, true);
             return Some(core::mem::replace(&mut dentry.target, target));
@@ -87,9 +114,14 @@ impl Dentries {
         };
         let name: Box<[u8]> = name.as_bytes().into();
         let hash = self.hasher.hash_one((dir, &*name));
+        let ahead = source == Source::Listed;
+        if ahead {
+            self.luck.listed();
+        }
         // New names get no second chance before they are used: a listing of a large directory must not
-        // push out the names in use.
-        self.slots[slot] = Some(Dentry { dir, name, target, deadline, used: false });
+        // push out the names in use. But if what is listed is looked at, these are about to be.
+        let used = ahead && self.luck.lasts();
+        self.slots[slot] = Some(Dentry { dir, name, target, deadline, used, ahead });
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.places.insert_unique(hash, slot, |slot| match &slots[*slot] {
             Some(dentry) => hasher.hash_one((dentry.dir, &*dentry.name)),
@@ -157,7 +189,7 @@ mod tests {
     }
 
     fn add(cache: &mut Dentries, dir: u64, name: &str) {
-        drop(cache.insert(dir, Name::new(name.as_bytes()).unwrap(), Target::Nothing, u64::MAX));
+        drop(cache.insert(dir, Name::new(name.as_bytes()).unwrap(), Target::Nothing, u64::MAX, Source::Asked));
     }
 
     #[test]
@@ -177,7 +209,7 @@ mod tests {
     fn names_belong_to_their_directory_and_their_time() {
         let mut cache = Dentries::new(8);
         let name = Name::new(b"a").unwrap();
-        assert!(cache.insert(1, name, Target::Nothing, 100).is_none());
+        assert!(cache.insert(1, name, Target::Nothing, 100, Source::Asked).is_none());
         assert!(cache.get(1, name, 99).is_some() && cache.get(1, name, 100).is_none());
         assert!(cache.get(2, name, 0).is_none());
         assert!(cache.remove(1, name).is_some() && cache.get(1, name, 0).is_none());

@@ -4,7 +4,7 @@
 //! directory above the root of a share. Every other entry, cookie included, is the host's.
 
 use crate::attrs::deadline;
-use crate::dentry::Target;
+use crate::dentry::{Source, Target};
 use crate::node::Node;
 use crate::ops::Opcode;
 use crate::ops::data::{DIRECTORY, FSync, OpenNode, Release};
@@ -144,7 +144,7 @@ fn adopt(dir: &Node, listed: &Listed<'_>, changes: u64, stamp: u64) -> Result<Op
     let node = fs.adopt(dir, &entry, stamp)?;
     let id = node.id();
     let until = deadline(fs.cache, fs.platform.now_ns(), entry.valid);
-    fs.remember(dir, name, Target::Node(node), until, changes);
+    fs.remember(dir, name, Target::Node(node), until, changes, Source::Listed);
     Ok(Some(id))
 }
 

@@ -4,7 +4,7 @@ use crate::Platform;
 use crate::attrs::{believed, deadline};
 use crate::bounce::Pool;
 use crate::counters::Tally;
-use crate::dentry::{Dentries, Target};
+use crate::dentry::{Dentries, Source, Target};
 use crate::file::{Recent, Underway};
 use crate::limits::Limits;
 use crate::node::{Node, Table};
@@ -64,7 +64,15 @@ impl Fs {
     }
 
     /// Notes where a name leads, unless a name of the directory was changed since `changes` was read.
-    pub(crate) fn remember(&self, dir: &Node, name: Name<'_>, target: Target, until: u64, changes: u64) {
+    pub(crate) fn remember(
+        &self,
+        dir: &Node,
+        name: Name<'_>,
+        target: Target,
+        until: u64,
+        changes: u64,
+        source: Source,
+    ) {
         if !believed(until, self.platform.now_ns()) {
             return;
         }
@@ -73,7 +81,7 @@ impl Fs {
             if dir.changes.load(Relaxed) != changes {
                 return;
             }
-            dentries.insert(dir.serial, name, target, until)
+            dentries.insert(dir.serial, name, target, until, source)
         };
         drop(dropped);
     }
@@ -122,14 +130,14 @@ impl Fs {
         dir.looked_up.store(true, Relaxed);
         let (changes, stamp) = (dir.changes.load(Relaxed), self.session.stamp());
         let nothing = |until| {
-            self.remember(dir, name, Target::Nothing, until, changes);
+            self.remember(dir, name, Target::Nothing, until, changes, Source::Asked);
             Err(Errno::ENOENT)
         };
         match self.with_descriptors(|| self.session.call(&Lookup { dir: dir.id, name })) {
             Ok(Found::Entry(entry)) => {
                 let node = self.adopt(dir, &entry, stamp)?;
                 let until = deadline(self.cache, now, entry.valid);
-                self.remember(dir, name, Target::Node(node.clone()), until, changes);
+                self.remember(dir, name, Target::Node(node.clone()), until, changes, Source::Asked);
                 self.bring_neighbours(dir, until);
                 Ok(node)
             }

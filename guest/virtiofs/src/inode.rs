@@ -1,7 +1,7 @@
 //! What the layer above sees of an inode: names, attributes, opening.
 
 use crate::attrs::deadline;
-use crate::dentry::Target;
+use crate::dentry::{Source, Target};
 use crate::dir::OpenDir;
 use crate::file::{Handle, Kept, OpenFile, PathOnly};
 use crate::fs::Fs;
@@ -75,7 +75,7 @@ impl Node {
         let changes = self.changes.load(Relaxed);
         let node = fs.adopt(self, entry, fs.session.stamp())?;
         let until = deadline(fs.cache, fs.platform.now_ns(), entry.valid);
-        fs.remember(self, name, Target::Node(node.clone()), until, changes);
+        fs.remember(self, name, Target::Node(node.clone()), until, changes, Source::Asked);
         Ok(node)
     }
 
@@ -378,7 +378,7 @@ impl Inode for Node {
             && !flags.contains(RenameFlags::EXCHANGE)
         {
             let changes = target.changes.load(Relaxed);
-            self.fs.remember(target, to, Target::Node(node), until, changes);
+            self.fs.remember(target, to, Target::Node(node), until, changes, Source::Asked);
         }
         Ok(())
     }

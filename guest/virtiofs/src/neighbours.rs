@@ -5,6 +5,9 @@
 //! host's order, and whether they are wanted too, nobody knows. So they are bought as skis are by somebody who rents them:
 //! for each name that was found by a message of its own, [`RATE`] entries more may be listed. Who looks at everything soon
 //! finds it here; who looks at some names of a huge directory has paid for them twice, and a bit.
+//!
+//! Who goes through one directory like that often goes through the next one, too. So as long as at least half of what was
+//! listed lately has been looked at ([`Luck`]), a few names are enough to list a directory at [`LUCKY_RATE`].
 
 use crate::attrs::believed;
 use crate::counters::Tally;
@@ -19,6 +22,39 @@ use diolkos_vfs::{OpenFlags, Result};
 const RATE: usize = 8;
 /// Fewest entries that are worth the three messages of a listing.
 const FEWEST: usize = 64;
+/// Entries that one name is worth while luck lasts, and names it takes: fewer are what any walk through a path asks for.
+const LUCKY_RATE: usize = 256;
+const LUCKY_NAMES: usize = 4;
+
+/// How many of the names that came in listings were looked at afterwards, lately.
+#[derive(Debug, Default)]
+pub(crate) struct Luck {
+    listed: u32,
+    used: u32,
+}
+
+impl Luck {
+    /// Listed names after which the older ones count half.
+    const MEMORY: u32 = 2048;
+
+    /// A name came in a listing.
+    pub(crate) fn listed(&mut self) {
+        self.listed += 1;
+        if self.listed >= Self::MEMORY {
+            (self.listed, self.used) = (self.listed / 2, self.used / 2);
+        }
+    }
+
+    /// One of these was looked at for the first time.
+    pub(crate) fn used(&mut self) {
+        self.used = (self.used + 1).min(self.listed);
+    }
+
+    /// Whether names that are listed are looked at, as far as is known.
+    pub(crate) fn lasts(&self) -> bool {
+        self.listed >= Self::MEMORY / 8 && self.used >= self.listed / 2
+    }
+}
 
 /// How far a directory was listed for names that were looked up in it.
 #[derive(Debug, Default)]
@@ -53,8 +89,8 @@ struct Brought {
 
 impl Neighbours {
     /// Notes that a name was found by LOOKUP. When it is time to list, says what; the caller does it, and tells
-    /// [`Neighbours::brought`].
-    fn found(&mut self, now: u64) -> Option<Piece> {
+    /// [`Neighbours::brought`]. `lucky`: [`Luck::lasts`].
+    fn found(&mut self, now: u64, lucky: bool) -> Option<Piece> {
         if believed(self.rests_until, now) {
             return None;
         }
@@ -62,7 +98,8 @@ impl Neighbours {
             *self = Self::default();
         }
         self.found += 1;
-        let entries = (self.found * RATE).saturating_sub(self.listed);
+        let rate = if lucky && self.found >= LUCKY_NAMES { LUCKY_RATE } else { RATE };
+        let entries = (self.found * rate).saturating_sub(self.listed);
         if entries < FEWEST.max(self.listed / 2) {
             return None;
         }
@@ -85,7 +122,8 @@ impl Fs {
         if !self.lists_with_attributes() || self.session.counters.get(Tally::LetGo) != 0 {
             return;
         }
-        let piece = dir.neighbours.lock().found(self.platform.now_ns());
+        let lucky = self.dentries.lock().luck.lasts();
+        let piece = dir.neighbours.lock().found(self.platform.now_ns(), lucky);
         let Some(piece) = piece else { return };
         // Whatever is wrong, nobody has asked for it: it says nothing but that there is no more.
         let nothing = Brought { cookie: piece.cookie, entries: 0, more: false, until };
@@ -98,11 +136,14 @@ impl Fs {
         let opened = self.session.call(&Open::<DIRECTORY> { node: dir.id, flags })?;
         let open = OpenNode { node: dir.id, handle: opened.handle, flags };
         let mut brought = Brought { cookie: piece.cookie, entries: 0, more: true, until };
-        let size = self.limits.listing_of(piece.entries);
-        let result = list_piece::<true>(dir, open, piece.cookie, size, |listed, _| {
-            brought.cookie = listed.next;
-            brought.entries += 1;
-        });
+        let mut result = Ok(true);
+        while result == Ok(true) && brought.entries < piece.entries {
+            let size = self.limits.listing_of(piece.entries - brought.entries);
+            result = list_piece::<true>(dir, open, brought.cookie, size, |listed, _| {
+                brought.cookie = listed.next;
+                brought.entries += 1;
+            });
+        }
         // There is nothing to be done about an error of closing.
         let _ = self.session.call(&Release::<DIRECTORY> { file: open });
         brought.more = result?;
@@ -117,11 +158,15 @@ mod tests {
 
     /// Looks up `names` names of a directory with `all`, none of which was brought; returns how many were brought.
     fn look(neighbours: &mut Neighbours, names: usize, all: usize, most: usize) -> usize {
+        look_with(neighbours, names, all, most, false)
+    }
+
+    fn look_with(neighbours: &mut Neighbours, names: usize, all: usize, most: usize, lucky: bool) -> usize {
         let mut listed = 0;
         for _ in 0..names {
-            if let Some(Piece { cookie, entries }) = neighbours.found(5) {
+            if let Some(Piece { cookie, entries }) = neighbours.found(5, lucky) {
                 assert_eq!(cookie, listed as u64);
-                assert!(neighbours.found(5).is_none(), "somebody is listing");
+                assert!(neighbours.found(5, lucky).is_none(), "somebody is listing");
                 let entries = entries.min(all - listed);
                 listed += entries;
                 let piece = Brought { cookie: listed as u64, entries, more: listed < all, until: 100 };
@@ -142,6 +187,38 @@ mod tests {
     }
 
     #[test]
+    fn who_is_lucky_gets_a_directory_for_a_few_names() {
+        assert_eq!(look_with(&mut Neighbours::default(), LUCKY_NAMES - 1, 1000, 9999, true), 0);
+        assert_eq!(look_with(&mut Neighbours::default(), LUCKY_NAMES, 1000, 9999, true), 1000);
+    }
+
+    #[test]
+    fn luck_is_what_happened_lately() {
+        let mut luck = Luck::default();
+        luck.used();
+        assert!(!luck.lasts(), "nothing is known");
+        (0..1000).for_each(|_| luck.listed());
+        assert!(!luck.lasts());
+        (0..500).for_each(|_| luck.used());
+        assert!(luck.lasts(), "{luck:?}");
+        let wasted = (0..).find(|_| {
+            luck.listed();
+            !luck.lasts()
+        });
+        assert!(wasted.unwrap() < 10, "{luck:?}");
+        for _ in 0..100_000 {
+            luck.listed();
+            luck.used();
+        }
+        assert!(luck.lasts(), "{luck:?}");
+        let wasted = (0..).find(|_| {
+            luck.listed();
+            !luck.lasts()
+        });
+        assert!((500..3000).contains(&wasted.unwrap()), "{luck:?}");
+    }
+
+    #[test]
     fn no_more_is_brought_than_can_be_kept() {
         let listed = look(&mut Neighbours::default(), 100_000, 1_000_000, 3000);
         assert!((3000..5000).contains(&listed), "{listed}");
@@ -151,8 +228,8 @@ mod tests {
     fn what_was_brought_is_brought_again_when_it_is_no_longer_believed() {
         let mut neighbours = Neighbours::default();
         assert_eq!(look(&mut neighbours, 100, 60, 9999), 60);
-        assert!((0..100).all(|_| neighbours.found(99).is_none()));
-        let again = (0..100).find_map(|_| neighbours.found(100));
+        assert!((0..100).all(|_| neighbours.found(99, false).is_none()));
+        let again = (0..100).find_map(|_| neighbours.found(100, false));
         assert_eq!(again, Some(Piece { cookie: 0, entries: FEWEST }));
     }
 }

@@ -198,6 +198,24 @@ fn who_looks_up_many_names_of_a_directory_gets_the_others_with_them() {
 }
 
 #[test]
+fn who_has_looked_at_all_of_one_directory_gets_the_next_one_for_a_few_names() {
+    let rig = Setup::default().build();
+    for directory in ["a", "b", "c"] {
+        std::fs::create_dir(rig.path(directory)).unwrap();
+        (0..500).for_each(|i| drop(rig.put(&format!("{directory}/{i}"), b"abc")));
+    }
+    let look = |directory: &str, names: usize| {
+        let before = (rig.count("fuse.LOOKUP"), rig.count("fuse.OPENDIR"));
+        (0..names).for_each(|i| drop(rig.find(&format!("{directory}/{i}")).unwrap()));
+        (rig.count("fuse.LOOKUP") - before.0, rig.count("fuse.OPENDIR") - before.1)
+    };
+    let (lookups, listings) = look("a", 500);
+    assert!(lookups > 30 && listings > 2, "{lookups}, {listings}");
+    assert_eq!(look("b", 500), (5, 1), "its own name and four in it");
+    assert_eq!(look("c", 3), (4, 0), "three names are no more than a path");
+}
+
+#[test]
 fn names_beside_those_looked_up_are_not_listed_where_nobody_may_keep_them() {
     let rig = Setup { cache: CacheMode::None, ..Setup::default() }.build();
     for i in 0..100 {
