@@ -1,27 +1,44 @@
-//! The thread of the control queues.
+//! The thread of the control queues, which starts those of the streams.
 
-use super::Shared;
-use super::protocol::MAX_MESSAGE;
+use super::protocol::{MAX_MESSAGE, NAMES};
+use super::{Joined, Shared, start_streams};
 use crate::virtio::ring::Ring;
 use crate::worker::{Control, Mode, borrow, clear};
 use rustix::event::PollFlags;
+use std::sync::Arc;
 use vm_memory::Bytes;
 
-/// Takes the driver's messages from `tx` and puts ours into `rx`, until told to end.
-pub fn run(control: &Control, mut rx: Ring, mut tx: Ring, shared: &Shared) {
-    while control.mode() == Mode::Run {
-        for ring in [&rx, &tx] {
-            ring.clear_kick();
-        }
+/// Takes the driver's messages from `tx` and puts ours into `rx`, and starts the streams that `waiting` has, until told to end.
+pub fn run(control: &Control, mut rx: Ring, mut tx: Ring, mut waiting: Vec<Joined>, shared: &Arc<Shared>) {
+    loop {
+        rings(&rx, &tx, &waiting).for_each(Ring::clear_kick);
         clear(&shared.news);
+        // Also when told to end: what is in a ring by then is handed over.
+        if control.mode() != Mode::Stop
+            && let Err(error) = start_streams(control, &mut waiting, shared)
+        {
+            rx.fail(&error);
+            return;
+        }
+        if control.mode() != Mode::Run {
+            return;
+        }
         let result = receive(&mut tx, shared).and_then(|()| deliver(&mut rx, shared));
         if let Err(error) = result {
             rx.fail(&error);
             return;
         }
-        let fds = [rx.kicked(), tx.kicked(), borrow(&shared.news)];
+        let mut fds = [borrow(&shared.news); 3 + NAMES.len()];
+        for (fd, ring) in fds.iter_mut().zip(rings(&rx, &tx, &waiting)) {
+            *fd = ring.kicked();
+        }
         control.wait(fds.map(|fd| (fd, PollFlags::IN)));
     }
+}
+
+/// The rings that this thread waits for.
+fn rings<'a>(rx: &'a Ring, tx: &'a Ring, waiting: &'a [Joined]) -> impl Iterator<Item = &'a Ring> {
+    [rx, tx].into_iter().chain(waiting.iter().map(|stream| &stream.ring))
 }
 
 fn receive(tx: &mut Ring, shared: &Shared) -> Result<(), virtio_queue::Error> {

@@ -3,8 +3,9 @@
 //!
 //! A thread each for the control queues and the streams: a stream that blocks holds up nobody else, as
 //! between pipes. Bytes are read from stdin only when the driver has given memory for them, so none are lost
-//! when the machine ends. The thread of the control queues starts the others: the driver, which waits until the device has
-//! taken over its queues, waits for one thread and not for five.
+//! when the machine ends. The thread of the control queues starts the others, each when the driver first rings for its
+//! stream: the driver, which waits until the device has taken over its queues, waits for one thread and not for five, and a
+//! program that neither reads nor writes has no others.
 //!
 //! Queues are laid out as in the specification (and as in QEMU's virtio-serial with `nr=1` to `4`): 0 and 1 belong to
 //! port 0, which is not used; 2 and 3 are for control; port n has 2n+2 and 2n+3.
@@ -101,12 +102,12 @@ fn is_input(name: &str) -> bool {
     matches!(name, "stdin" | "signals")
 }
 
-/// Starts a thread for each stream.
+/// Starts a thread for each stream that the driver has use for, and takes it out of those that wait for that.
 ///
 /// # Errors
 /// When the host gives no thread or descriptor.
-fn start_streams(leash: &Control, streams: Vec<Joined>, shared: &Arc<Shared>) -> io::Result<()> {
-    for Joined { name, port, file, ring } in streams {
+fn start_streams(leash: &Control, waiting: &mut Vec<Joined>, shared: &Arc<Shared>) -> io::Result<()> {
+    for Joined { name, port, file, ring } in waiting.extract_if(.., |stream| stream.ring.is_ready()) {
         let mut workers = shared.workers();
         let theirs = shared.clone();
         let worker = Worker::spawn(&format!("console-{name}"), move |control| {
@@ -153,14 +154,8 @@ impl Device for Console {
             streams.extend(ring.map(|ring| Joined { name, port, file: file.clone(), ring }));
         }
         let shared = self.shared.clone();
-        self.control = Some(Worker::spawn("console-control", move |leash| {
-            let started = start_streams(leash, streams, &shared);
-            let Some((rx, tx)) = control else { return };
-            match started {
-                Ok(()) => control::run(leash, rx, tx, &shared),
-                Err(error) => rx.fail(&error),
-            }
-        })?);
+        let body = move |leash: &Control| control.map_or((), |(rx, tx)| control::run(leash, rx, tx, streams, &shared));
+        self.control = Some(Worker::spawn("console-control", body)?);
         Ok(())
     }
 

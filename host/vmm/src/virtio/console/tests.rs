@@ -13,6 +13,7 @@ const SIGNALS: usize = 10;
 
 struct Bench {
     driver: Driver,
+    shared: Arc<Shared>,
     stdin: Option<File>,
     stdout: Option<File>,
     stderr: File,
@@ -27,10 +28,12 @@ fn bench() -> Bench {
     fcntl_setpipe_size(&stdout_writer, 4096).unwrap();
     let files = Stdio { stdin: stdin_reader, stdout: stdout_writer, stderr: stderr_writer, signals: signals_reader };
     let console = Console::new(files).unwrap();
+    let shared = console.shared.clone();
     let mut driver = Driver::new(console, None);
     driver.start(F_MULTIPORT);
     Bench {
         driver,
+        shared,
         stdin: Some(stdin.into()),
         stdout: Some(stdout.into()),
         stderr: stderr.into(),
@@ -60,7 +63,7 @@ fn the_ports_introduce_themselves() {
 
 #[test]
 fn every_byte_goes_through_unchanged() {
-    let Bench { mut driver, stdin, stdout, mut stderr, mut signals } = bench();
+    let Bench { mut driver, stdin, stdout, mut stderr, mut signals, .. } = bench();
     let (mut stdin, mut stdout) = (stdin.unwrap(), stdout.unwrap());
     let bytes: Vec<u8> = (0..=255).collect();
     for (queue, reader) in [(STDOUT, &mut stdout), (STDERR, &mut stderr)] {
@@ -74,6 +77,16 @@ fn every_byte_goes_through_unchanged() {
     assert_eq!(driver.call(STDIN, &[Part::In(4096)]), bytes[100..]);
     signals.write_all(&[15]).unwrap();
     assert_eq!(driver.call(SIGNALS, &[Part::In(8)]), [15]);
+}
+
+#[test]
+fn a_stream_that_nobody_uses_has_no_thread() {
+    let Bench { mut driver, shared, mut stderr, .. } = bench();
+    control(&mut driver, READY, 4);
+    assert_eq!(shared.workers().len(), 0);
+    driver.call(STDERR, &[Part::Out(b"x")]);
+    stderr.read_exact(&mut [0]).unwrap();
+    assert_eq!(shared.workers().len(), 1);
 }
 
 #[test]
