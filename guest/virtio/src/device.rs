@@ -1,8 +1,9 @@
 //! A function's registers (section 4.1.4): status, features, queues, configuration, shared memory.
 //!
-//! Every access is an exit to the hypervisor, so the sequence of section 3.1 is written out with nothing
-//! read that is known and nothing read back that need not be. What the section demands stays: one status bit
-//! at a time, the reset waited for, vectors verified.
+//! Every access may be an exit to the hypervisor, and every write that a device acts on is one, so the sequence of section
+//! 3.1 is written out with nothing read back that need not be, and nothing written that is so already: a device whose status is
+//! 0 has just been reset, and a selector that nobody has touched since says 0. What the section demands stays: the reset
+//! waited for, features and vectors verified.
 
 #[cfg(test)]
 mod tests;
@@ -139,12 +140,16 @@ impl<H: Hal> Device<H> {
         Some(u16::try_from(n).map_or(last, |n| n.min(last)))
     }
 
-    /// Resets the device and waits until it is done (section 4.1.4.3.2): afterwards it touches no memory.
+    /// Resets the device, unless nobody has touched it since it was, and waits until it is done (section 4.1.4.3.2):
+    /// afterwards it touches no memory.
     ///
     /// # Errors
     /// [`Error::ResetTimeout`]: it must be assumed to be at work still.
     pub(crate) fn reset(&mut self) -> Result<(), Error> {
         self.status = Status::empty();
+        if self.common.read8(common::STATUS) == 0 {
+            return Ok(());
+        }
         self.common.write8(common::STATUS, 0);
         for _ in 0..RESET_POLLS {
             if self.common.read8(common::STATUS) == 0 {
@@ -155,9 +160,9 @@ impl<H: Hal> Device<H> {
         Err(Error::ResetTimeout)
     }
 
-    /// Sets a status bit, beside those that are set.
-    pub(crate) fn set_status(&mut self, bit: Status) {
-        self.status |= bit;
+    /// Sets status bits, beside those that are set.
+    pub(crate) fn set_status(&mut self, bits: Status) {
+        self.status |= bits;
         self.common.write8(common::STATUS, self.status.bits());
     }
 
@@ -165,10 +170,12 @@ impl<H: Hal> Device<H> {
     /// understand and what is in `wanted`.
     pub(crate) fn negotiate(&mut self, wanted: Features) -> Result<Features, Error> {
         self.reset()?;
-        self.set_status(Status::ACKNOWLEDGE);
-        self.set_status(Status::DRIVER);
+        // Two steps of the sequence, and there is nothing between them.
+        self.set_status(Status::ACKNOWLEDGE | Status::DRIVER);
         let half = |select| {
-            self.common.write32(common::DEVICE_FEATURE_SELECT, select);
+            if self.common.read32(common::DEVICE_FEATURE_SELECT) != select {
+                self.common.write32(common::DEVICE_FEATURE_SELECT, select);
+            }
             u64::from(self.common.read32(common::DEVICE_FEATURE))
         };
         let offered = Features::from_bits_retain(half(0) | half(1) << 32);
@@ -191,7 +198,9 @@ impl<H: Hal> Device<H> {
     /// Makes a queue and tells the device where it is (section 4.1.5.1.3).
     pub(crate) fn set_up_queue<T>(&mut self, plan: QueuePlan, features: Features) -> Result<VirtQueue<H, T>, Error> {
         let registers = &self.common;
-        registers.write16(common::QUEUE_SELECT, plan.index);
+        if registers.read16(common::QUEUE_SELECT) != plan.index {
+            registers.write16(common::QUEUE_SELECT, plan.index);
+        }
         let most = registers.read16(common::QUEUE_SIZE);
         // Sizes are powers of two, at most 2^15 (section 2.7); whatever the device says, ours is.
         let size = match most.min(plan.max_size).min(1 << 15) {

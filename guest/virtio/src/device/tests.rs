@@ -14,8 +14,20 @@ fn start(machine: &Machine) -> Result<Fs, Error> {
 fn the_status_goes_through_the_steps_of_the_specification() {
     let machine = Machine::with(FakeDevice::fs(b"root"));
     let fs = start(&machine).unwrap();
-    assert_eq!(machine.device(|d| d.statuses.clone()), [0, 1, 3, 11, 15]);
+    assert_eq!(machine.device(|d| d.statuses.clone()), [3, 11, 15], "nobody has touched it: it need not be reset");
     drop(fs);
+    assert_eq!(machine.device(|d| d.statuses.clone()), [3, 11, 15, 0]);
+}
+
+#[test]
+fn what_somebody_else_has_used_is_reset_first() {
+    let mut device = FakeDevice::fs(b"root");
+    (device.status, device.feature_selects, device.queue_select) = (15, [1, 1], 1);
+    let machine = Machine::with(device);
+    let _fs = start(&machine).unwrap();
+    assert_eq!(machine.device(|d| d.statuses.clone()), [0, 3, 11, 15]);
+    assert_eq!(machine.device(|d| d.accepted), 1 << 32 | 1 << 29 | 1 << 28, "both halves were looked at");
+    assert!(machine.device(|d| d.queues[..2].iter().all(|queue| queue.enabled)), "and both queues set up");
 }
 
 #[test]
@@ -52,7 +64,7 @@ fn a_device_that_insists_on_an_iommu_is_told_apart() {
 #[test]
 fn a_reset_that_never_ends_is_given_up() {
     let mut device = FakeDevice::fs(b"root");
-    device.stuck = true;
+    (device.status, device.stuck) = (15, true);
     assert_eq!(start(&Machine::with(device)).unwrap_err(), Error::ResetTimeout);
 }
 
@@ -149,11 +161,11 @@ fn start_up_takes_no_more_exits_than_the_specification_asks_for() {
     let machine = Machine::with(FakeDevice::fs(b"root"));
     let _fs = start(&machine).unwrap();
     let (reads, writes, config_writes) = machine.device(|d| (d.reads, d.writes, d.config_writes));
-    // MSI-X 4 writes. Negotiation: 1 + 1 reset, 2 status, 2 + 2 offered, 4 accepted, 1 + 1 status.
-    // Tag "root" and its NUL: 2 reads. A queue: select, size (2), vector (2), doorbell, 6 addresses, enable.
-    // DRIVER_OK 1.
-    assert_eq!(reads, 4 + 2 + 2 * 3, "reads");
-    assert_eq!(writes, 4 + 10 + 2 * 10 + 1, "writes");
+    // MSI-X 4 writes. Negotiation: the status read, 1 status, 2 selectors read and 1 written, 2 offered, 4 accepted, 1 + 1
+    // status. Tag "root" and its NUL: 2 reads. A queue: selector, size (2), vector (2), doorbell, 6 addresses, enable; the
+    // first is selected already. DRIVER_OK 1.
+    assert_eq!(reads, 1 + 2 + 2 + 1 + 2 + 2 * 4, "reads");
+    assert_eq!(writes, 4 + 1 + 1 + 4 + 1 + (2 * 10 - 1) + 1, "writes");
     // The command register and the MSI-X control word; BARs that firmware placed are not sized.
     assert_eq!(config_writes, 2);
 }

@@ -61,11 +61,11 @@ pub(crate) struct FakeDevice {
     pub(crate) config: Vec<u8>,
     pub(crate) queues: Vec<FakeQueue>,
     pub(crate) msix_table: Vec<u32>,
-    status: u8,
+    pub(crate) status: u8,
     /// Every status the driver wrote.
     pub(crate) statuses: Vec<u8>,
-    feature_selects: [u32; 2],
-    queue_select: u16,
+    pub(crate) feature_selects: [u32; 2],
+    pub(crate) queue_select: u16,
     /// Queues the driver rang for.
     pub(crate) doorbells: Vec<u16>,
     /// Register accesses: exits, on a real machine.
@@ -217,11 +217,13 @@ impl FakeDevice {
     pub(super) fn read(&mut self, at: usize, width: usize) -> u32 {
         self.reads += 1;
         match (at, width) {
+            (0, 4) => self.feature_selects[0],
             (4, 4) => match self.feature_selects[0] {
                 select @ 0..2 => (self.offered >> (32 * select)) as u32,
                 _ => 0,
             },
             (20, 1) => self.status.into(),
+            (22, 2) => self.queue_select.into(),
             (24, 2) => self.queue().map_or(0, |queue| queue.size.into()),
             (26, 2) => self.queue().map_or(0xffff, |queue| queue.vector.into()),
             (30, 2) => self.queue_select.into(),
