@@ -103,6 +103,9 @@ pub struct Terminal {
     pub size: (u16, u16),
 }
 
+/// Bytes of [`BootOptions::seed`].
+pub const SEED: usize = 32;
+
 /// Everything the kernel is told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BootOptions {
@@ -144,6 +147,9 @@ pub struct BootOptions {
     pub tsc_khz: u64,
     /// Wall clock at start.
     pub clock: Option<ClockSample>,
+    /// Random bytes, of which the kernel makes its own; without them it asks an entropy device. A secret: for a command line
+    /// that nobody else sees.
+    pub seed: Option<[u8; SEED]>,
     /// Guest-physical address of bus 0's PCI configuration space as memory (ECAM); port I/O is used without it.
     pub ecam: Option<u64>,
     /// How many processors to start; 0 means one.
@@ -259,6 +265,10 @@ impl BootOptions {
         if self.cpus != 0 {
             word("cpus", &[format!("{}", self.cpus).as_bytes()]);
         }
+        if let Some(seed) = self.seed {
+            let digits: String = seed.iter().map(|byte| format!("{byte:02x}")).collect();
+            word("seed", &[digits.as_bytes()]);
+        }
         if let Some(ecam) = self.ecam {
             word("ecam", &[format!("{ecam}").as_bytes()]);
         }
@@ -341,6 +351,7 @@ impl BootOptions {
             "tsc_khz" => self.tsc_khz = number(0)?,
             "clock" => self.clock = Some(ClockSample { wall_ns: number(0)?, host_tsc: number(1)? }),
             "cpus" => self.cpus = number(0)?.try_into().map_err(|_| bad())?,
+            "seed" => self.seed = Some(hex(text(0)?).ok_or_else(bad)?),
             "ecam" => self.ecam = Some(number(0)?),
             "losses" => self.losses = Some(number(0)?),
             "tty" => {
@@ -365,6 +376,16 @@ const CACHE: [(&str, CacheMode); 3] =
 
 fn find<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
     table.iter().find(|(n, _)| *n == name).map(|(_, value)| *value)
+}
+
+/// The bytes of which `digits` has two hexadecimal digits each.
+fn hex<const N: usize>(digits: &str) -> Option<[u8; N]> {
+    let digit = |at: usize| char::from(*digits.as_bytes().get(at)?).to_digit(16);
+    let mut bytes = [0; N];
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = (digit(2 * i)? * 16 + digit(2 * i + 1)?) as u8;
+    }
+    (digits.len() == 2 * N).then_some(bytes)
 }
 
 /// The name of a value. Every value has one: the tables are written beside the types.
@@ -412,6 +433,7 @@ mod tests {
             stats: true,
             tsc_khz: 2_596_000,
             clock: Some(ClockSample { wall_ns: u64::MAX, host_tsc: 1 }),
+            seed: Some(core::array::from_fn(|i| 0xe0 + i as u8)),
             ecam: Some(0xe000_0000),
             cpus: 64,
             report_memory: true,

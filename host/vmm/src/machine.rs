@@ -26,7 +26,8 @@ use crate::virtio::fs::{Fs, MAX_REQUEST_QUEUES};
 use crate::virtio::interrupt::Interrupter;
 use crate::virtio::pci::{Attachment, VirtioPci};
 use crate::virtio::rng::Rng;
-use diolkos_common::cmdline::{BootOptions, ClockSample};
+use diolkos_common::cmdline::{BootOptions, ClockSample, SEED};
+use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -292,6 +293,14 @@ fn map_memory(vm: &Vm, ram: &Ram, shadow: &Shadow) -> Result<bool, KvmError> {
     Ok(readable)
 }
 
+/// Random bytes for the kernel: they cost a system call, and those of the entropy device a third of a millisecond. `None` when the
+/// host has none at once; the kernel asks the device then.
+fn seed() -> Option<[u8; SEED]> {
+    let mut seed = [0; SEED];
+    // Up to 256 bytes getrandom(2) does not stop short.
+    (getrandom(&mut seed, GetRandomFlags::NONBLOCK) == Ok(SEED)).then_some(seed)
+}
+
 /// The processors, and what the kernel is told about them and about time. All but the first wait until the kernel starts
 /// them. (The clock is a placeholder of the greatest length: it is read as late as can be, and its length must be known
 /// before.)
@@ -316,6 +325,7 @@ fn processors(
     boot.cpus = count as usize;
     boot.ecam = Some(ECAM);
     boot.report_memory = true;
+    boot.seed = seed();
     boot.clock = Some(ClockSample { wall_ns: u64::MAX, host_tsc: u64::MAX });
     Ok((vcpus, boot))
 }

@@ -43,7 +43,11 @@ extern "C" fn kernel_start(start_info: u64) -> ! {
         .unwrap_or_else(|_| failed("too little memory for page tables; give the machine more with --memory"));
     machine.add_high_memory().unwrap_or_else(|errno| failed(format!("memory above 4 GiB: {errno}")));
     stats::MEMORY.set(rdtsc());
-    let options = BootOptions::parse(&machine.command_line()).unwrap_or_else(|error| failed(error));
+    let mut options = BootOptions::parse(&machine.command_line()).unwrap_or_else(|error| failed(error));
+    // Taken out, since programs read the options in `/proc/cmdline`.
+    if let Some(seed) = options.seed.take() {
+        drivers::rng::seed_with(seed);
+    }
     report::set_verbose(options.verbose);
     if options.no_patch {
         patch::turn_off();

@@ -43,6 +43,7 @@ pub fn init(options: &BootOptions) -> Result<(), Error> {
                 trap::on_interrupt(fs::interrupt);
                 fs::init(open(&of_share)?)?;
             }
+            device_type::RNG if rng::is_seeded() => {}
             // Entropy is polled.
             device_type::RNG => rng::init(open(&[])?)?,
             other => crate::verbose!("virtio device of type {other} is not used"),

@@ -1,7 +1,9 @@
-//! Random bytes: ChaCha20 seeded from the host's entropy device and the processor's generator.
+//! Random bytes: ChaCha20 seeded from what the host said at the start, or else from its entropy device, and from the
+//! processor's generator.
 
 use super::hal::KernelHal;
 use crate::arch::trap::spin_until;
+use diolkos_common::cmdline::SEED;
 use diolkos_virtio::rng::VirtioRng;
 use diolkos_virtio::{Device, Error};
 use rand_chacha::ChaCha20Rng;
@@ -11,11 +13,18 @@ use spin::Mutex;
 static DEVICE: Mutex<Option<VirtioRng<KernelHal>>> = Mutex::new(None);
 static GENERATOR: Mutex<Option<ChaCha20Rng>> = Mutex::new(None);
 
-/// Bytes of the generator's seed.
-const SEED: usize = 32;
-
 /// How long the device may take for a seed before we do without: 100 ms.
 const PATIENCE_NS: u64 = 100_000_000;
+
+/// Starts the generator from the host's `seed`. No entropy device is needed then.
+pub fn seed_with(mut seed: [u8; SEED]) {
+    mix_processor(&mut seed);
+    *GENERATOR.lock() = Some(ChaCha20Rng::from_seed(seed));
+}
+
+pub(super) fn is_seeded() -> bool {
+    GENERATOR.lock().is_some()
+}
 
 pub(super) fn init(device: Device<KernelHal>) -> Result<(), Error> {
     let mut device = VirtioRng::new(device)?;
