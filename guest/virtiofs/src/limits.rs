@@ -35,10 +35,9 @@ impl Limits {
     pub(crate) fn new(inodes: usize) -> Self {
         let inodes = inodes.clamp(FEWEST, INODES);
         let eighth = inodes / 8;
-        let open = (inodes / 16).min(32);
         Self {
-            names: inodes - 2 * eighth - 2 * open,
-            open,
+            names: inodes - 4 * eighth,
+            open: eighth,
             listing: (eighth * ENTRY).clamp(SHORTEST_LISTING, 64 << 10),
             forgets: eighth.min(64),
         }

@@ -158,7 +158,7 @@ fn make(set: Set, place: &Place, amounts: &Amounts) -> io::Result<()> {
 fn fill(path: &Path, size: u64) -> io::Result<()> {
     let mut file = File::create(path)?;
     let block: Vec<u8> =
-        (0..1 << 17).flat_map(|word: u64| word.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).collect();
+        (0..1 << 20).flat_map(|word: u64| word.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).collect();
     let mut left = size;
     while left > 0 {
         let part = left.min(block.len() as u64);

@@ -98,10 +98,12 @@ impl OpenFile {
         if len == 0 {
             return Ok(Step { bytes: 0, ended: true });
         }
-        let how = How { writable: false, hand_out: false, copy_will_do: false, ahead: self.ahead(window, at) };
-        if self.way(window, at, len, false, false) == Way::Message {
-            return self.read_by_message(at, len as usize, sink);
-        }
+        let (len, ahead) = match self.way(window, at, len, false, false) {
+            Way::Window => (len, self.ahead(window, at)),
+            Way::Look(some) => (len.min(some), 0),
+            Way::Message => return self.read_by_message(at, len as usize, sink),
+        };
+        let how = How { writable: false, hand_out: false, copy_will_do: false, ahead };
         let losses = self.node.fs.platform.heed_losses();
         let Some(pin) = self.pin(window, at, len, how) else {
             return self.read_by_message(at, len as usize, sink);

@@ -22,10 +22,14 @@
 //! window and the rest goes by message, and no pattern of use makes that dearer than messages alone by more than the
 //! little.
 //!
+//! Where the host keeps content in large folios none of this is dear: a fault brings a whole chunk. Whether it does is
+//! found out as [`super::folios`] says.
+//!
 //! The prices are learned while running: every message, mapping and copy is timed. They start at what was measured on
 //! a host that virtualises page tables in software; where the processor does it, pages become cheap within a few dozen
 //! copies, and all but large reads go through the window at the first use of a page.
 
+use super::folios::{CONVINCING, Came, Folios, LOOK};
 use super::range::{CHUNK, ChunkKey};
 use super::slots::Hits;
 use super::touched::pages;
@@ -41,8 +45,12 @@ pub(crate) struct Prices {
     pub(crate) message: u64,
     /// A page in a message, with its copy to or from the program.
     pub(crate) message_page: u64,
-    /// A page through the window at its first use, the copy apart.
+    /// A page through the window at its first use, the copy apart, if it comes by itself.
     pub(crate) touch: u64,
+    /// All pages of a chunk that come at once.
+    pub(crate) fault: u64,
+    /// A page at the first store through the window.
+    pub(crate) store: u64,
     /// The copy of a page between window and program.
     pub(crate) copy: u64,
     /// To map a chunk.
@@ -51,7 +59,11 @@ pub(crate) struct Prices {
 
 /// Measured with `cargo xtask window-curve`'s worker and with fio on two cores of an AMD EPYC, page tables virtualised in
 /// software.
-const START: Prices = Prices { message: 18_000, message_page: 250, touch: 4_000, copy: 200, map: 40_000 };
+const START: Prices =
+    Prices { message: 18_000, message_page: 250, touch: 4_000, fault: 20_000, store: 6_000, copy: 200, map: 40_000 };
+
+/// A page that costs no more than this beyond its copy has not been entered by itself: that takes more on any host.
+const ALONG: u64 = START.touch / 10;
 
 /// A price may be learned to be this many times more or less than at the start: what a clock that jumps says is no price.
 const RANGE: u64 = 16;
@@ -68,14 +80,36 @@ impl Prices {
         }
     }
 
-    /// Copying so many pages, of which some were used for the first time, took so long. Most tell one price or the other
-    /// ([`tells`]).
-    pub(crate) fn copy_took(&mut self, pages: u64, first: u64, ns: u64) {
-        match first {
-            _ if !tells(pages, first) => {}
-            0 => learn(&mut self.copy, START.copy, ns, 0, pages),
-            _ => learn(&mut self.touch, START.touch, ns, pages * self.copy, first),
+    /// A copy took so long. Most tell one price or another ([`tells`]); those that read tell how pages come, too.
+    pub(crate) fn copy_took(&mut self, copied: &Copied, ns: u64) -> Came {
+        let Copied { pages, first, fresh, writable, .. } = *copied;
+        let copies = pages.saturating_mul(self.copy);
+        let beyond = ns.saturating_sub(copies);
+        if !tells(pages, first) {
+            return Came::Mute;
         }
+        if first == 0 {
+            learn(&mut self.copy, START.copy, ns, 0, pages);
+            return Came::Mute;
+        }
+        if writable {
+            learn(&mut self.store, START.store, ns, copies, first);
+            return Came::Mute;
+        }
+        // The fault that brings the first page of a chunk may bring all the others, and is the dearer then.
+        let along = match fresh {
+            true if first < CONVINCING => return Came::Mute,
+            true => beyond.saturating_mul(4) <= first * self.touch,
+            false => beyond <= first * ALONG,
+        };
+        if !along {
+            learn(&mut self.touch, START.touch, ns, copies, first);
+            return Came::Single;
+        }
+        if fresh {
+            learn(&mut self.fault, START.fault, ns, copies, 1);
+        }
+        Came::Along(first - u64::from(fresh))
     }
 
     /// Mapping took so long.
@@ -100,11 +134,27 @@ fn learn(price: &mut u64, start: u64, ns: u64, other: u64, units: u64) {
     *price = moved.clamp(start / RANGE, start * RANGE);
 }
 
+/// Pages that were copied between the window and the program.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Copied {
+    /// Whose they are: [`ChunkKey::owner`].
+    pub(crate) owner: u64,
+    pub(crate) pages: u64,
+    /// Those of them that were used for the first time.
+    pub(crate) first: u64,
+    /// No page of the chunk had been used before.
+    pub(crate) fresh: bool,
+    /// To the window.
+    pub(crate) writable: bool,
+}
+
 /// The two ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     /// Through the window.
     Window,
+    /// So many bytes through the window, to see how they come; the rest has to be asked about anew.
+    Look(u64),
     /// By message.
     Message,
 }
@@ -116,11 +166,21 @@ pub(crate) struct Range {
     /// Its bytes in the chunk.
     pub(crate) start: u64,
     pub(crate) end: u64,
-    /// Pages that would be used for the first time in the window.
-    pub(crate) first: u64,
-    pub(crate) presence: Presence,
+    /// It is to be written.
+    pub(crate) writable: bool,
+    pub(crate) found: Found,
     /// By message it would bring other news that costs another message otherwise: where the file ends.
     pub(crate) news: bool,
+}
+
+/// What of a range is in the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) presence: Presence,
+    /// Pages that would be used for the first time.
+    pub(crate) first: u64,
+    /// No page of the chunk has been used.
+    pub(crate) fresh: bool,
 }
 
 /// Whether a chunk is in the window.
@@ -165,6 +225,7 @@ const ACCOUNTS: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Costs {
     pub(crate) prices: Prices,
+    folios: Folios,
     piece: u64,
     /// Nanoseconds that may be spent on chunks that take the place of others.
     purse: u64,
@@ -179,55 +240,100 @@ pub(crate) struct Costs {
 impl Costs {
     /// Nothing spent and nothing saved; for a window of so many chunks of this size.
     pub(crate) fn new(slots: usize, chunk: u64) -> Self {
-        let (accounts, order) = (HashMap::new(), VecDeque::new());
-        Self { prices: START, piece: chunk / PIECES, purse: 0, allowance: 0, slots: slots as u64, accounts, order }
+        let (accounts, order, folios) = (HashMap::new(), VecDeque::new(), Folios::default());
+        Self {
+            prices: START,
+            folios,
+            piece: chunk / PIECES,
+            purse: 0,
+            allowance: 0,
+            slots: slots as u64,
+            accounts,
+            order,
+        }
     }
 
     /// Chooses, and books what it costs.
     pub(crate) fn choose(&mut self, range: &Range) -> Way {
-        let Prices { message, message_page, touch, copy, map } = self.prices;
+        let Prices { message, message_page, touch, copy, map, .. } = self.prices;
+        let Found { presence, first, .. } = range.found;
         let count = pages(range.start, range.end).len() as u64;
         let by_message = message + count * message_page;
         let through_window = count * copy + if range.news { message } else { 0 };
         let fare = by_message.saturating_sub(through_window);
+        let pages_price = self.first_uses(range);
         let piece = self.piece;
         let account = account(&mut self.accounts, &mut self.order, range.key);
-        if account.mapped && range.presence != Presence::Mapped {
+        if account.mapped && presence != Presence::Mapped {
             // It had to go, and starts again.
             *account = Account::default();
         }
         // What it cost to bring the range by message as often as that was done, and now once more.
         let fares = fare * (1 + account.times(piece, range.start, range.end));
-        let pages_price = range.first * touch;
         // What comes out of the allowance: as much as the window would take longer than a message, this time.
         let longer = match pages_price {
             few if few <= AT_ONCE * fare => 0,
-            many if range.presence == Presence::Mapped => many - fare,
+            many if presence == Presence::Mapped => many - fare,
             many => many - fare + map,
         };
         if fares >= pages_price && self.allowance >= longer {
-            if range.presence == Presence::Mapped {
+            if presence == Presence::Mapped {
                 self.allowance -= longer;
                 self.saved(fare.saturating_sub(pages_price));
                 return Way::Window;
             }
             account.saved += fares - pages_price;
             // The pages that have been used will be used again.
-            let whole = map + touch * range.first.max(account.pages_moved(piece));
-            let payable = range.presence == Presence::Placed || self.purse >= whole;
-            if account.saved >= map && payable {
+            let all = match self.folios.large(range.key.owner) {
+                true => pages_price,
+                false => touch * first.max(account.pages_moved(piece)),
+            };
+            if account.saved >= map && payable(presence, &mut self.purse, map + all) {
                 (account.saved, account.mapped) = (0, true);
                 self.allowance -= longer;
-                if range.presence == Presence::Absent {
-                    self.purse -= whole;
-                }
                 return Way::Window;
             }
+        }
+        let look = count.min(LOOK);
+        let look_price = map + look * touch;
+        if look >= 2 * CONVINCING
+            && !range.writable
+            && !range.news
+            && self.folios.look(range.key.owner, fare, look_price)
+            && (presence == Presence::Mapped || payable(presence, &mut self.purse, look_price))
+        {
+            account.mapped = true;
+            return Way::Look(look * PAGE);
         }
         account.moved_by_message(piece, range.start, range.end);
         self.earn(fare / OF_FARES);
         self.allow(fare / OF_MISSED);
         Way::Message
+    }
+
+    /// What the first uses of pages of a range would cost.
+    fn first_uses(&self, range: &Range) -> u64 {
+        let Found { first, fresh, .. } = range.found;
+        match self.folios.large(range.key.owner) {
+            _ if range.writable => first * self.prices.store,
+            false => first * self.prices.touch,
+            true if fresh && first > 0 => self.prices.fault,
+            true => 0,
+        }
+    }
+
+    /// A copy took so long; how its pages came.
+    pub(super) fn copied(&mut self, copied: &Copied, ns: u64) -> Came {
+        let came = self.prices.copy_took(copied, ns);
+        if came == Came::Single {
+            self.folios.doubt(copied.owner);
+        }
+        came
+    }
+
+    /// All of a chunk came at once.
+    pub(super) fn came_whole(&mut self, owner: u64) {
+        self.folios.found_large(owner);
     }
 
     /// What it costs to map a chunk and to use all of its pages.
@@ -254,6 +360,16 @@ impl Costs {
     fn allow(&mut self, ns: u64) {
         self.allowance = (self.allowance + ns).min(self.chunk());
     }
+}
+
+/// Whether a chunk may be mapped: where another has to go, its `price` comes out of the purse.
+fn payable(presence: Presence, purse: &mut u64, price: u64) -> bool {
+    let due = if presence == Presence::Absent { price } else { 0 };
+    let enough = *purse >= due;
+    if enough {
+        *purse -= due;
+    }
+    enough
 }
 
 fn account<'a>(

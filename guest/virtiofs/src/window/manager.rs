@@ -25,7 +25,7 @@
 //! takes it.
 
 use super::Backing;
-use super::cost::{Costs, Range, Way, tells};
+use super::cost::{Copied, Costs, Range, Way, tells};
 use super::policy::Policy;
 use super::range::{ChunkKey, Geometry, WindowRange};
 use super::slots::{Content, Refusal, Run, State, Step, Want};
@@ -83,13 +83,13 @@ impl Manager {
                 _ => Way::Window,
             };
         };
-        let ((presence, first), unbooked) = {
+        let (found, unbooked) = {
             let mut state = self.state.lock();
-            (state.presence(key, start, end, writable), state.unbooked.take())
+            (state.find(key, start, end, writable), state.unbooked.take())
         };
         let mut costs = costs.lock();
         costs.hit(unbooked);
-        costs.choose(&Range { key, start, end, first, presence, news })
+        costs.choose(&Range { key, start, end, writable, found, news })
     }
 
     /// A message that carried so many bytes to or from a file took so long.
@@ -132,12 +132,12 @@ impl Manager {
     /// they are to come from there. Takes the lock for a moment and nothing else.
     pub(crate) fn pin_used(self: &Arc<Self>, key: ChunkKey, start: u64, end: u64) -> Option<Pin> {
         let slot = self.state.lock().pin_used(key, start, end, self.costs.is_some())?;
-        Some(Pin { manager: self.clone(), slot, range: self.range(slot), copy: true })
+        Some(Pin { manager: self.clone(), slot, range: self.range(slot), owner: key.owner, copy: true })
     }
 
     /// The pin that `next_step` has counted.
     fn pin_taken(self: &Arc<Self>, slot: usize, want: &Want) -> Pin {
-        Pin { manager: self.clone(), slot, range: self.range(slot), copy: !want.hand_out }
+        Pin { manager: self.clone(), slot, range: self.range(slot), owner: want.key.owner, copy: !want.hand_out }
     }
 
     fn range(&self, slot: usize) -> WindowRange {
@@ -363,6 +363,7 @@ pub(crate) struct Pin {
     manager: Arc<Manager>,
     slot: usize,
     range: WindowRange,
+    owner: u64,
     /// It is a copy's, not a page fault's.
     copy: bool,
 }
@@ -384,14 +385,21 @@ impl Pin {
     ) -> Result<usize> {
         let Some(costs) = &self.manager.costs else { return copy() };
         let (state, platform) = (&self.manager.state, &self.manager.platform);
-        let missing = state.lock().slots[self.slot].missing(start, end, writable);
+        let (missing, fresh) = {
+            let slot = &state.lock().slots[self.slot];
+            (slot.missing(start, end, writable), slot.fresh())
+        };
         let began = tells(pages(start, end).len() as u64, missing).then(|| platform.now_ns());
         let bytes = copy()?;
         let took = began.map(|began| platform.now_ns().saturating_sub(began));
         let end = start + bytes as u64;
         let first = if missing > 0 { state.lock().slots[self.slot].touch(start, end, writable) } else { 0 };
         if let Some(ns) = took {
-            costs.lock().prices.copy_took(pages(start, end).len() as u64, first, ns);
+            let pages = pages(start, end).len() as u64;
+            let came = costs.lock().copied(&Copied { owner: self.owner, pages, first, fresh, writable }, ns);
+            if state.lock().slots[self.slot].came(came) {
+                costs.lock().came_whole(self.owner);
+            }
         }
         Ok(bytes)
     }

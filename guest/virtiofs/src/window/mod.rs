@@ -8,6 +8,7 @@
 pub(crate) mod ahead;
 pub(crate) mod clock;
 mod cost;
+mod folios;
 pub(crate) mod fuse;
 pub(crate) mod lifo;
 pub(crate) mod manager;

@@ -1,6 +1,7 @@
 //! The book-keeping behind the manager: what each slot holds, and what has to be done for who wants a chunk.
 
-use super::cost::Presence;
+use super::cost::{Found, Presence};
+use super::folios::Came;
 use super::policy::{Placement, Policy};
 use super::range::ChunkKey;
 use super::touched::{Touched, pages};
@@ -71,6 +72,11 @@ impl Slot {
         self.touched.as_ref().map_or_else(none, |touched| touched.missing(start, end, writable))
     }
 
+    /// No page has been used since the chunk was mapped.
+    pub(super) fn fresh(&self) -> bool {
+        self.touched.as_ref().is_none_or(|touched| touched.none())
+    }
+
     /// The kernel has used bytes of the chunk; returns how many pages for the first time.
     pub(super) fn touch(&mut self, start: u64, end: u64, writable: bool) -> u64 {
         if !matches!(self.content, Content::Mapped { .. }) {
@@ -80,6 +86,11 @@ impl Slot {
         let first = touched.missing(start, end, writable);
         touched.touch(start, end, writable);
         first
+    }
+
+    /// Says how pages of the chunk came when they were read first; see [`Touched::came`].
+    pub(super) fn came(&mut self, how: Came) -> bool {
+        self.touched.as_mut().is_some_and(|touched| touched.came(how))
     }
 
     /// Whether the policy must leave it alone.
@@ -215,15 +226,15 @@ impl State {
         }
     }
 
-    /// Whether a chunk is there as it is needed, and how many pages with bytes of `start..end` have not been used so yet.
-    pub(super) fn presence(&self, key: ChunkKey, start: u64, end: u64, writable: bool) -> (Presence, u64) {
-        let all = pages(start, end).len() as u64;
+    /// What there is of a range, as it is needed.
+    pub(super) fn find(&self, key: ChunkKey, start: u64, end: u64, writable: bool) -> Found {
         let Some(slot) = self.policy.find(key).map(|slot| &self.slots[slot]) else {
-            return (if self.policy.has_room() { Presence::Placed } else { Presence::Absent }, all);
+            let presence = if self.policy.has_room() { Presence::Placed } else { Presence::Absent };
+            return Found { presence, first: pages(start, end).len() as u64, fresh: true };
         };
         let mapped = matches!(slot.content, Content::Mapped { writable: w } if w || !writable);
-        let first = slot.missing(start, end, writable);
-        (if mapped { Presence::Mapped } else { Presence::Placed }, first)
+        let presence = if mapped { Presence::Mapped } else { Presence::Placed };
+        Found { presence, first: slot.missing(start, end, writable), fresh: slot.fresh() }
     }
 
     /// Slots that can be had.

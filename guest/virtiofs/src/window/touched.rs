@@ -1,7 +1,10 @@
 //! Which pages of a chunk the kernel has used since the chunk was mapped.
 //!
-//! The first use of a page is the dear one: the host has to enter it into the guest's page tables.
+//! The first use of a page is the dear one: the host has to enter it into the guest's page tables. A chunk that lies in one
+//! folio of the host's is entered all at once ([`super::folios`]), for as long as nothing is stored in it: then the host has
+//! to tell its pages apart.
 
+use super::folios::{CONVINCING, Came};
 use super::range::CHUNK;
 use crate::PAGE;
 
@@ -12,6 +15,10 @@ const WORDS: usize = (CHUNK / PAGE / 64) as usize;
 pub(crate) struct Touched {
     read: [u64; WORDS],
     written: [u64; WORDS],
+    /// Pages that came along with others, since one came by itself.
+    along: u64,
+    /// All of it was entered at once.
+    whole: bool,
 }
 
 impl Touched {
@@ -27,12 +34,34 @@ impl Touched {
 
     /// The bytes `start..end` have been used.
     pub(crate) fn touch(&mut self, start: u64, end: u64, writable: bool) {
+        if writable && self.whole {
+            *self = Self { written: self.written, read: self.written, ..Self::default() };
+        }
         for page in pages(start, end) {
             self.read[page / 64] |= 1 << (page % 64);
             if writable {
                 self.written[page / 64] |= 1 << (page % 64);
             }
         }
+    }
+
+    /// No page has been used.
+    pub(crate) fn none(&self) -> bool {
+        self.read == [0; WORDS]
+    }
+
+    /// Says how pages came that were read. Whether it shows now, and did not before, that all of the chunk was entered at once.
+    pub(crate) fn came(&mut self, how: Came) -> bool {
+        match how {
+            Came::Mute => {}
+            Came::Along(pages) => self.along += pages,
+            Came::Single => self.along = 0,
+        }
+        let shows = self.along >= CONVINCING && !self.whole;
+        if shows {
+            (self.read, self.whole) = ([u64::MAX; WORDS], true);
+        }
+        shows
     }
 }
 
@@ -54,6 +83,24 @@ mod tests {
         assert_eq!((touched.missing(0, 4 * PAGE, false), touched.missing(0, 4 * PAGE, true)), (1, 4));
         touched.touch(3 * PAGE, 4 * PAGE, true);
         assert_eq!((touched.missing(0, 4 * PAGE, false), touched.missing(0, 4 * PAGE, true)), (0, 3));
+    }
+
+    #[test]
+    fn pages_that_came_along_show_that_all_are_there_until_one_is_written() {
+        let mut touched = Touched::default();
+        assert!(touched.none());
+        touched.touch(0, PAGE, false);
+        assert!(!touched.none());
+        let few = Came::Along(CONVINCING - 1);
+        assert!([few, Came::Single, few, Came::Mute].iter().all(|how| !touched.came(*how)));
+        assert_eq!(touched.missing(0, CHUNK, false), CHUNK / PAGE - 1);
+        assert!(touched.came(Came::Along(1)) && !touched.came(Came::Along(1)), "told once");
+        assert_eq!((touched.missing(0, CHUNK, false), touched.missing(0, CHUNK, true)), (0, CHUNK / PAGE));
+        touched.touch(0, 2 * PAGE, true);
+        assert_eq!(touched.missing(0, CHUNK, false), CHUNK / PAGE - 2, "the host tells the pages apart");
+        touched.touch(4 * PAGE, 5 * PAGE, false);
+        touched.touch(5 * PAGE, 6 * PAGE, true);
+        assert_eq!(touched.missing(0, CHUNK, false), CHUNK / PAGE - 4);
     }
 
     #[test]

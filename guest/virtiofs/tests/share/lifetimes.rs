@@ -139,7 +139,7 @@ fn to_lock_a_file_changes_nothing_of_it() {
 
 #[test]
 fn what_is_kept_open_goes_when_the_inode_changes_or_others_come() {
-    let rig = Setup::default().build();
+    let rig = Setup { inodes: 256, ..Setup::default() }.build();
     let held = || *rig.server.opens.lock().unwrap();
     rig.put("f", b"abc");
     let open = || drop(rig.open("f", RDONLY).unwrap());
@@ -155,7 +155,14 @@ fn what_is_kept_open_goes_when_the_inode_changes_or_others_come() {
         rig.put(&format!("f{i}"), b"");
         drop(rig.open(&format!("f{i}"), RDONLY).unwrap());
     }
-    assert_eq!(held(), 32);
+    assert_eq!(held(), 32, "an eighth of the inodes that may be known");
+    let before = rig.count("fuse.OPEN");
+    (68..100).for_each(|i| drop(rig.open(&format!("f{i}"), RDONLY).unwrap()));
+    assert_eq!(rig.count("fuse.OPEN"), before, "those that were opened last");
+    drop(rig.open("f67", RDONLY).unwrap());
+    assert_eq!((rig.count("fuse.OPEN"), held()), (before + 1, 32));
+    drop(rig.open("f69", RDONLY).unwrap());
+    assert_eq!(rig.count("fuse.OPEN"), before + 1, "the one that was not used for longest went");
     rig.mount.unmount();
     assert_eq!(held(), 0);
 }
