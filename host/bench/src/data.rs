@@ -132,8 +132,8 @@ impl Data {
 fn make(set: Set, place: &Place, amounts: &Amounts) -> io::Result<()> {
     fs::create_dir_all(place.set(set))?;
     match set {
-        Set::One => fill(&place.one(), amounts.size),
-        Set::Written => fill(&place.written(), amounts.written()),
+        Set::One => fill(&place.one(), amounts.size, amounts.write_size),
+        Set::Written => fill(&place.written(), amounts.written(), amounts.write_size),
         Set::Many => {
             let files = (amounts.size / LEAST_FILE).clamp(1, MOST_FILES);
             // Whole MiB, so that every block of the largest size is whole, too.
@@ -141,7 +141,7 @@ fn make(set: Set, place: &Place, amounts: &Amounts) -> io::Result<()> {
             (0..files).try_for_each(|number| {
                 let folder = place.many().join(format!("d{:03}", number / FILES_IN_FOLDER));
                 fs::create_dir_all(&folder)?;
-                fill(&folder.join(format!("f{:03}", number % FILES_IN_FOLDER)), size)
+                fill(&folder.join(format!("f{:03}", number % FILES_IN_FOLDER)), size, amounts.write_size)
             })
         }
         Set::Names => (0..amounts.names).try_for_each(|number| {
@@ -154,11 +154,12 @@ fn make(set: Set, place: &Place, amounts: &Amounts) -> io::Result<()> {
     }
 }
 
-/// Makes a file of `size` bytes that are no zeros, for the host might keep those in no page at all.
-fn fill(path: &Path, size: u64) -> io::Result<()> {
+/// Makes a file of `size` bytes that are no zeros, for the host might keep those in no page at all; by writes of `write_size`
+/// bytes, for it keeps them in folios no larger than that.
+fn fill(path: &Path, size: u64, write_size: u64) -> io::Result<()> {
     let mut file = File::create(path)?;
     let block: Vec<u8> =
-        (0..1 << 20).flat_map(|word: u64| word.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).collect();
+        (0..write_size / 8).flat_map(|word: u64| word.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).collect();
     let mut left = size;
     while left > 0 {
         let part = left.min(block.len() as u64);

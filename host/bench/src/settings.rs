@@ -31,6 +31,9 @@ pub struct Settings {
 pub struct Amounts {
     /// Bytes of the one file, and of the tree: a multiple of 1 MiB.
     pub size: u64,
+    /// Bytes that are written at once when files are made: a power of two, of whole pages. Linux keeps content in folios
+    /// of that size at most, and of 2 MiB or more where there are large ones.
+    pub write_size: u64,
     /// How many files are asked for their attributes.
     pub names: u32,
     /// How long each figure is counted.
@@ -52,12 +55,19 @@ pub const LEAST_SIZE: u64 = 16 << 20;
 
 impl Amounts {
     /// What is measured unless something else is asked for.
-    pub const FULL: Self =
-        Self { size: 1 << 30, names: 100_000, time: Duration::from_secs(1), ramp: Duration::from_secs(1), rounds: 3 };
+    pub const FULL: Self = Self {
+        size: 1 << 30,
+        write_size: 8 << 20,
+        names: 100_000,
+        time: Duration::from_secs(1),
+        ramp: Duration::from_secs(1),
+        rounds: 3,
+    };
 
     /// Enough to see that everything runs; the figures mean little.
     pub const QUICK: Self = Self {
         size: 32 << 20,
+        write_size: 8 << 20,
         names: 1_000,
         time: Duration::from_millis(100),
         ramp: Duration::from_millis(100),
@@ -79,6 +89,9 @@ impl Amounts {
     pub fn check(&self) -> Result<(), String> {
         if self.size < LEAST_SIZE || !self.size.is_multiple_of(1 << 20) || self.size > 1 << 40 {
             return Err("--size: give a multiple of 1M, from 16M to 1T".to_owned());
+        }
+        if !self.write_size.is_power_of_two() || !(4096..=64 << 20).contains(&self.write_size) {
+            return Err("--write-size: give a power of two from 4K to 64M".to_owned());
         }
         let times = Duration::from_millis(10)..=Duration::from_secs(600);
         if !times.contains(&self.time) {
@@ -112,6 +125,9 @@ mod tests {
             (Amounts { size: 0, ..Amounts::FULL }, "--size"),
             (Amounts { size: (64 << 20) + 1, ..Amounts::FULL }, "--size"),
             (Amounts { size: 2 << 40, ..Amounts::FULL }, "--size"),
+            (Amounts { write_size: 2048, ..Amounts::FULL }, "--write-size"),
+            (Amounts { write_size: 3 << 20, ..Amounts::FULL }, "--write-size"),
+            (Amounts { write_size: 1 << 40, ..Amounts::FULL }, "--write-size"),
             (Amounts { time: Duration::ZERO, ..Amounts::FULL }, "--time"),
             (Amounts { rounds: 0, ..Amounts::FULL }, "--repeat"),
         ] {

@@ -32,9 +32,10 @@ fn circumstances(report: &Report) -> String {
     let mut out = computer(&report.head);
     let _ = writeln!(
         out,
-        "files of {} MiB on {}; {} rounds of {} s each; took {}; load average {} at the beginning, {} at the end",
+        "files of {} MiB on {}, written {} KiB at a time; {} rounds of {} s each; took {}; load average {} at the beginning, {} at the end",
         amounts.size >> 20,
         report.file_system,
+        amounts.write_size >> 10,
         amounts.rounds,
         amounts.time.as_secs_f64(),
         rough(report.head.ended.saturating_sub(report.head.began) as f64),

@@ -91,7 +91,14 @@ fn measure(
     }
     let context = Context { diolkos: &settings.diolkos, version: &settings.version, peers: &settings.peers, finder };
     let (members, systems) = find_systems(&settings.systems, &context, runner)?;
-    let amounts = Amounts { size: 0, names: 0, time: Duration::ZERO, ramp: Duration::ZERO, rounds: settings.rounds };
+    let amounts = Amounts {
+        size: 0,
+        names: 0,
+        time: Duration::ZERO,
+        ramp: Duration::ZERO,
+        rounds: settings.rounds,
+        ..Amounts::FULL
+    };
     let data = Data::new(&settings.folder, &settings.diolkos, &[], &amounts).map_err(Error::Data)?;
     let mut report = BootReport {
         head: Head::begin(SCHEMA, &settings.version, &settings.command, members),

@@ -47,6 +47,14 @@ pub struct MicroOptions {
     #[arg(long, value_name = "SIZE")]
     pub size: Option<MemorySize>,
 
+    /// Write so much at a time when files are made: a power of two [default: 8M]
+    ///
+    /// Where the host's file system has large folios (ext4 since Linux 6.16, XFS), content that was written or read ahead by 2
+    /// MiB or more lies in memory in large pages, which are cheap to map; what was written by less does not. `--write-size 64K`
+    /// measures that.
+    #[arg(long, value_name = "SIZE")]
+    pub write_size: Option<MemorySize>,
+
     /// Files that are asked for their attributes [default: 100000]
     #[arg(long, value_name = "COUNT")]
     pub files: Option<u32>,

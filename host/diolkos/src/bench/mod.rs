@@ -121,6 +121,7 @@ fn settings(options: &MicroOptions) -> Result<Settings, String> {
     let usual = if options.quick { Amounts::QUICK } else { Amounts::FULL };
     let amounts = Amounts {
         size: options.size.map_or(usual.size, |size| size.0),
+        write_size: options.write_size.map_or(usual.write_size, |size| size.0),
         names: options.files.unwrap_or(usual.names),
         time: options.time.map_or(usual.time, |time| time.0),
         ramp: usual.ramp,
