@@ -122,6 +122,42 @@ each_platform! {
     }
 }
 
+/// Lists names with their sizes, and then tells the content of what is asked for.
+const LIST: &str = r#"
+import os, sys
+print(*sorted((entry.name, entry.stat().st_size) for entry in os.scandir()), flush=True)
+def content(name):
+    try:
+        with open(name) as file: return file.read()
+    except OSError as error: return os.strerror(error.errno)
+for line in sys.stdin:
+    print(*[f'{name}: {content(name)};' for name in line.split()], flush=True)
+"#;
+
+/// A listing makes files known that nobody has opened on the host.
+#[test]
+fn what_the_host_changes_behind_a_listing_is_looked_up_again() {
+    let Some(on) = Platform::Kvm.here() else { return };
+    for cache in ["auto", "always"] {
+        let folder = data::folder();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["gone", "moved", "old", "stays"] {
+            data::file(folder.path(), name, name.as_bytes());
+        }
+        let vm = on.run(&["/usr/bin/python3", "-uc", LIST]).option(&["--cache", cache]);
+        let mut program = Dialogue::start(vm.data(folder.path()));
+        assert_eq!(program.line(), "('gone', 4) ('moved', 5) ('old', 3) ('stays', 5)");
+        fs::remove_file(path("gone")).unwrap();
+        fs::rename(path("moved"), path("away")).unwrap();
+        data::file(folder.path(), "other", b"new");
+        fs::rename(path("other"), path("old")).unwrap();
+        let nothing = "No such file or directory";
+        let wanted = format!("gone: {nothing}; moved: {nothing}; old: new; stays: stays; away: moved;");
+        assert_eq!(program.ask("gone moved old stays away"), wanted, "{cache}");
+        program.end();
+    }
+}
+
 #[test]
 fn sqlite_shares_a_database_with_a_write_ahead_log() {
     let Some(on) = Platform::Kvm.here() else { return };

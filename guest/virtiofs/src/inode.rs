@@ -168,7 +168,7 @@ impl Node {
             self.cut_pages(self.last_known().size);
         }
         let call = SetAttr { node: self.id, handle: file.map(|f| f.handle), change };
-        let reply = self.fs.session.call(&call)?;
+        let reply = self.heed(self.fs.session.call(&call))?;
         // The moment is now: what was asked while this was under way may not know of it.
         self.learn(&reply, self.fs.session.stamp())?;
         if let Some(size) = change.size {
@@ -225,7 +225,7 @@ impl Inode for Node {
             return Ok(target.clone());
         }
         let mut target = vec![0; PATH_MAX];
-        let n = self.fs.session.fetch(&ReadLink(self.id), &mut target)?;
+        let n = self.heed(self.fs.session.fetch(&ReadLink(self.id), &mut target))?;
         target.truncate(n);
         // No path holds a NUL, and none is empty or as long as PATH_MAX.
         if n == 0 || n == PATH_MAX || target.contains(&0) {
@@ -257,7 +257,7 @@ impl Inode for Node {
             self.need_writable()?;
         }
         self.check()?;
-        match self.fs.session.call(&Access { node: self.id, mask: mask & 7 }) {
+        match self.heed(self.fs.session.call(&Access { node: self.id, mask: mask & 7 })) {
             // A server without ACCESS checks when it comes to it. Nobody may execute what no one may, not even root: as
             // Linux's `fuse_permission`.
             Err(Errno::ENOSYS) => {
@@ -339,7 +339,7 @@ impl Inode for Node {
     fn link(&self, name: Name<'_>, target: &Arc<dyn Inode>) -> Result<()> {
         let target = self.ours(target)?;
         target.check()?;
-        let node = self.make(name, &Link { dir: self.id, name, target: target.id })?;
+        let node = target.heed(self.make(name, &Link { dir: self.id, name, target: target.id }))?;
         node.touched();
         Ok(())
     }
@@ -385,7 +385,7 @@ impl Inode for Node {
 
     fn statfs(&self) -> Result<StatFs> {
         self.check()?;
-        self.fs.session.call(&StatFsOf(self.id))
+        self.heed(self.fs.session.call(&StatFsOf(self.id)))
     }
 
     fn sync_fs(&self) -> Result<()> {

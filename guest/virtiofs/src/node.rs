@@ -311,6 +311,8 @@ impl Table {
         match known {
             Some(node) if node.kind == entry.attributes.attributes.kind => {
                 node.lookups.fetch_add(1, Relaxed);
+                // Whatever was wrong with it, the host has just found it.
+                node.stale.store(false, Relaxed);
                 (node, None)
             }
             replaced => {

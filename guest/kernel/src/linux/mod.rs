@@ -90,7 +90,12 @@ pub fn syscall(frame: &mut Frame) {
     let thread = task::try_current().and_then(|thread| thread.user.as_ref()).expect("only programs make system calls");
     tracing::before(number, &args);
     let result = match table::handler(number) {
-        Some(handler) => handler(&mut Call { args, frame, thread, process: &thread.process }),
+        Some(handler) => {
+            let mut serve = || handler(&mut Call { args, frame, thread, process: &thread.process });
+            // A name led to a file that its file system has lost sight of, and the call came no further. The next walk asks
+            // where the name leads now. Linux tries so often as well (`retry_estale`).
+            serve().or_else(|errno| if errno == Errno::ESTALE { serve() } else { Err(errno) })
+        }
         None => unknown(number),
     };
     tracing::after(number, &args, result);

@@ -1,6 +1,7 @@
 //! Replies in a good frame that say what cannot be, or less than was asked for.
 
 use super::*;
+use diolkos_vfs::SetMetadata;
 
 #[test]
 fn impossible_answers_about_attributes_and_ranges_are_errors() {
@@ -71,6 +72,29 @@ fn an_inode_that_turns_into_something_else_is_stale() {
     let new = mount.root().lookup(n("f")).unwrap();
     assert!(!Arc::ptr_eq(&new, &file));
     assert_eq!(file.metadata().err(), Some(Errno::ESTALE), "the old one stays what it was");
+}
+
+#[test]
+fn an_inode_that_the_host_has_lost_sight_of_is_found_again_by_its_name() {
+    type Ask = fn(&Arc<dyn Inode>) -> Option<Errno>;
+    let asks: [(&str, Ask); 4] = [
+        ("OPEN", |file| file.clone().open(OpenFlags::empty()).err()),
+        ("SETATTR", |file| file.set_metadata(&SetMetadata { mode: Some(0o600), ..SetMetadata::default() }).err()),
+        ("ACCESS", |file| file.access(4).err()),
+        ("STATFS", |file| file.statfs().err()),
+    ];
+    for (opcode, ask) in asks {
+        let (host, mount) = start(honestly(), CacheMode::Always);
+        let mount = mount.unwrap();
+        let file = mount.root().lookup(n("f")).unwrap();
+        *host.rule.lock().unwrap() = spoiling(opcode, |request| frame(request.unique, -116, &[]));
+        assert_eq!(ask(&file), Some(Errno::ESTALE), "{opcode}");
+        assert_eq!(file.metadata().err(), Some(Errno::ESTALE), "{opcode}");
+        *host.rule.lock().unwrap() = honestly();
+        let again = mount.root().lookup(n("f")).unwrap();
+        assert!(Arc::ptr_eq(&again, &file) && again.metadata().is_ok(), "{opcode}");
+        assert_eq!(host.seen.lock().unwrap().iter().filter(|name| **name == "LOOKUP").count(), 2, "{opcode}");
+    }
 }
 
 #[test]

@@ -2,11 +2,12 @@
 //!
 //! The passthrough file system looks every entry up, and ends the listing with an error when one cannot be: a name
 //! deleted a moment ago, or a mount point that refuses even a stat(2), would hide a whole directory. So we read
-//! directories ourselves. READDIR needs no lookup at all; READDIRPLUS gives an entry that cannot be looked up node 0,
-//! which in FUSE says "ask for it by name". So it does for `.` and `..`, which a guest knows; they are listed because Linux
+//! directories ourselves. READDIR needs no lookup at all; READDIRPLUS looks without opening ([`See`]), and gives
+//! an entry that cannot be looked up node 0, which in FUSE says "ask for it by name". So it does for `.` and `..`, which a guest knows; they are listed because Linux
 //! shows its programs what the server lists, and nothing more.
 
 use super::guard::{forward, refuse};
+use super::passthrough::See;
 use fuse_backend_rs::abi::fuse_abi::{CreateIn, FsOptions, OpenOptions, SetattrValid, stat64, statvfs64};
 use fuse_backend_rs::abi::virtio_fs::{RemovemappingOne, SetupmappingFlags};
 use fuse_backend_rs::api::filesystem::{
@@ -134,7 +135,7 @@ fn nameless() -> Entry {
 
 type Opened = (Option<u64>, OpenOptions, Option<u32>);
 
-impl<F: FileSystem<Inode = u64, Handle = u64>> FileSystem for Listings<F> {
+impl<F: FileSystem<Inode = u64, Handle = u64> + See> FileSystem for Listings<F> {
     type Inode = u64;
     type Handle = u64;
 
@@ -197,7 +198,7 @@ impl<F: FileSystem<Inode = u64, Handle = u64>> FileSystem for Listings<F> {
         self.list(&directory, size as usize / 4, cookie, |found, name| {
             let entry = match name.to_bytes() {
                 b"." | b".." => nameless(),
-                _ => self.inner.lookup(ctx, inode, name).unwrap_or_else(|_| nameless()),
+                _ => self.inner.see(ctx, inode, name).unwrap_or_else(|_| nameless()),
             };
             let node = entry.inode;
             let result = add(found, entry);

@@ -6,6 +6,7 @@
 use super::guard::{Guard, refuse};
 use super::listing::Listings;
 use super::passthrough::ROOT;
+use super::passthrough::See;
 use fuse_backend_rs::api::filesystem::FileSystem;
 use rustix::fs::{copy_file_range, syncfs};
 use std::io;
@@ -35,7 +36,7 @@ pub trait Open: Send + Sync {
     fn forget_all(&self);
 }
 
-impl<F: FileSystem<Inode = u64, Handle = u64> + Send + Sync> Open for Guard<Listings<F>> {
+impl<F: FileSystem<Inode = u64, Handle = u64> + See + Send + Sync> Open for Guard<Listings<F>> {
     fn open_node(&self, node: u64, writable: bool) -> io::Result<OwnedFd> {
         self.0.descriptor(node, writable)
     }

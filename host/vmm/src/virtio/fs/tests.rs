@@ -5,6 +5,7 @@ mod hostile;
 mod listings;
 mod queues;
 mod ranges;
+mod seen;
 mod unnamed;
 mod window;
 

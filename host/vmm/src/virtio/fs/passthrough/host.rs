@@ -2,7 +2,7 @@
 
 use crate::virtio::fs::guard::refuse;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Statx, StatxFlags, fstatfs, makedev, openat, statx};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,6 +16,10 @@ pub struct FileId {
     mount: u64,
 }
 
+/// When a file was made: seconds and nanoseconds. An inode number that another file has got since goes with another time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Birth(i64, u32);
+
 /// statx(2) of a file, asked for once.
 pub struct Status(Statx);
 
@@ -25,8 +29,27 @@ impl Status {
     /// # Errors
     /// What the host says.
     pub fn of(fd: impl AsFd) -> io::Result<Self> {
+        Self::at(fd, c"", AtFlags::EMPTY_PATH)
+    }
+
+    /// Of what `name`, one component, is in `directory` now.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn of_name(directory: impl AsFd, name: &CStr) -> io::Result<Self> {
+        // As an `O_PATH` open, it mounts nothing.
+        Self::at(directory, name, AtFlags::NO_AUTOMOUNT)
+    }
+
+    fn at(fd: impl AsFd, name: &CStr, flags: AtFlags) -> io::Result<Self> {
         let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
-        Ok(Self(statx(fd, c"", AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW, wanted)?))
+        Ok(Self(statx(fd, name, flags | AtFlags::SYMLINK_NOFOLLOW, wanted)?))
+    }
+
+    /// When it was made, where the host's file system knows.
+    pub fn birth(&self) -> Option<Birth> {
+        let known = self.0.stx_mask & StatxFlags::BTIME.bits() != 0;
+        known.then_some(Birth(self.0.stx_btime.tv_sec, self.0.stx_btime.tv_nsec))
     }
 
     pub fn id(&self) -> FileId {

@@ -13,6 +13,7 @@ mod handles;
 mod host;
 mod nodes;
 mod operations;
+mod sighting;
 
 use super::descriptors;
 use super::guard::refuse;
@@ -24,6 +25,7 @@ use host::{Descriptors, Status};
 use nodes::Nodes;
 pub use nodes::ROOT;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, openat};
+use sighting::{Sighting, open_path};
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
@@ -61,6 +63,16 @@ pub trait MakeUnnamed {
     fn make_unnamed(&self, ctx: &Context, parent: u64, args: CreateIn) -> io::Result<Created>;
 }
 
+/// Names files without opening them.
+pub trait See {
+    /// What LOOKUP answers, for a reply that names many files of which few will be used. To be used, the file must be the one
+    /// that this name leads to then, too: else its node is stale.
+    ///
+    /// # Errors
+    /// As LOOKUP.
+    fn see(&self, ctx: &Context, parent: u64, name: &CStr) -> io::Result<Entry>;
+}
+
 impl Passthrough {
     /// Serves the directory `root`, an `O_PATH` descriptor. Descriptors for its guest come from `pool`.
     ///
@@ -80,9 +92,9 @@ impl Passthrough {
         self.nodes.clear();
     }
 
-    fn entry(&self, file: OwnedFd, status: &Status) -> io::Result<Entry> {
-        let inode = self.nodes.enter(file, status.id(), status.kind())?;
-        Ok(Entry {
+    /// The entry of a node of this number and status.
+    fn entry(&self, inode: u64, status: &Status) -> Entry {
+        Entry {
             inode,
             // A number means one file for ever.
             generation: 0,
@@ -90,15 +102,17 @@ impl Passthrough {
             attr_flags: 0,
             attr_timeout: self.belief.timeout,
             entry_timeout: self.belief.timeout,
-        })
+        }
+    }
+
+    /// The entry of the file that an `O_PATH` descriptor names.
+    fn enter(&self, file: OwnedFd) -> io::Result<Entry> {
+        let status = Status::of(&file)?;
+        Ok(self.entry(self.nodes.enter(file, &status)?, &status))
     }
 
     fn find(&self, parent: u64, name: &CStr) -> io::Result<Entry> {
-        let parent = self.nodes.get(parent)?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&*parent, name, flags, Mode::empty())?;
-        let status = Status::of(&file)?;
-        self.entry(file, &status)
+        self.enter(open_path(self.nodes.get(parent)?, name)?)
     }
 
     fn open_node(&self, number: u64, flags: OFlags) -> io::Result<File> {
@@ -122,8 +136,7 @@ impl Passthrough {
             let _acting = Acting::as_user(ctx)?;
             File::from(make(&directory)?)
         };
-        let status = Status::of(&file)?;
-        let entry = self.entry(self.proc.path_of(&file)?, &status)?;
+        let entry = self.enter(self.proc.path_of(&file)?)?;
         let handle = self.handles.insert(entry.inode, file, flags, token);
         Ok((entry, Some(handle), self.opened(), None))
     }
@@ -138,6 +151,17 @@ impl Passthrough {
         let from = Descriptors::name(&*node);
         linkat(self.proc.directory(), from, &*parent_node, name, AtFlags::SYMLINK_FOLLOW)?;
         self.find(parent, name)
+    }
+}
+
+impl See for Passthrough {
+    fn see(&self, _ctx: &Context, parent: u64, name: &CStr) -> io::Result<Entry> {
+        let directory = self.nodes.get(parent)?;
+        let status = Status::of_name(&*directory, name)?;
+        match Sighting::new(directory, name, &status) {
+            Some(sighting) => Ok(self.entry(self.nodes.see(sighting, &status)?, &status)),
+            None => self.find(parent, name),
+        }
     }
 }
 

@@ -152,7 +152,9 @@ impl FileSystem for Passthrough {
     }
 
     fn unlink(&self, _ctx: &Context, parent: u64, name: &CStr) -> io::Result<()> {
-        Ok(unlinkat(&*self.nodes.get(parent)?, name, AtFlags::empty())?)
+        let directory = self.nodes.get(parent)?;
+        self.nodes.hold_name(&directory, name);
+        Ok(unlinkat(&*directory, name, AtFlags::empty())?)
     }
 
     fn rmdir(&self, _ctx: &Context, parent: u64, name: &CStr) -> io::Result<()> {
@@ -161,6 +163,8 @@ impl FileSystem for Passthrough {
 
     fn rename(&self, _ctx: &Context, from: u64, name: &CStr, to: u64, new: &CStr, flags: u32) -> io::Result<()> {
         let (from, to) = (self.nodes.get(from)?, self.nodes.get(to)?);
+        self.nodes.hold_name(&from, name);
+        self.nodes.hold_name(&to, new);
         Ok(renameat_with(&*from, name, &*to, new, RenameFlags::from_bits_retain(flags))?)
     }
 

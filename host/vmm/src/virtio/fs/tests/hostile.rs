@@ -4,7 +4,7 @@ use super::*;
 use std::os::unix::fs::symlink;
 
 /// A share of ten files whose guest may hold `limit` descriptors.
-fn poor(limit: usize) -> (Bench, Arc<Descriptors>) {
+pub(super) fn poor(limit: usize) -> (Bench, Arc<Descriptors>) {
     let directory = tempfile::tempdir().unwrap();
     for i in 0..10 {
         fs::write(directory.path().join(format!("file{i}")), "x").unwrap();
@@ -16,12 +16,12 @@ fn poor(limit: usize) -> (Bench, Arc<Descriptors>) {
 }
 
 impl Bench {
-    fn forget(&mut self, node: u64, count: u64) {
+    pub(super) fn forget(&mut self, node: u64, count: u64) {
         let header = self.header(2, node, 8);
         self.driver.call(HIPRIO, &[Part::Out(&header), Part::Out(&words(&[count])), Part::In(16)]);
     }
 
-    fn known(&mut self, node: u64) -> bool {
+    pub(super) fn known(&mut self, node: u64) -> bool {
         match self.call(3, node, &words(&[0, 0])).0 {
             0 => true,
             libc::EBADF => false,
@@ -29,12 +29,12 @@ impl Bench {
         }
     }
 
-    fn make(&mut self, opcode: u32, head: &[u32], name: &str) -> (i32, Vec<u8>) {
+    pub(super) fn make(&mut self, opcode: u32, head: &[u32], name: &str) -> (i32, Vec<u8>) {
         self.call(opcode, ROOT, &[halves(head), name.as_bytes().to_vec(), vec![0]].concat())
     }
 
     /// Names and nodes of a directory, by READDIRPLUS.
-    fn listed_with_nodes(&mut self) -> Vec<(String, u64)> {
+    pub(super) fn listed_with_nodes(&mut self) -> Vec<(String, u64)> {
         let handle = word(&self.call(27, ROOT, &halves(&[0, 0])).1, 0);
         let (mut found, mut cookie) = (Vec::new(), 0);
         loop {

@@ -52,6 +52,7 @@ fn directories_are_listed_in_pieces_with_and_without_nodes() {
 fn an_entry_that_cannot_be_looked_up_is_listed_all_the_same() {
     use super::guard::{Guard, Privilege};
     use super::listing::Listings;
+    use super::passthrough::See;
     use fuse_backend_rs::api::filesystem::{Context, Entry, FileSystem, OpenOptions};
     use fuse_backend_rs::transport::FsCacheReqHandler;
     use std::os::fd::AsRawFd;
@@ -77,7 +78,9 @@ fn an_entry_that_cannot_be_looked_up_is_listed_all_the_same() {
         ) -> io::Result<()> {
             window.map(0, 0, 0, 0, self.0.as_raw_fd())
         }
-        fn lookup(&self, _: &Context, _: u64, _: &std::ffi::CStr) -> io::Result<Entry> {
+    }
+    impl See for Unlucky {
+        fn see(&self, _: &Context, _: u64, _: &std::ffi::CStr) -> io::Result<Entry> {
             Err(io::ErrorKind::NotFound.into())
         }
     }
