@@ -268,6 +268,8 @@ fn the_device_drains_what_was_sent_without_a_ring() {
     use crate::pci::PciDevice;
     let mut bench = bench(false);
     let header = bench.header(17, ROOT, 0);
+    // A server that has just begun looks for requests for a while.
+    std::thread::sleep(Duration::from_millis(50));
     bench.driver.add(REQUESTS, &[Part::Out(&header), Part::In(200)]);
     assert_eq!(bench.driver.try_used(REQUESTS, Duration::from_millis(20)), None);
     bench.driver.pci.drain();

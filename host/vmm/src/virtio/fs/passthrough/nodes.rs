@@ -19,7 +19,8 @@ use super::sighting::{Sighting, open_path};
 use crate::virtio::fs::descriptors::{Descriptors, Token};
 use crate::virtio::fs::guard::refuse;
 use rustix::fs::FileType;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -54,7 +55,7 @@ impl AsFd for Node {
 enum File {
     Held(Arc<Node>),
     /// With the right to the descriptor it will have.
-    Seen(Arc<Sighting<Arc<Node>>>, Token),
+    Seen(Sighting<Arc<Node>>, Token),
 }
 
 #[derive(Debug)]
@@ -66,8 +67,8 @@ struct Known {
 
 #[derive(Debug)]
 struct Table {
-    known: BTreeMap<u64, Known>,
-    numbers: BTreeMap<FileId, u64>,
+    known: HashMap<u64, Known>,
+    numbers: HashMap<FileId, u64>,
     next: u64,
 }
 
@@ -125,7 +126,7 @@ impl Nodes {
     /// Only the root, an `O_PATH` descriptor of a directory.
     pub fn new(root: OwnedFd, root_id: FileId, descriptors: Arc<Descriptors>) -> Self {
         let root = Arc::new(Node { file: root, kind: FileType::Directory, _token: None });
-        let table = Mutex::new(Table { known: BTreeMap::new(), numbers: BTreeMap::new(), next: ROOT + 1 });
+        let table = Mutex::new(Table { known: HashMap::new(), numbers: HashMap::new(), next: ROOT + 1 });
         Self { root, root_id, descriptors, table }
     }
 
@@ -177,13 +178,13 @@ impl Nodes {
         let mut table = self.table();
         if let Some(number) = table.number(status) {
             if let Some(Known { file: File::Seen(before, _), .. }) = table.known.get_mut(&number) {
-                *before = Arc::new(sighting);
+                *before = sighting;
             }
             return Ok(table.count(number));
         }
         let token = self.token()?;
         let id = sighting.id();
-        Ok(table.add(File::Seen(Arc::new(sighting), token), id))
+        Ok(table.add(File::Seen(sighting, token), id))
     }
 
     /// If a file was seen under `name` in `directory`, it is held now: the name is about to lead elsewhere, and the guest knows
@@ -222,8 +223,10 @@ impl Nodes {
             let id = known.id;
             table.known.remove(&number);
             // Another file may have its identity by now.
-            if table.numbers.get(&id) == Some(&number) {
-                table.numbers.remove(&id);
+            if let Entry::Occupied(place) = table.numbers.entry(id)
+                && *place.get() == number
+            {
+                place.remove();
             }
         }
     }

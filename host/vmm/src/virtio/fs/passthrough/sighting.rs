@@ -15,7 +15,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// A file seen under a name of the directory that `D` holds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Sighting<D> {
     directory: D,
     name: CString,
