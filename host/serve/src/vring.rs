@@ -7,6 +7,7 @@
 use crate::memory::Memory;
 use crate::shmem::ShmemWindow;
 use diolkos_vmm::fs::FileServer;
+use diolkos_vmm::polling::Polling;
 use diolkos_vmm::worker::{Control, Mode, Worker};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -15,10 +16,10 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
-use vm_memory::{GuestAddress, GuestMemory};
+use vm_memory::{GuestAddress, GuestMemory, GuestMemoryMmap};
 
 /// Largest queue: what a guest may have waiting at once.
 pub const MAX_SIZE: u16 = 1024;
@@ -301,18 +302,27 @@ struct Ring {
 
 impl Ring {
     fn run(&mut self, control: &Control) {
+        let mut polling = Polling::default();
         while control.mode() == Mode::Run {
-            if let Err(error) = self.serve(control) {
+            if let Err(error) = self.serve(control, &mut polling) {
                 (self.common.say)(&format!("a queue of the guest makes no sense ({error}); it is not served any more"));
                 self.error.raise();
                 return;
             }
+            let began = Instant::now();
             control.wait([(self.kick.as_fd(), PollFlags::IN)]);
+            polling.slept(began.elapsed());
             if control.mode() == Mode::Run && !self.clear_kick() {
                 // Nobody can ring any more. The front-end will tell us more.
                 return;
             }
         }
+    }
+
+    /// Whether the driver has made a chain available. A ring that makes no sense has one: to take it will say so.
+    fn is_ready(&self, guest: &GuestMemoryMmap) -> bool {
+        let next = self.queue.next_avail();
+        self.queue.avail_idx(guest, Ordering::Acquire).map_or(true, |available| available.0 != next)
     }
 
     /// Takes the doorbell's events out. False when it is not a doorbell any more.
@@ -321,8 +331,8 @@ impl Ring {
         matches!(rustix::io::read(&*self.kick, &mut count), Ok(1..) | Err(Errno::AGAIN | Errno::INTR))
     }
 
-    /// Serves what there is.
-    fn serve(&mut self, control: &Control) -> Result<(), virtio_queue::Error> {
+    /// Serves what there is, and what comes while it is worth looking for. Afterwards the driver rings for more.
+    fn serve(&mut self, control: &Control, polling: &mut Polling) -> Result<(), virtio_queue::Error> {
         loop {
             // A copy of the handle, not a lock: the front-end may lend other memory while it is answering us.
             let Some(memory) = self.common.memory() else { return Ok(()) };
@@ -331,6 +341,9 @@ impl Ring {
                 return Ok(());
             }
             let Some(chain) = self.queue.iter(guest)?.next() else {
+                if polling.spin(|| control.mode() != Mode::Run || self.is_ready(guest)) {
+                    continue;
+                }
                 if self.queue.enable_notification(guest)? {
                     continue;
                 }

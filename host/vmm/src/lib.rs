@@ -34,7 +34,7 @@ mod memory;
 mod moments;
 mod outcome;
 mod pci;
-mod polling;
+pub mod polling;
 mod run;
 mod shadow;
 mod stop;

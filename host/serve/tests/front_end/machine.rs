@@ -209,14 +209,41 @@ impl Machine {
 
     /// Makes the chain at `head` available on queue `index`, moves the ring on by `steps`, and rings.
     pub fn offer(&mut self, index: usize, head: u16, steps: u16) {
+        self.offer_quietly(index, head, steps);
+        self.ring(index);
+    }
+
+    /// Rings for queue `index`.
+    pub fn ring(&mut self, index: usize) {
+        self.queue(index).kick.write(1).unwrap();
+    }
+
+    /// As [`Machine::offer`], without ringing.
+    pub fn offer_quietly(&mut self, index: usize, head: u16, steps: u16) {
         let at = GuestAddress(index as u64 * EACH + AVAILABLE);
         let queue = self.queue(index);
         let slot = 4 + 2 * u64::from(queue.available % ENTRIES);
         queue.available = queue.available.wrapping_add(steps);
-        let (available, kick) = (queue.available, queue.kick.try_clone().unwrap());
+        let available = queue.available;
         self.memory.write_obj(head.to_le(), GuestAddress(at.0 + slot)).unwrap();
         self.memory.store(available.to_le(), GuestAddress(at.0 + 2), std::sync::atomic::Ordering::Release).unwrap();
-        kick.write(1).unwrap();
+    }
+
+    /// Whether queue `index` gives a chain back within so long.
+    pub fn gives_back_within(&mut self, index: usize, time: Duration) -> bool {
+        let at = GuestAddress(index as u64 * EACH + USED + 2);
+        let began = std::time::Instant::now();
+        let expected = self.queue(index).used;
+        loop {
+            let used: u16 = self.memory.load(at, std::sync::atomic::Ordering::Acquire).unwrap();
+            if u16::from_le(used) != expected {
+                return true;
+            }
+            if began.elapsed() > time {
+                return false;
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Waits until queue `index` gives a chain back: its head, and the bytes written into it. None when the daemon says

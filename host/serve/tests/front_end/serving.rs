@@ -5,6 +5,7 @@ use crate::machine::{Machine, SHMEM, WINDOW, daemon};
 use crate::window::Mapping;
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 use vhost::VhostBackend;
 use vhost::vhost_user::VhostUserFrontend;
 use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserProtocolFeatures as Protocol};
@@ -31,6 +32,36 @@ fn files_are_read_by_messages_and_on_any_queue() {
     for queue in [URGENT, 2, 3] {
         assert_eq!(machine.call_on(queue, LOOKUP, 1, b"small\0").map(|_| ()), Ok(()), "queue {queue}");
     }
+    machine.hang_up().unwrap();
+}
+
+/// A guest that waits for each reply sends its next request soon after it, and the daemon looks for that before it sleeps.
+#[test]
+fn what_comes_soon_after_a_reply_is_served_without_a_doorbell() {
+    let folder = folder();
+    let daemon = daemon(folder.path(), false);
+    let mut machine = Machine::started(&daemon, 2);
+    machine.init();
+    let mut found = 0;
+    for _ in 0..200 {
+        machine.lookup("small").unwrap();
+        // The chain of that lookup, once more.
+        machine.offer_quietly(REQUESTS, 0, 1);
+        if machine.gives_back_within(REQUESTS, Duration::from_millis(5)) {
+            found += 1;
+        } else {
+            machine.ring(REQUESTS);
+        }
+        assert!(machine.given_back(REQUESTS).is_some());
+    }
+    assert!(found > 0, "no request was found without its doorbell");
+    // Who says nothing for long has to ring.
+    std::thread::sleep(Duration::from_millis(100));
+    machine.offer_quietly(REQUESTS, 0, 1);
+    assert!(!machine.gives_back_within(REQUESTS, Duration::from_millis(50)), "it looks for ever");
+    machine.ring(REQUESTS);
+    assert!(machine.given_back(REQUESTS).is_some());
+    assert_eq!(machine.stop(REQUESTS), 1 + 2 * 200 + 1, "requests served, INIT the first");
     machine.hang_up().unwrap();
 }
 
