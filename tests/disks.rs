@@ -194,3 +194,15 @@ fn a_disk_in_use_is_refused() {
     assert!(refused, "two machines wrote to one disk");
     on.run(&["true"]).option(&["--disk", path]).outcome().expect_status(0);
 }
+
+#[test]
+fn a_disk_is_free_as_soon_as_the_command_has_ended() {
+    let Some(on) = crate::platform::Platform::Kvm.here() else { return };
+    let folder = data::folder();
+    let image = data::random_file(folder.path(), "image", MIB);
+    for _ in 0..5 {
+        on.run(&["true"]).option(&["--disk", image.to_str().unwrap()]).outcome().expect_status(0);
+        let file = std::fs::File::open(&image).unwrap();
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    }
+}

@@ -115,19 +115,18 @@ impl Running for Run {
 
     fn wait(self: Box<Self>) -> Finished {
         match self.machine.run() {
-            Ok(finished) => {
-                let result = Finished {
-                    ending: ending(finished.outcome),
-                    sections: sections(&finished.stats),
-                    moments: finished.stats.moments,
-                };
-                // The process ends in a moment, too.
-                finished.remains.leave_to_exit();
-                result
-            }
-            Err(error) => {
-                Finished { ending: Ending::Failed(chain(&error)), sections: Vec::new(), moments: Moments::default() }
-            }
+            Ok(finished) => Finished {
+                ending: ending(finished.outcome),
+                sections: sections(&finished.stats),
+                moments: finished.stats.moments,
+                remains: Some(finished.remains),
+            },
+            Err(error) => Finished {
+                ending: Ending::Failed(chain(&error)),
+                sections: Vec::new(),
+                moments: Moments::default(),
+                remains: None,
+            },
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 
-use diolkos_vmm::Moments;
+use diolkos_vmm::{Moments, Remains};
 
 use crate::args::{FsDaemon, PlatformChoice, RunOptions};
 use crate::clock::Reading;
@@ -53,6 +53,8 @@ pub struct Finished {
     pub sections: Vec<Section>,
     /// What the platform has passed; the last is the end of the machine.
     pub moments: Moments,
+    /// What it occupied in this process.
+    pub remains: Option<Remains>,
 }
 
 /// Finds the platform that `options` ask for, or the first that works.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use diolkos_vmm::Moments;
+use diolkos_vmm::{Moments, Remains};
 
 use crate::args::RunOptions;
 use crate::clock::Reading;
@@ -15,19 +15,23 @@ use crate::verdict::{Ending, OWN_FAILURE, Verdict, say};
 
 /// Runs what `options` ask for; `began` is a reading of the clocks taken when the command began.
 pub fn run(options: &RunOptions, began: Reading) -> ExitCode {
-    let verdict = match supervise(options, began) {
-        Ok(verdict) => verdict,
-        Err(line) => Verdict { status: OWN_FAILURE, line: Some(line) },
+    let (verdict, remains) = match supervise(options, began) {
+        Ok(result) => result,
+        Err(line) => (Verdict { status: OWN_FAILURE, line: Some(line) }, None),
     };
     if let Some(line) = verdict.line {
         say(&line);
+    }
+    // The last thing we do.
+    if let Some(remains) = remains {
+        remains.leave();
     }
     ExitCode::from(verdict.status)
 }
 
 /// # Errors
 /// Why there was no machine to run.
-fn supervise(options: &RunOptions, began: Reading) -> Result<Verdict, String> {
+fn supervise(options: &RunOptions, began: Reading) -> Result<(Verdict, Option<Remains>), String> {
     let signals = Signals::watch().map_err(|error| format!("cannot watch for signals: {error}"))?;
     let plan = Plan::new(options)?;
     let mut moments = Moments::default();
@@ -75,5 +79,5 @@ fn supervise(options: &RunOptions, began: Reading) -> Result<Verdict, String> {
         };
         stats::print(&summary);
     }
-    Ok(verdict)
+    Ok((verdict, finished.remains))
 }

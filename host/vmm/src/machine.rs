@@ -5,6 +5,7 @@ use crate::bus::Bus;
 use crate::config::{DiskConfig, MAX_CPUS, MachineConfig, ShareConfig};
 use crate::confine::{self, ConfineError, Confined, Directory, Front};
 use crate::initrd::{self, Initrd};
+use crate::keeper;
 use crate::kvm::posted::PostedWrites;
 use crate::kvm::vcpu::Vcpu;
 use crate::kvm::{Host, Hypervisor, KvmError, Vm, cpu};
@@ -179,7 +180,8 @@ impl Machine {
     }
 
     /// Confines the process to what the machine needs from now on: its shares, its open files, and the system calls it
-    /// makes. Nothing of it can be undone, and the calling thread must be the process' only one.
+    /// makes. Nothing of it can be undone, and the calling thread must be the process' only one. What takes the machine down
+    /// when the process has ended, `keeper`, is started before.
     ///
     /// # Errors
     /// [`ConfineError`].
@@ -189,6 +191,9 @@ impl Machine {
             .iter()
             .map(|share| Directory { fd: share.directory.as_fd(), writable: share.writable })
             .collect();
+        if let Err(error) = keeper::start() {
+            tracing::debug!("the end of this process will wait for the machine's: {error}");
+        }
         confine::confine(&directories, Front::Machine)
     }
 

@@ -1,13 +1,11 @@
 //! How a run ended, and what was counted on the way.
 
-use crate::bus::Bus;
-use crate::kvm::Vm;
 use crate::moments::Moments;
+use crate::remains::Remains;
 use crate::virtio::blk::disk::DiskStats;
 use crate::virtio::fs::window::WindowStats;
 use diolkos_common::report::{DecodeError, End};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,29 +73,6 @@ pub struct Finished {
     pub outcome: Outcome,
     /// What was counted.
     pub stats: MachineStats,
-    /// The machine's memory and KVM's part of it, given back when this is dropped.
+    /// What it occupied, given back when this is dropped.
     pub remains: Remains,
-}
-
-/// What is left of a machine: nothing that runs, only what it occupied.
-///
-/// Giving it back takes Linux about ten milliseconds while the process lives, for it waits until no processor of the
-/// host can be looking at the memory any more. A process that is about to end anyway need not wait.
-pub struct Remains(Option<(Arc<Bus>, Arc<Vm>)>);
-
-impl Remains {
-    pub(crate) fn new(bus: Arc<Bus>, vm: Arc<Vm>) -> Self {
-        Self(Some((bus, vm)))
-    }
-
-    /// Leaves everything to the end of the process, which must be near.
-    pub fn leave_to_exit(mut self) {
-        std::mem::forget(self.0.take());
-    }
-}
-
-impl std::fmt::Debug for Remains {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Remains")
-    }
 }

@@ -10,7 +10,8 @@ use crate::kvm::posted::PostedWrites;
 use crate::kvm::vcpu::{Exit, Vcpu};
 use crate::losses::{Mender, Patience};
 use crate::machine::{Error, Machine, ShareHandle};
-use crate::outcome::{Finished, MachineStats, MemoryFault, Outcome, Remains, ShareStats};
+use crate::outcome::{Finished, MachineStats, MemoryFault, Outcome, ShareStats};
+use crate::remains::Remains;
 use crate::worker::{borrow, eventfd, install_handler, interrupt, wait_readable};
 use diolkos_common::cmdline::ClockSample;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -124,7 +125,8 @@ impl Machine {
             posted: posted.unwrap_or(0),
             moments,
         };
-        Ok(Finished { outcome, stats, remains: Remains::new(bus, vm) })
+        let windows = shares.into_iter().filter_map(|share| Some(share.window?.1)).collect();
+        Ok(Finished { outcome, stats, remains: Remains::new(bus, vm, windows) })
     }
 
     fn write_boot_information(&self) -> Result<(), Error> {

@@ -148,7 +148,7 @@ impl Running for Machine {
             self.relays.drain();
         }
         self.moments.pass("machine gone");
-        Finished { ending, sections: Vec::<Section>::new(), moments: self.moments }
+        Finished { ending, sections: Vec::<Section>::new(), moments: self.moments, remains: None }
     }
 }
 

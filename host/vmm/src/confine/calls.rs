@@ -197,6 +197,16 @@ fn allowed(writable: bool, front: Front) -> Result<BTreeMap<i64, Vec<SeccompRule
     Ok(calls)
 }
 
+/// What the keeper may do: wait for a descriptor, close some, and end.
+///
+/// # Errors
+/// The rules cannot be put into the kernel's words.
+pub fn keeper_rules() -> Result<BpfProgram, seccompiler::BackendError> {
+    let calls = [libc::SYS_ppoll, libc::SYS_close_range, libc::SYS_exit_group].map(|call| (call, Vec::new())).into();
+    let refuse = SeccompAction::Errno(libc::ENOSYS as u32);
+    SeccompFilter::new(calls, refuse, SeccompAction::Allow, TargetArch::x86_64)?.try_into()
+}
+
 /// Forbids the calling thread, and those it starts, every other call.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ mod calls;
 mod capabilities;
 mod files;
 
+pub(crate) use calls::keeper_rules;
 use rustix::thread::set_no_new_privs;
 use std::io;
 use std::os::fd::BorrowedFd;
