@@ -4,17 +4,23 @@
 //! directory above the root of a share. Every other entry, cookie included, is the host's.
 
 use crate::attrs::deadline;
+use crate::beginning::Beginning;
 use crate::dentry::{Source, Target};
+use crate::fs::Fs;
 use crate::node::Node;
 use crate::ops::Opcode;
 use crate::ops::data::{DIRECTORY, FSync, OpenNode, Release};
 use crate::ops::dir::{Listed, Listing, ReadDir};
 use crate::ops::init::Features;
 use crate::ops::name::Entry;
+use crate::posted::{Landing, post};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec;
 use core::any::Any;
 use core::sync::atomic::Ordering::Relaxed;
 use diolkos_vfs::{DirEntry, DirSink, Errno, File, FileType, ForeignLock, Inode, InodeId, LockRequest, Name, Result};
+use spin::Mutex;
 
 /// The cookies after `.` and after `..`. A host's cookie could be anything, but these lie where ext4's hashes,
 /// the only ones that large, have no entry but the end, which is all ones.
@@ -26,6 +32,8 @@ pub(crate) struct OpenDir {
     node: Arc<Node>,
     inode: Arc<dyn Inode>,
     open: OpenNode,
+    /// The host has said that there is nothing after this cookie of its own, and nobody has heard of it yet.
+    end: Mutex<Option<u64>>,
 }
 
 /// A listing under way.
@@ -50,7 +58,7 @@ impl Progress<'_, '_> {
 
 impl OpenDir {
     pub(crate) fn new(node: Arc<Node>, open: OpenNode) -> Self {
-        Self { inode: node.clone(), node, open }
+        Self { inode: node.clone(), node, open, end: Mutex::new(None) }
     }
 
     fn offer_dots(&self, from: u64, progress: &mut Progress<'_, '_>) {
@@ -65,13 +73,16 @@ impl OpenDir {
         }
     }
 
-    /// Whether attributes should come with the listing, by Linux' rule: always at its start, and later if the
-    /// names listed so far were looked up.
+    /// Whether attributes should come with the listing: at its start if names that were listed lately were looked up, and
+    /// later, by Linux' rule, if those of this listing were. (Linux' starts always have them.)
     fn wants_plus(&self, from: u64) -> bool {
         let fs = &self.node.fs;
         let advised = self.node.looked_up.swap(false, Relaxed);
-        fs.lists_with_attributes()
-            && (!fs.agreement.features.contains(Features::READDIRPLUS_AUTO) || from == 0 || advised)
+        if !fs.lists_with_attributes() {
+            return false;
+        }
+        let advised = if from == 0 { fs.dentries.lock().luck.is_hinted_at() } else { advised };
+        advised || !fs.agreement.features.contains(Features::READDIRPLUS_AUTO)
     }
 
     /// Asks for a piece of the listing and offers what is in it. `Ok(false)` at the end.
@@ -83,6 +94,9 @@ impl OpenDir {
             progress.cookie = listed.next;
             if !listed.is_dot() {
                 let Listed { ino, next, kind, name, .. } = *listed;
+                if !PLUS {
+                    self.node.beginning.lock().listed(name);
+                }
                 progress.offer(&DirEntry { ino, next, file_type: kind, name, id });
             }
         })
@@ -90,13 +104,23 @@ impl OpenDir {
 
     fn list(&self, from: u64, progress: &mut Progress<'_, '_>) -> Result<()> {
         self.node.check()?;
+        let end = self.end.lock().take();
+        if from == 0 {
+            *self.node.beginning.lock() = Beginning::default();
+        } else if end == Some(progress.cookie) {
+            return Ok(());
+        }
         self.offer_dots(from, progress);
         let mut plus = self.wants_plus(from);
         while !progress.declined {
             let more = if plus { self.piece::<true>(progress) } else { self.piece::<false>(progress) };
             match more {
                 Ok(true) => {}
-                Ok(false) => break,
+                Ok(false) => {
+                    // Who gets names now asks once more, to hear that there are none.
+                    *self.end.lock() = Some(progress.cookie).filter(|_| progress.begun);
+                    break;
+                }
                 Err(Errno::ENOSYS) if plus => plus = false,
                 Err(errno) => return Err(errno),
             }
@@ -184,6 +208,22 @@ impl File for OpenDir {
 
 impl Drop for OpenDir {
     fn drop(&mut self) {
-        let _ = self.node.fs.session.call(&Release::<DIRECTORY> { file: self.open });
+        close(&self.node.fs, self.open);
     }
+}
+
+/// Has the host close a directory, and does not wait until it has.
+pub(crate) fn close(fs: &Fs, directory: OpenNode) {
+    post(&fs.session, vec![(Release::<DIRECTORY> { file: directory }, Box::new(Closed([0; 8])))]);
+}
+
+/// Gets the reply to a RELEASEDIR, which nobody waits for: nothing comes of it. The memory is for a body that there is not.
+struct Closed([u8; 8]);
+
+impl Landing for Closed {
+    fn memory(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+
+    fn landed(self: Box<Self>, _: Result<usize>) {}
 }

@@ -138,7 +138,7 @@ impl Fs {
                 let node = self.adopt(dir, &entry, stamp)?;
                 let until = deadline(self.cache, now, entry.valid);
                 self.remember(dir, name, Target::Node(node.clone()), until, changes, Source::Asked);
-                self.bring_neighbours(dir, until);
+                self.bring_neighbours(dir, name, until);
                 Ok(node)
             }
             Ok(Found::Nothing(valid)) => nothing(deadline(self.cache, now, valid)),

@@ -31,6 +31,7 @@ extern crate alloc;
 extern crate std;
 
 mod attrs;
+mod beginning;
 mod bounce;
 mod counters;
 mod dentry;

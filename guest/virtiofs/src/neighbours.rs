@@ -7,16 +7,17 @@
 //! finds it here; who looks at some names of a huge directory has paid for them twice, and a bit.
 //!
 //! Who goes through one directory like that often goes through the next one, too. So as long as at least half of what was
-//! listed lately has been looked at ([`Luck`]), a few names are enough to list a directory at [`LUCKY_RATE`].
+//! listed lately has been looked at ([`Luck`]), a few names are enough to list a directory at [`LUCKY_RATE`]; and who goes
+//! through a listing that came without attributes ([`crate::beginning`]) gets [`THROUGH`] of them at once.
 
 use crate::attrs::believed;
 use crate::counters::Tally;
-use crate::dir::list_piece;
+use crate::dir::{close, list_piece};
 use crate::fs::Fs;
 use crate::node::Node;
-use crate::ops::data::{DIRECTORY, Open, OpenNode, Release};
+use crate::ops::data::{DIRECTORY, Open, OpenNode};
 use alloc::sync::Arc;
-use diolkos_vfs::{OpenFlags, Result};
+use diolkos_vfs::{Name, OpenFlags, Result};
 
 /// Entries that one name looked up is worth.
 const RATE: usize = 8;
@@ -25,6 +26,9 @@ const FEWEST: usize = 64;
 /// Entries that one name is worth while luck lasts, and names it takes: fewer are what any walk through a path asks for.
 const LUCKY_RATE: usize = 256;
 const LUCKY_NAMES: usize = 4;
+
+/// Entries for who goes through a listing.
+const THROUGH: usize = 512;
 
 /// How many of the names that came in listings were looked at afterwards, lately.
 #[derive(Debug, Default)]
@@ -36,6 +40,8 @@ pub(crate) struct Luck {
 impl Luck {
     /// Listed names after which the older ones count half.
     const MEMORY: u32 = 2048;
+    /// Listed names that say enough for a listing which is wanted anyway.
+    const HINT: u32 = 32;
 
     /// A name came in a listing.
     pub(crate) fn listed(&mut self) {
@@ -52,7 +58,16 @@ impl Luck {
 
     /// Whether names that are listed are looked at, as far as is known.
     pub(crate) fn lasts(&self) -> bool {
-        self.listed >= Self::MEMORY / 8 && self.used >= self.listed / 2
+        self.listed >= Self::MEMORY / 8 && self.is_good()
+    }
+
+    /// The same on less evidence: whether a listing that is wanted anyway should come with attributes.
+    pub(crate) fn is_hinted_at(&self) -> bool {
+        self.listed >= Self::HINT && self.is_good()
+    }
+
+    fn is_good(&self) -> bool {
+        self.used >= self.listed / 2
     }
 }
 
@@ -107,6 +122,15 @@ impl Neighbours {
         Some(Piece { cookie: self.cookie, entries })
     }
 
+    /// The same when somebody goes through a listing of the directory.
+    fn gone_through(&mut self, now: u64) -> Option<Piece> {
+        if believed(self.rests_until, now) {
+            return None;
+        }
+        *self = Self { rests_until: u64::MAX, ..Self::default() };
+        Some(Piece { cookie: 0, entries: THROUGH })
+    }
+
     /// Takes in what was listed. No more than `most` entries of a directory are: they would push each other out.
     fn brought(&mut self, piece: Brought, most: usize) {
         self.cookie = piece.cookie;
@@ -116,14 +140,18 @@ impl Neighbours {
 }
 
 impl Fs {
-    /// Has a name of `dir` been found by LOOKUP, its neighbours may be worth a listing: does that.
-    pub(crate) fn bring_neighbours(self: &Arc<Self>, dir: &Node, until: u64) {
+    /// Has `name` been found in `dir` by LOOKUP, its neighbours may be worth a listing: does that.
+    pub(crate) fn bring_neighbours(self: &Arc<Self>, dir: &Node, name: Name<'_>, until: u64) {
         // A server that was out of descriptors once needs those it has for what is asked for.
         if !self.lists_with_attributes() || self.session.counters.get(Tally::LetGo) != 0 {
             return;
         }
         let lucky = self.dentries.lock().luck.lasts();
-        let piece = dir.neighbours.lock().found(self.platform.now_ns(), lucky);
+        let (through, now) = (dir.beginning.lock().looked_up(name.as_bytes()), self.platform.now_ns());
+        let piece = {
+            let mut neighbours = dir.neighbours.lock();
+            if through { neighbours.gone_through(now) } else { neighbours.found(now, lucky) }
+        };
         let Some(piece) = piece else { return };
         // Whatever is wrong, nobody has asked for it: it says nothing but that there is no more.
         let nothing = Brought { cookie: piece.cookie, entries: 0, more: false, until };
@@ -144,8 +172,7 @@ impl Fs {
                 brought.entries += 1;
             });
         }
-        // There is nothing to be done about an error of closing.
-        let _ = self.session.call(&Release::<DIRECTORY> { file: open });
+        close(self, open);
         brought.more = result?;
         self.session.counters.add(Tally::NamesAhead, brought.entries as u64);
         Ok(brought)

@@ -9,6 +9,7 @@
 
 use crate::PAGE;
 use crate::attrs::{AttrCache, Update, deadline};
+use crate::beginning::Beginning;
 use crate::fs::Fs;
 use crate::neighbours::Neighbours;
 use crate::ops::NodeId;
@@ -50,8 +51,10 @@ pub(crate) struct Node {
     pub(crate) parent_ino: AtomicU64,
     /// Directories: goes up when we change a name in it. A LOOKUP that was under way then says nothing certain.
     pub(crate) changes: AtomicU64,
-    /// Directories: names were looked up since the last listing, so attributes with the next one are worth it.
+    /// Directories: names were looked up since the last piece of a listing, so attributes with the next one are worth it.
     pub(crate) looked_up: AtomicBool,
+    /// Directories: how it was listed last, without attributes.
+    pub(crate) beginning: Mutex<Beginning>,
     /// Directories: what was listed because names were looked up.
     pub(crate) neighbours: Mutex<Neighbours>,
     /// Symbolic links: where it led, and the change time that it had then.
@@ -86,6 +89,7 @@ impl Node {
             parent_ino: AtomicU64::new(first.attributes.metadata.ino),
             changes: AtomicU64::new(0),
             looked_up: AtomicBool::new(false),
+            beginning: Mutex::default(),
             neighbours: Mutex::default(),
             target: Mutex::default(),
         }

@@ -6,7 +6,11 @@ use super::*;
 fn large_directories_are_listed_whole_whatever_the_step() {
     for cache in [CacheMode::Auto, CacheMode::None] {
         let rig = Setup { cache, ..Setup::default() }.build();
-        std::fs::create_dir(rig.path("d")).unwrap();
+        ["d", "few"].into_iter().for_each(|name| std::fs::create_dir(rig.path(name)).unwrap());
+        (0..40).for_each(|i| drop(rig.put(&format!("few/{i}"), b"abc")));
+        // From here on attributes seem worth it.
+        go_through(&rig, "few", 40);
+        let before = rig.count("fuse.READDIRPLUS");
         let mut wanted: BTreeSet<String> = [".".into(), "..".into()].into();
         for i in 0..3000 {
             let name = format!("file number {i}");
@@ -29,7 +33,7 @@ fn large_directories_are_listed_whole_whatever_the_step() {
             }
             assert!(step == 1 || seen == wanted, "{} of {}", seen.len(), wanted.len());
         }
-        let (plus, bare) = (rig.count("fuse.READDIRPLUS"), rig.count("fuse.READDIR"));
+        let (plus, bare) = (rig.count("fuse.READDIRPLUS") - before, rig.count("fuse.READDIR"));
         match cache {
             CacheMode::None => assert!(plus == 0 && bare > 3, "attributes nobody may keep are not asked for"),
             _ => assert!(plus > 3, "{plus} {bare}"),
@@ -40,17 +44,72 @@ fn large_directories_are_listed_whole_whatever_the_step() {
     }
 }
 
-#[test]
-fn a_listing_with_attributes_saves_the_lookups() {
+/// Three directories of so many files.
+fn directories(files: usize) -> Rig {
     let rig = Setup::default().build();
-    for i in 0..50 {
-        rig.put(&format!("f{i}"), b"abc");
+    for directory in ["a", "b", "c"] {
+        std::fs::create_dir(rig.path(directory)).unwrap();
+        (0..files).for_each(|i| drop(rig.put(&format!("{directory}/f{i}"), b"abc")));
     }
-    let dir = rig.mount.root().open(OpenFlags::DIRECTORY).unwrap();
+    rig
+}
+
+/// Lists a directory, and looks at so many of its names in the order in which they are listed. Returns how many LOOKUPs,
+/// READDIRPLUSes and READDIRs that took.
+fn go_through(rig: &Rig, directory: &str, names: usize) -> [u64; 3] {
+    let sent = || ["fuse.LOOKUP", "fuse.READDIRPLUS", "fuse.READDIR"].map(|name| rig.count(name));
+    let before = sent();
+    let dir = rig.open(directory, OpenFlags::DIRECTORY).unwrap();
     let entries = list(&dir, 0, 1000).unwrap();
-    assert_eq!(entries.len(), 52);
-    for (name, _) in entries.iter().filter(|(name, _)| !name.starts_with('.')) {
-        assert_eq!(rig.find(name).unwrap().metadata().unwrap().size, 3);
+    assert!(list(&dir, entries.last().unwrap().1, 1000).unwrap().is_empty(), "that was all");
+    for (name, _) in entries.iter().filter(|(name, _)| !name.starts_with('.')).take(names) {
+        assert_eq!(rig.find(&format!("{directory}/{name}")).unwrap().metadata().unwrap().size, 3);
     }
-    assert_eq!((rig.count("fuse.LOOKUP"), rig.count("fuse.GETATTR")), (0, 1));
+    let after = sent();
+    std::array::from_fn(|i| after[i] - before[i])
+}
+
+#[test]
+fn who_goes_through_a_listing_gets_the_attributes() {
+    let rig = directories(100);
+    assert_eq!(go_through(&rig, "a", 100), [3, 2, 2], "two names are looked up, and the directory's own");
+    assert_eq!(go_through(&rig, "b", 100), [1, 2, 0], "and the next time attributes come with the listing");
+    assert!(rig.count("fuse.GETATTR") <= 1);
+    assert_eq!(rig.tally(Tally::NamesAhead), 100);
+    drop(rig.mount);
+    assert_eq!(rig.server.lookups_held(), 0);
+}
+
+#[test]
+fn who_lists_only_gets_names_only() {
+    let rig = directories(100);
+    for directory in ["a", "b", "c", "a"] {
+        assert_eq!(
+            go_through(&rig, directory, 0)[1..],
+            [0, 2],
+            "one for the names, and one to hear that there are no more"
+        );
+    }
+}
+
+#[test]
+fn who_has_listed_in_vain_for_attributes_gets_them_no_longer() {
+    let rig = directories(100);
+    assert_eq!(go_through(&rig, "a", 100)[1], 2);
+    assert_eq!(go_through(&rig, "b", 0)[1..], [2, 0], "so far they were wanted");
+    go_through(&rig, "c", 0);
+    assert_eq!(go_through(&rig, "c", 0)[1..], [0, 2]);
+}
+
+#[test]
+fn a_listing_that_begins_again_sees_what_has_come_since() {
+    let rig = directories(1);
+    let dir = rig.open("a", OpenFlags::DIRECTORY).unwrap();
+    let end = list(&dir, 0, 1000).unwrap().last().unwrap().1;
+    rig.put("a/new", b"");
+    assert_eq!(list(&dir, 0, 1000).unwrap().len(), 4);
+    assert!(list(&dir, end, 1000).is_ok());
+    let empty = rig.mount.root().open(OpenFlags::DIRECTORY).unwrap();
+    assert_eq!(list(&empty, 0, 2).unwrap().len(), 2, "the dots alone");
+    assert_eq!(list(&empty, list(&empty, 0, 2).unwrap()[1].1, 1000).unwrap().len(), 3);
 }
