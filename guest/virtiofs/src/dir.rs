@@ -4,7 +4,7 @@
 //! directory above the root of a share. Every other entry, cookie included, is the host's.
 
 use crate::attrs::deadline;
-use crate::beginning::Beginning;
+use crate::bare::Bare;
 use crate::dentry::{Source, Target};
 use crate::fs::Fs;
 use crate::node::Node;
@@ -32,7 +32,7 @@ pub(crate) struct OpenDir {
     node: Arc<Node>,
     inode: Arc<dyn Inode>,
     open: OpenNode,
-    /// The host has said that there is nothing after this cookie of its own, and nobody has heard of it yet.
+    /// The host has said that there is nothing after this cookie, and nobody has heard of it yet.
     end: Mutex<Option<u64>>,
 }
 
@@ -41,15 +41,15 @@ struct Progress<'a, 'b> {
     sink: &'a mut DirSink<'b>,
     /// The host's cookie to go on from.
     cookie: u64,
-    /// Whether anything was accepted: errors are swallowed then.
-    begun: bool,
+    /// The cookie of what was accepted last. If anything was, errors are swallowed.
+    last: Option<u64>,
     declined: bool,
 }
 
 impl Progress<'_, '_> {
     fn offer(&mut self, entry: &DirEntry<'_>) {
         if (self.sink)(entry) {
-            self.begun = true;
+            self.last = Some(entry.next);
         } else {
             self.declined = true;
         }
@@ -95,7 +95,8 @@ impl OpenDir {
             if !listed.is_dot() {
                 let Listed { ino, next, kind, name, .. } = *listed;
                 if !PLUS {
-                    self.node.beginning.lock().listed(name);
+                    self.node.bare.lock().listed(name);
+                    self.node.fs.dentries.lock().luck.listed();
                 }
                 progress.offer(&DirEntry { ino, next, file_type: kind, name, id });
             }
@@ -106,8 +107,8 @@ impl OpenDir {
         self.node.check()?;
         let end = self.end.lock().take();
         if from == 0 {
-            *self.node.beginning.lock() = Beginning::default();
-        } else if end == Some(progress.cookie) {
+            *self.node.bare.lock() = Bare::default();
+        } else if end == Some(from) {
             return Ok(());
         }
         self.offer_dots(from, progress);
@@ -118,7 +119,7 @@ impl OpenDir {
                 Ok(true) => {}
                 Ok(false) => {
                     // Who gets names now asks once more, to hear that there are none.
-                    *self.end.lock() = Some(progress.cookie).filter(|_| progress.begun);
+                    *self.end.lock() = progress.last;
                     break;
                 }
                 Err(Errno::ENOSYS) if plus => plus = false,
@@ -179,9 +180,9 @@ impl File for OpenDir {
 
     fn readdir(&self, cookie: u64, entries: &mut DirSink<'_>) -> Result<()> {
         let host_cookie = if matches!(cookie, AFTER_DOT | AFTER_DOTS) { 0 } else { cookie };
-        let mut progress = Progress { sink: entries, cookie: host_cookie, begun: false, declined: false };
+        let mut progress = Progress { sink: entries, cookie: host_cookie, last: None, declined: false };
         match self.list(cookie, &mut progress) {
-            Err(errno) if !progress.begun => Err(errno),
+            Err(errno) if progress.last.is_none() => Err(errno),
             _ => Ok(()),
         }
     }

@@ -31,7 +31,7 @@ extern crate alloc;
 extern crate std;
 
 mod attrs;
-mod beginning;
+mod bare;
 mod bounce;
 mod counters;
 mod dentry;

@@ -8,7 +8,7 @@
 //!
 //! Who goes through one directory like that often goes through the next one, too. So as long as at least half of what was
 //! listed lately has been looked at ([`Luck`]), a few names are enough to list a directory at [`LUCKY_RATE`]; and who goes
-//! through a listing that came without attributes ([`crate::beginning`]) gets [`THROUGH`] of them at once.
+//! through a listing that came without attributes ([`crate::bare`]) gets [`THROUGH`] of them at once.
 
 use crate::attrs::believed;
 use crate::counters::Tally;
@@ -43,12 +43,17 @@ impl Luck {
     /// Listed names that say enough for a listing which is wanted anyway.
     const HINT: u32 = 32;
 
-    /// A name came in a listing.
+    /// A name came in a listing, with attributes or without.
     pub(crate) fn listed(&mut self) {
         self.listed += 1;
         if self.listed >= Self::MEMORY {
             (self.listed, self.used) = (self.listed / 2, self.used / 2);
         }
+    }
+
+    /// So many of these have come before.
+    fn come_again(&mut self, names: usize) {
+        self.listed = self.listed.saturating_sub(names as u32); // far fewer than 2^32 fit into a reply
     }
 
     /// One of these was looked at for the first time.
@@ -78,6 +83,8 @@ pub(crate) struct Neighbours {
     found: usize,
     /// Entries listed.
     listed: usize,
+    /// Somebody goes through a listing.
+    through: bool,
     /// The host's cookie to go on from.
     cookie: u64,
     /// Until when nothing is to be listed: somebody does it, or has done all.
@@ -113,7 +120,7 @@ impl Neighbours {
             *self = Self::default();
         }
         self.found += 1;
-        let rate = if lucky && self.found >= LUCKY_NAMES { LUCKY_RATE } else { RATE };
+        let rate = if (lucky || self.through) && self.found >= LUCKY_NAMES { LUCKY_RATE } else { RATE };
         let entries = (self.found * rate).saturating_sub(self.listed);
         if entries < FEWEST.max(self.listed / 2) {
             return None;
@@ -127,7 +134,7 @@ impl Neighbours {
         if believed(self.rests_until, now) {
             return None;
         }
-        *self = Self { rests_until: u64::MAX, ..Self::default() };
+        *self = Self { through: true, rests_until: u64::MAX, ..Self::default() };
         Some(Piece { cookie: 0, entries: THROUGH })
     }
 
@@ -142,15 +149,19 @@ impl Neighbours {
 impl Fs {
     /// Has `name` been found in `dir` by LOOKUP, its neighbours may be worth a listing: does that.
     pub(crate) fn bring_neighbours(self: &Arc<Self>, dir: &Node, name: Name<'_>, until: u64) {
+        let looked_up = dir.bare.lock().looked_up(name.as_bytes());
+        if looked_up.counts {
+            self.dentries.lock().luck.used();
+        }
         // A server that was out of descriptors once needs those it has for what is asked for.
         if !self.lists_with_attributes() || self.session.counters.get(Tally::LetGo) != 0 {
             return;
         }
         let lucky = self.dentries.lock().luck.lasts();
-        let (through, now) = (dir.beginning.lock().looked_up(name.as_bytes()), self.platform.now_ns());
+        let now = self.platform.now_ns();
         let piece = {
             let mut neighbours = dir.neighbours.lock();
-            if through { neighbours.gone_through(now) } else { neighbours.found(now, lucky) }
+            if looked_up.goes_through { neighbours.gone_through(now) } else { neighbours.found(now, lucky) }
         };
         let Some(piece) = piece else { return };
         // Whatever is wrong, nobody has asked for it: it says nothing but that there is no more.
@@ -174,6 +185,8 @@ impl Fs {
         }
         close(self, open);
         brought.more = result?;
+        let again = dir.bare.lock().came_again(brought.entries);
+        self.dentries.lock().luck.come_again(again);
         self.session.counters.add(Tally::NamesAhead, brought.entries as u64);
         Ok(brought)
     }

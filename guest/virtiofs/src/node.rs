@@ -9,7 +9,7 @@
 
 use crate::PAGE;
 use crate::attrs::{AttrCache, Update, deadline};
-use crate::beginning::Beginning;
+use crate::bare::Bare;
 use crate::fs::Fs;
 use crate::neighbours::Neighbours;
 use crate::ops::NodeId;
@@ -54,7 +54,7 @@ pub(crate) struct Node {
     /// Directories: names were looked up since the last piece of a listing, so attributes with the next one are worth it.
     pub(crate) looked_up: AtomicBool,
     /// Directories: how it was listed last, without attributes.
-    pub(crate) beginning: Mutex<Beginning>,
+    pub(crate) bare: Mutex<Bare>,
     /// Directories: what was listed because names were looked up.
     pub(crate) neighbours: Mutex<Neighbours>,
     /// Symbolic links: where it led, and the change time that it had then.
@@ -89,7 +89,7 @@ impl Node {
             parent_ino: AtomicU64::new(first.attributes.metadata.ino),
             changes: AtomicU64::new(0),
             looked_up: AtomicBool::new(false),
-            beginning: Mutex::default(),
+            bare: Mutex::default(),
             neighbours: Mutex::default(),
             target: Mutex::default(),
         }

@@ -81,6 +81,18 @@ fn who_goes_through_a_listing_gets_the_attributes() {
 }
 
 #[test]
+fn who_goes_through_a_large_directory_gets_all_of_it() {
+    let rig = directories(1);
+    (0..1500).for_each(|i| drop(rig.put(&format!("a/{i}"), b"abc")));
+    let dir = rig.open("a", OpenFlags::DIRECTORY).unwrap();
+    let entries = list(&dir, 0, 2000).unwrap();
+    for (name, _) in entries.iter().filter(|(name, _)| !name.starts_with('.')) {
+        rig.find(&format!("a/{name}")).unwrap();
+    }
+    assert!(rig.count("fuse.LOOKUP") < 20, "{} LOOKUPs", rig.count("fuse.LOOKUP"));
+}
+
+#[test]
 fn who_lists_only_gets_names_only() {
     let rig = directories(100);
     for directory in ["a", "b", "c", "a"] {
