@@ -79,3 +79,13 @@ fn a_small_window_serves_all_processors() {
         vm.option(&options[..if window == "0" { 4 } else { 6 }]).outcome().expect_status(0);
     }
 }
+
+#[test]
+fn an_emulated_processor_does_not_say_that_it_copies_bytes_fast() {
+    let Some(on) = crate::platform::Platform::Qemu.here() else { return };
+    // Where QEMU uses KVM the processor is the host's.
+    if std::fs::read_to_string("/proc/cpuinfo").unwrap().split_whitespace().any(|flag| matches!(flag, "vmx" | "svm")) {
+        return; // an emulated processor is what this is about
+    }
+    on.run(&["/bin/grep", "-c", "-w", "erms", "/proc/cpuinfo"]).outcome().expect_out("0\n").expect_status(1);
+}

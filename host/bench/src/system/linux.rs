@@ -43,7 +43,7 @@ pub fn find(context: &Context, runner: &mut dyn Runner) -> Result<Linux, Missing
     let modules = MODULES.iter().map(|name| module(&folder, &release, name)).collect::<Result<_, _>>()?;
     // As Diolkos chooses it for QEMU.
     let kvm = has_hardware_virtualisation() && context.finder.usable("/dev/kvm").is_ok();
-    let accelerator = if kvm { "-accel kvm -cpu host" } else { "-accel tcg -cpu max" };
+    let accelerator = if kvm { "-accel kvm -cpu host" } else { "-accel tcg -cpu max,-erms" };
     let version = format!(
         "Linux {release}; {}; {}; {accelerator}",
         version_of(&qemu, runner, "apt install qemu-system-x86")?,
