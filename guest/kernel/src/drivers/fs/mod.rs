@@ -1,49 +1,34 @@
 //! File system devices: requests of the FUSE client on their way through a virtqueue.
 //!
-//! A request's buffers are borrowed from the caller, who does not return before the device is done with them: either
-//! the reply came, or the device was reset. They may be the program's own pages ([`crate::mm::loans`]). Parts that the
-//! device cannot reach where they are (on a stack), or that are too small to be worth a descriptor, travel through a
-//! buffer of the request's own.
+//! Requests whose reply the caller waits for are in [`requests`], those that nobody waits for in [`posted`]; here is the
+//! device that both go to, and what comes back from it.
 //!
 //! A processor uses the queue of its number, as far as there are so many. Queues need no order among each other: whoever
 //! does one thing after another waits for the reply to the first.
-//!
-//! A reply comes within tens of microseconds or not soon, so a caller first looks for it with interrupts off, for as long as
-//! that has paid lately, then turns them on and sleeps.
 
 mod gather;
 mod lane;
+mod posted;
+mod requests;
 
 use super::hal::{KernelHal, map_window};
-use crate::arch::{percpu, processors};
+use crate::arch::processors;
+use crate::stats;
 use crate::task::WaitQueue;
-use crate::{stats, time};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
-use diolkos_vfs::{Errno, MemBytes, Result};
+use diolkos_vfs::{Errno, Result};
 use diolkos_virtio::fs::{FsOptions, VirtioFs};
 use diolkos_virtio::{Device, DmaBuf, Error, QueueError, Used, VirtQueue};
 use diolkos_virtiofs::{Lent, Parcel, Transport, WindowMemory};
-use gather::Gather;
 use lane::{Lane, Sleeper};
+use requests::Pending;
 use spin::Mutex;
 
 /// Queues to use of a device at most, one a processor: each takes a thread of the host, and a dozen exits at the start.
 const QUEUES: usize = 4;
-
-/// Bytes that what was posted carries, as far as is known to who waits for it.
-const POSTED_BYTES: u64 = 1 << 20;
-/// How long to sleep for what was posted before looking at it again.
-const LOOK_AGAIN_NS: u64 = 1_000_000;
-
-/// A request's state while the device has it: [`WAITING`], [`FAILED`], or the length of the reply.
-struct Pending(AtomicU64);
-
-const WAITING: u64 = u64::MAX;
-const FAILED: u64 = u64::MAX - 1;
 
 /// What a chain in the queue keeps alive.
 enum Owner {
@@ -131,7 +116,7 @@ impl FsDevice {
         let mut landed = Vec::new();
         let mut device = self.device.lock();
         let mut each = |Used { owner, len, .. }: Used<Owner>| match owner {
-            Owner::Request(pending) => pending.0.store(len.into(), Ordering::Release),
+            Owner::Request(pending) => pending.answered(len),
             Owner::Parcel(parcel) => landed.push((parcel, Ok(len as usize))),
             Owner::Forget(_) => {}
         };
@@ -158,7 +143,7 @@ impl FsDevice {
         let mut parcels = Vec::new();
         for owner in device.abort().unwrap_or_default() {
             match owner {
-                Owner::Request(pending) => pending.0.store(FAILED, Ordering::Release),
+                Owner::Request(pending) => pending.fail(),
                 Owner::Parcel(parcel) => parcels.push(parcel),
                 Owner::Forget(_) => {}
             }
@@ -175,97 +160,9 @@ impl FsDevice {
         })
     }
 
-    /// Puts a request into a queue, waiting for room if need be.
-    fn submit(&self, lane: usize, readable: &[DmaBuf], writable: &[DmaBuf], pending: &Arc<Pending>) -> Result<()> {
-        loop {
-            {
-                let mut device = self.device.lock();
-                let queue = &mut device.requests()[lane];
-                // SAFETY: all buffers are borrowed by `request`, which returns only when the chain came back or the
-                // device was reset.
-                match unsafe { queue.submit(readable, writable, Owner::Request(pending.clone())) } {
-                    Ok(_) => {
-                        if queue.kick() {
-                            stats::DOORBELLS.count();
-                        }
-                        self.lanes[lane].count_request();
-                        return Ok(());
-                    }
-                    Err(refused) if refused.reason == QueueError::Full => {}
-                    Err(_) => return Err(Errno::EIO),
-                }
-            }
-            self.wait_for_room(lane)?;
-        }
-    }
-
-    /// Puts a posted request into a queue, waiting for room if need be, without telling the device.
-    fn submit_parcel(&self, lane: usize, mut parcel: Parcel) {
-        let header = NonNull::from(&mut *parcel.header).cast();
-        let memory = parcel.errand.memory();
-        let (start, len) = (NonNull::from(&mut *memory).cast(), memory.len());
-        let request = NonNull::from(&*parcel.request).cast();
-        let buffers = [
-            DmaBuf::new(&KernelHal, request, parcel.request.len()),
-            DmaBuf::new(&KernelHal, header, parcel.header.len()),
-            DmaBuf::new(&KernelHal, start, len),
-        ];
-        let mut owner = Owner::Parcel(parcel);
-        if let [Some(request), Some(header), Some(content)] = buffers {
-            loop {
-                // SAFETY: all three are memory of the parcel's that stays where it is while that lives, and the queue holds
-                // it until the chain came back or the device was reset.
-                let result =
-                    unsafe { self.device.lock().requests()[lane].submit(&[request], &[header, content], owner) };
-                let refused = match result {
-                    Ok(_) => {
-                        stats::POSTED.count();
-                        return self.lanes[lane].count_request();
-                    }
-                    Err(refused) => refused,
-                };
-                owner = refused.owner;
-                if refused.reason != QueueError::Full {
-                    break;
-                }
-                // What is in the queue already must not wait for what is not.
-                self.kick(lane);
-                if self.wait_for_room(lane).is_err() {
-                    break;
-                }
-            }
-        }
-        if let Owner::Parcel(Parcel { header, errand, .. }) = owner {
-            errand.done(&header, Err(Errno::EIO));
-        }
-    }
-
     fn kick(&self, lane: usize) {
         if self.device.lock().requests()[lane].kick() {
             stats::DOORBELLS.count();
-        }
-    }
-
-    /// Waits for the reply to a request that carries so many bytes, there and back.
-    fn wait(&self, lane: usize, pending: &Pending, bytes: u64) -> Result<usize> {
-        let began = time::monotonic_ns();
-        let done = || pending.0.load(Ordering::Acquire) != WAITING;
-        let look = || {
-            if self.device.lock().requests()[lane].has_used() {
-                self.collect(lane, false);
-            }
-            done()
-        };
-        if self.lanes[lane].look_for(bytes, look) {
-            stats::REPLIES_FOUND.count();
-        } else {
-            stats::REPLIES_SLEPT_FOR.count();
-            self.sleep_until(lane, done)?;
-        }
-        self.lanes[lane].took(bytes, time::monotonic_ns().saturating_sub(began));
-        match pending.0.load(Ordering::Acquire) {
-            FAILED => Err(Errno::EIO),
-            len => Ok(len as usize),
         }
     }
 
@@ -290,64 +187,15 @@ fn take_used(
 
 impl Transport for FsDevice {
     fn request(&self, request: &[&[u8]], reply: &mut [&mut [u8]], lent: Lent<'_>) -> Result<usize> {
-        let mut readable: Vec<_> = request.iter().map(|part| (NonNull::from(*part).cast(), part.len())).collect();
-        let mut writable: Vec<_> =
-            reply.iter_mut().map(|part| (NonNull::from(&mut **part).cast(), part.len())).collect();
-        match lent {
-            Lent::Nothing => {}
-            Lent::Sent(pieces) => {
-                let part = |piece: &MemBytes<'_>| Some((NonNull::new(piece.as_ptr().cast_mut())?, piece.len()));
-                readable.extend(pieces.iter().filter_map(part));
-            }
-            Lent::Wanted(pieces) => writable.extend(pieces.iter().map(|piece| (piece.as_ptr(), piece.len()))),
-        }
-        let (question, _) = Gather::build(&readable, true)?;
-        let (answer, direct) = Gather::build(&writable, false)?;
-        let pending = Arc::new(Pending(AtomicU64::new(WAITING)));
-        let lane = percpu::cpu() % self.lanes.len();
-        self.submit(lane, &question.buffers, &answer.buffers, &pending)?;
-        let bytes = readable.iter().chain(&writable).map(|(_, len)| *len as u64).sum();
-        let len = self.wait(lane, &pending, bytes)?;
-        let mut at = 0;
-        for ((start, len), phys) in writable.iter().zip(direct) {
-            if phys.is_none() {
-                let from = &answer.scratch[at..at + len];
-                // SAFETY: the part is borrowed from the caller for writing so many bytes, or lent for that.
-                unsafe { start.copy_from_nonoverlapping(NonNull::from(from).cast(), *len) };
-                at += len;
-            }
-        }
-        Ok(len)
+        self.exchange(request, reply, lent)
     }
 
     fn post(&self, parcels: Vec<Parcel>) {
-        let lane = percpu::cpu() % self.lanes.len();
-        for parcel in parcels {
-            self.submit_parcel(lane, parcel);
-        }
-        self.kick(lane);
+        self.post_all(parcels);
     }
 
     fn wait_for(&self, over: &dyn Fn() -> bool) {
-        let collect = |lane: usize| {
-            if self.device.lock().requests()[lane].has_used() {
-                self.collect(lane, false);
-            }
-        };
-        let look = || {
-            (0..self.lanes.len()).for_each(collect);
-            over()
-        };
-        let lane = &self.lanes[percpu::cpu() % self.lanes.len()];
-        if lane.look_for(POSTED_BYTES, look) {
-            return;
-        }
-        let _sleepers: Vec<_> = (0..self.lanes.len()).map(|lane| Sleeper::new(self, lane)).collect();
-        (0..self.lanes.len()).for_each(|lane| self.collect(lane, true));
-        // What makes it true may be another thread, which wakes nobody here: hence the deadline.
-        while !over() {
-            let _ = self.landings.wait_until(&mut || over(), Some(time::monotonic_ns() + LOOK_AGAIN_NS), false);
-        }
+        self.wait_for_posted(over);
     }
 
     fn most_pieces(&self) -> usize {
