@@ -141,6 +141,9 @@ impl Machine {
         moments.pass("devices made");
 
         let record_is_memory = map_memory(&vm, &ram, &shadow)?;
+        // Now, since after writes are posted and while a processor runs KVM takes milliseconds for a slot of any size: it
+        // waits for a grace period of SRCU then (`kvm_swap_active_memslots` in virt/kvm/kvm_main.c).
+        shares.iter().filter_map(|share| share.window.as_ref()).for_each(|(_, window)| window.show());
         moments.pass("memory shown to KVM");
         let interrupters: Vec<_> = parts.devices.iter().map(VirtioPci::interrupter).collect();
         let mender = record_is_memory.then(|| mender(&shares, &interrupters, &shadow));

@@ -83,8 +83,6 @@ impl Machine {
         for (id, vcpu) in vcpus.into_iter().enumerate() {
             threads.push(start(id, vcpu, shared.clone())?);
         }
-        // The guest needs its windows when it talks to a file server first, which is later than now.
-        shares.iter().filter_map(|share| share.window.as_ref()).for_each(|(_, window)| window.show());
         if !stopper.requested() {
             wait_for_end(&shared, stopper.fd(), !vm.fails_at_once());
         }
