@@ -282,8 +282,8 @@ fn mender(shares: &[ShareHandle], interrupters: &[Arc<Interrupter>], shadow: &Ar
 /// The memory slot of the first share's window; those of RAM and registers come before.
 const WINDOW_SLOT: u32 = 8;
 
-/// Fills the machine's memory slots, but those of the windows, which their servers fill once they run. Returns whether the
-/// guest reads registers as memory.
+/// Fills the machine's memory slots, but those of the windows. Returns whether the guest reads registers as
+/// memory.
 fn map_memory(vm: &Vm, ram: &Ram, shadow: &Shadow) -> Result<bool, KvmError> {
     let mut slot = 0..;
     let mut next = || slot.next().unwrap_or(u32::MAX);
