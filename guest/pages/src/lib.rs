@@ -34,7 +34,7 @@ pub use ahead::ReadAhead;
 pub use passes::Passes;
 pub use seam::{Count, Frames, PAGE, Surroundings, Writer};
 pub use store::{Loading, MOST, NotReserved, Which};
-pub use write_back::Turn;
+pub use write_back::{Turn, Writing};
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -42,6 +42,7 @@ use alloc::vec::Vec;
 use diolkos_vfs::{Errno, MappedRun, MemBytes, Result, Sink};
 use slab::Slab;
 use spin::Mutex;
+use write_back::Passing;
 
 /// A page of an inode, by the inode's serial number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,6 +117,8 @@ struct State {
     hand: usize,
     /// How often something was written back.
     flushes: u64,
+    /// Writes under way past the cache.
+    passing: Vec<Passing>,
 }
 
 /// The cache.
@@ -293,10 +296,14 @@ impl State {
     fn remove(&mut self, slot: usize) -> (Option<u64>, Option<u64>) {
         let page = self.page(slot);
         let (key, frame, pins, handed_out) = (page.key, page.frame, page.pins, page.handed_out);
+        let flushed = page.flushed;
         page.content = Content::Orphan;
         page.dirty = false;
         self.places.remove(&key);
         self.dirty.remove(&key);
+        for write in &mut self.passing {
+            write.overtaken |= write.concerns(key) && flushed > write.began;
+        }
         if pins == 0 {
             self.slots.remove(slot);
         }

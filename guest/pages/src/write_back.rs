@@ -30,6 +30,74 @@ impl Drop for Turn {
     }
 }
 
+/// A write past the cache, as the cache knows it.
+#[derive(Debug)]
+pub(crate) struct Passing {
+    number: u64,
+    owner: u64,
+    first: u64,
+    end: u64,
+    /// How much had been written back before.
+    pub(crate) began: u64,
+    /// A page was written back meanwhile, and then thrown out.
+    pub(crate) overtaken: bool,
+}
+
+impl Passing {
+    /// Whether bytes of this page may be written.
+    pub(crate) fn concerns(&self, key: PageKey) -> bool {
+        key.owner == self.owner && (self.first..self.end).contains(&key.number)
+    }
+}
+
+/// A write to the host under way, of which the cache gets to know by [`Writing::done`].
+pub struct Writing {
+    pages: Arc<Pages>,
+    owner: u64,
+    number: u64,
+    began: u64,
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.pages.state.lock().passing.retain(|write| write.number != self.number);
+    }
+}
+
+impl Writing {
+    /// The host has taken `bytes` at offset `at`, written through `file`: the pages that are there get them too, and what
+    /// is being read meanwhile does not count. A page that was written back since this began may have carried the old bytes
+    /// to the host, after these. If it is still there it is written back again; if it is not, the answer is `false`, and
+    /// `bytes` have to be written again.
+    #[must_use]
+    pub fn done(&self, file: &Arc<dyn Writer>, at: u64, bytes: &[u8]) -> bool {
+        let (pages, owner, end) = (&self.pages, self.owner, at + bytes.len() as u64);
+        let mut number = at / PAGE;
+        pages.doom(owner, number, end.div_ceil(PAGE));
+        while number < end.div_ceil(PAGE) {
+            let key = PageKey { owner, number };
+            let Found::Pages(pins) = pages.find(key, end.div_ceil(PAGE) - number) else {
+                number += 1;
+                continue;
+            };
+            let (from, to) = (at.max(number * PAGE), end.min((number + pins.count() as u64) * PAGE));
+            pins.fill(from - number * PAGE, &bytes[(from - at) as usize..(to - at) as usize]);
+            let mut state = pages.state.lock();
+            for (i, slot) in (0..).zip(&pins.slots) {
+                let page = state.page(*slot);
+                if (page.writing || page.flushed > self.began) && page.content == Content::Ready {
+                    page.dirty = true;
+                    state.dirty.insert(PageKey { owner, number: number + i });
+                    state.writers.entry(owner).or_insert_with(|| file.clone());
+                }
+            }
+            drop(state);
+            number += pins.count() as u64;
+        }
+        !pages.state.lock().passing.iter().any(|write| write.number == self.number && write.overtaken)
+    }
+}
+
 impl Pages {
     /// Waits until nobody else is writing back pages of the inode.
     pub fn turn(self: &Arc<Self>, owner: u64) -> Turn {
@@ -126,38 +194,15 @@ impl Pages {
         Ok(())
     }
 
-    /// A moment, for [`Pages::wrote`].
-    pub fn flushes(&self) -> u64 {
-        self.state.lock().flushes
-    }
-
-    /// The host has taken `bytes` at offset `at`, written through `file`: the pages that are there get them too, and what
-    /// is being read meanwhile does not count. A page that was written back after the moment `before` may have carried the
-    /// old bytes to the host, after these: it is written again.
-    pub fn wrote(self: &Arc<Self>, file: &Arc<dyn Writer>, at: u64, bytes: &[u8], before: u64) {
-        let (owner, end) = (file.owner(), at + bytes.len() as u64);
-        let mut number = at / PAGE;
-        self.doom(owner, number, end.div_ceil(PAGE));
-        while number < end.div_ceil(PAGE) {
-            let key = PageKey { owner, number };
-            let Found::Pages(pins) = self.find(key, end.div_ceil(PAGE) - number) else {
-                number += 1;
-                continue;
-            };
-            let (from, to) = (at.max(number * PAGE), end.min((number + pins.count() as u64) * PAGE));
-            pins.fill(from - number * PAGE, &bytes[(from - at) as usize..(to - at) as usize]);
-            let mut state = self.state.lock();
-            for (i, slot) in (0..).zip(&pins.slots) {
-                let page = state.page(*slot);
-                if (page.writing || page.flushed > before) && page.content == Content::Ready {
-                    page.dirty = true;
-                    state.dirty.insert(PageKey { owner, number: number + i });
-                    state.writers.entry(owner).or_insert_with(|| file.clone());
-                }
-            }
-            drop(state);
-            number += pins.count() as u64;
-        }
+    /// Notes that bytes from `at` to `end` are about to be written past the cache, after what was dirty there has been
+    /// [written back](Pages::write_back).
+    pub fn writing(self: &Arc<Self>, owner: u64, at: u64, end: u64) -> Writing {
+        let mut state = self.state.lock();
+        let number = state.passing.iter().map(|write| write.number + 1).max().unwrap_or(0);
+        let (first, end) = (at / PAGE, end.div_ceil(PAGE));
+        let began = state.flushes;
+        state.passing.push(Passing { number, owner, first, end, began, overtaken: false });
+        Writing { pages: self.clone(), owner, number, began }
     }
 
     /// What is being read of these pages will not count.

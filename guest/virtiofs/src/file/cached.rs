@@ -12,7 +12,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use diolkos_common::cmdline::CacheMode;
-use diolkos_pages::{Found, MOST, NotReserved, PageKey, Pages, Which, Writer};
+use diolkos_pages::{Found, MOST, NotReserved, PageKey, Pages, Which, Writer, Writing};
 use diolkos_vfs::{Access, Errno, MappedRun, OpenFlags, Result, Sink};
 
 /// How often a page is read without being there afterwards, before we do without the cache: others want the memory more,
@@ -274,24 +274,24 @@ impl OpenFile {
         Err(Errno::EIO)
     }
 
-    /// Before `len` bytes go to the host in a message: what mappings stored there goes first. The moment, for
-    /// [`OpenFile::after_writing`].
-    pub(super) fn before_writing(&self, at: u64, len: usize, append: bool) -> u64 {
-        let Some(pages) = self.node.cached_pages() else { return 0 };
+    /// Before `len` bytes go to the host in a message: what mappings stored there goes first. For
+    /// [`OpenFile::after_writing`]; nothing where there is no cache.
+    pub(super) fn before_writing(&self, at: u64, len: usize, append: bool) -> Option<Writing> {
+        let pages = self.node.fs.pages.as_ref()?;
         let end = if append { u64::MAX } else { at.saturating_add(len as u64) };
         self.node.write_back(at, end);
-        pages.flushes()
+        Some(pages.writing(self.node.serial, at, end))
     }
 
-    /// The host has taken `bytes`: the cache gets them too.
-    pub(super) fn after_writing(&self, at: u64, bytes: &[u8], before: u64, append: bool) {
-        let Some(pages) = self.node.cached_pages() else { return };
+    /// The host has taken `bytes`: the cache gets them too. Whether that was all; else they have to be written again.
+    pub(super) fn after_writing(&self, at: u64, bytes: &[u8], writing: Option<&Writing>, append: bool) -> bool {
+        let (Some(pages), Some(writing)) = (self.node.cached_pages(), writing) else { return true };
         if append {
-            // Where the end was, only the host knows for certain.
+            // Where the end was, only the host knows for certain. Nothing that was written back reaches behind it.
             pages.drop_range(self.node.serial, at / PAGE, u64::MAX, Which::Clean);
-        } else {
-            let file: Arc<dyn Writer> = self.handle.clone();
-            pages.wrote(&file, at, bytes, before);
+            return true;
         }
+        let file: Arc<dyn Writer> = self.handle.clone();
+        writing.done(&file, at, bytes)
     }
 }

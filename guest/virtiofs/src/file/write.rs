@@ -68,10 +68,13 @@ impl OpenFile {
         if taken == 0 {
             return Ok(Sent { bytes: 0, all: false });
         }
-        let before = self.before_writing(at, taken, append);
-        let bytes = self.write_one(at, &[buffer[..taken].into()], append)?;
-        self.after_writing(at, &buffer[..bytes], before, append);
-        Ok(Sent { bytes, all: bytes == taken })
+        loop {
+            let writing = self.before_writing(at, taken, append);
+            let bytes = self.write_one(at, &[buffer[..taken].into()], append)?;
+            if self.after_writing(at, &buffer[..bytes], writing.as_ref(), append) {
+                return Ok(Sent { bytes, all: bytes == taken });
+            }
+        }
     }
 
     /// The same without a copy, where that is worth it and can be done. Not for a file with pages in the cache: they are
@@ -82,12 +85,16 @@ impl OpenFile {
         }
         let mut all = false;
         let mut take = |pieces: &[MemBytes<'_>]| {
-            let bytes = self.write_one(at, pieces, append)?;
-            self.count(Tally::MessageLent, bytes);
-            if self.node.cached_pages().is_some() {
-                // Another thread has begun to fill the cache meanwhile.
-                self.after_writing(at, &copy_of(pieces, bytes), 0, append);
-            }
+            let bytes = loop {
+                let writing = self.before_writing(at, len, append);
+                let bytes = self.write_one(at, pieces, append)?;
+                self.count(Tally::MessageLent, bytes);
+                // Another thread may have begun to fill the cache meanwhile.
+                let filled = self.node.cached_pages().is_some();
+                if !filled || self.after_writing(at, &copy_of(pieces, bytes), writing.as_ref(), append) {
+                    break bytes;
+                }
+            };
             all = bytes == pieces.iter().map(|piece| piece.len()).sum::<usize>();
             Ok(bytes)
         };

@@ -133,8 +133,7 @@ impl Window {
         Ok(Self { mapping, writable, max_runs, runs, show, hidden })
     }
 
-    /// Has `show` make it part of the guest's memory before the first request. KVM takes half a millisecond for each GiB,
-    /// which the guest has other things to do in.
+    /// Has `show` make it part of the guest's memory when [`Window::show`] is called, and before the first request at the latest.
     pub fn shown_by(self, show: impl FnOnce() -> Result<(), KvmError> + Send + 'static) -> Self {
         Self { show: Mutex::new(Some(Box::new(show))), ..self }
     }
